@@ -1,0 +1,52 @@
+# Shelfwise: `make demo` and `make test` make the environment they need. `make help` lists all.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+CONFIG ?= pipeline/configs/complete_journey.yaml
+ARGS ?=
+
+# Set in many container images; with it every process recompiles 11,000 modules (50 s instead of 16).
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+.NOTPARALLEL:
+.PHONY: help env demo test test-fast test-slow lint format lock clean distclean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## make .venv from the lock (CPython 3.11; PYTHON=... names one); does nothing when up to date
+	@scripts/env.sh
+
+demo: env ## run the pipeline on the full data, serve the model, ask it (ARGS="--sample 200": quick)
+	@$(PY) -m pipeline.demo --config $(CONFIG) $(ARGS)
+
+test: lint test-fast test-slow ## lint, fast tests, slow tests: what CI runs
+
+test-fast: env ## the tests that take seconds
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+test-slow: env ## the end-to-end tests
+	@$(PY) -m pytest -m slow $(ARGS)
+
+lint: env ## ruff: rules and formatting
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+
+format: env ## ruff: mend what can be mended, format the rest
+	@$(PY) -m ruff check --fix-only
+	@$(PY) -m ruff format
+
+lock: env ## resolve setup.py again into the lock; UPGRADE=1 takes the newest versions allowed
+	@.venv/bin/uv pip compile setup.py requirements/requirements.in --extra kubeflow --extra test \
+	  --override requirements/overrides.txt --build-constraints requirements/tools.txt \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --quiet -o requirements/lock-py311.txt
+	@git --no-pager diff --stat -- requirements/lock-py311.txt 2>/dev/null || true
+
+clean: ## remove runs, caches and build leftovers (.venv stays; distclean removes it too)
+	@rm -rf runs build dist *.egg-info .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf .venv .venv.lock

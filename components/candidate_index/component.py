@@ -1,0 +1,49 @@
+"""CandidateIndex's component spec (no `from __future__ import annotations`: see TFX)."""
+
+import os
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+
+from components import shop
+from components import types as shop_types
+from components.candidate_index import executor
+from models import example_io
+from models.event_log import EventLog
+from pipeline.config import load_sections
+
+
+@component
+def CandidateIndex(
+    raw_sessions: InputArtifact[standard_artifacts.Examples],
+    items: InputArtifact[standard_artifacts.Examples],
+    item_graph: InputArtifact[standard_artifacts.TransformGraph],
+    retrieval_model: InputArtifact[standard_artifacts.Model],
+    index: OutputArtifact[shop_types.CandidateIndex],
+    config: Parameter[str],
+    code_version: Parameter[str],
+) -> None:
+    """Indexes the candidates and their popularity, co-purchases and promotions as of each moment.
+
+    Args:
+      raw_sessions: EventExampleGen's artifact.
+      items, item_graph: ItemTransform's outputs.
+      retrieval_model: item vectors.
+      index: see `components.types.CandidateIndex`.
+      config: sections `items`, `exposures`, `split`, `candidates`, `ranking`, `quality`.
+      code_version: part of the cache key.
+    """
+    del code_version
+    settings = load_sections(config)
+    windows = shop.Windows.of(raw_sessions, settings.split)
+    found = executor.run(
+        log=EventLog.read([example_io.split_folder(raw_sessions.uri, split) for split in windows.past]),
+        items=shop.load_items(items.uri, item_graph.uri, settings.items, shop.channels(settings.exposures)),
+        vectors_path=os.path.join(retrieval_model.uri, executor.VECTORS),
+        moments=[*windows.label_starts(settings.ranking), windows.cutoff],
+        config=settings.candidates,
+        min_recall=settings.quality.min_index_recall,
+        output=index.uri,
+    )
+    index.set_string_custom_property("summary", found)

@@ -1,0 +1,78 @@
+"""CandidateSampler's component spec (no `from __future__ import annotations`: see TFX)."""
+
+from tfx.components.util import examples_utils
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from components import retrieval_setup, shop, slicing
+from components import types as shop_types
+from components.candidate_sampler import executor
+from models import example_io
+from models.event_log import EventLog
+from pipeline.config import load_sections
+
+
+@component
+def CandidateSampler(
+    raw_sessions: InputArtifact[standard_artifacts.Examples],
+    session_graph: InputArtifact[standard_artifacts.TransformGraph],
+    items: InputArtifact[standard_artifacts.Examples],
+    item_graph: InputArtifact[standard_artifacts.TransformGraph],
+    retrieval_model: InputArtifact[standard_artifacts.Model],
+    index: InputArtifact[shop_types.CandidateIndex],
+    candidates: OutputArtifact[standard_artifacts.Examples],
+    config: Parameter[str],
+    code_version: Parameter[str],
+    raw_users: InputArtifact[standard_artifacts.Examples] = None,
+    users: InputArtifact[standard_artifacts.Examples] = None,
+    user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
+) -> None:
+    """Writes candidate lists of past requests, labelled by what the user then bought.
+
+    Args:
+      raw_sessions: EventExampleGen's artifact.
+      session_graph: EventTransform's graph.
+      items, item_graph: ItemTransform's outputs.
+      retrieval_model: the towers.
+      index: item vectors and as-of tables.
+      candidates: splits train (label windows before the cutoff) and eval (the window after).
+      config: the sections of `components.retrieval_setup`.
+      code_version: part of the cache key.
+      raw_users: the users table, for slices.
+      users, user_graph: UserTransform's outputs.
+    """
+    del code_version
+    settings = load_sections(config)
+    windows = shop.Windows.of(raw_sessions, settings.split)
+    factory = retrieval_setup.factory(
+        settings,
+        items.uri,
+        item_graph.uri,
+        session_graph.uri,
+        users.uri if users else None,
+        user_graph.uri if user_graph else None,
+        retrieval_model.uri,
+        index.uri,
+    )
+    splits = (*windows.past, windows.future)
+    folders = [example_io.split_folder(raw_sessions.uri, split) for split in splits]
+    log = EventLog.read(folders, list(settings.events.context))
+    starts = windows.label_starts(settings.ranking)
+    counts, found = executor.run(
+        log=log,
+        training=[
+            executor.Request(start, end, factory.at(start))
+            for start, end in zip(starts, [*starts[1:], windows.cutoff], strict=True)
+        ],
+        evaluation=executor.Request(windows.cutoff, windows.end, factory.at(windows.cutoff)),
+        slices=slicing.user_slices(log, windows.cutoff, settings.users, raw_users.uri if raw_users else None),
+        history_length=settings.candidates.history_length,
+        config=settings.ranking,
+        output=candidates.uri,
+    )
+    candidates.split_names = artifact_utils.encode_split_names(list(counts))
+    candidates.span = 0
+    examples_utils.set_payload_format(candidates, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    candidates.set_string_custom_property("summary", found)

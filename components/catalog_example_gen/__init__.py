@@ -1,0 +1,1 @@
+"""CatalogExampleGen: items (with the weeks they were promoted) and users as tf.Examples."""

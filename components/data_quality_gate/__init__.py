@@ -1,0 +1,1 @@
+"""DataQualityGate: stops the run when ExampleValidator found anomalies."""

@@ -1,0 +1,49 @@
+"""EventExampleGen's component spec.
+
+This module must not use `from __future__ import annotations`: the decorator reads the
+annotations as objects.
+"""
+
+import apache_beam as beam
+from tfx.components.util import examples_utils
+from tfx.dsl.component.experimental.annotations import BeamComponentParameter, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils, standard_artifacts
+
+from components.event_example_gen import executor
+
+
+@component(use_beam=True)
+def EventExampleGen(
+    examples: OutputArtifact[standard_artifacts.Examples],
+    config: Parameter[str],
+    data_version: Parameter[str],
+    code_version: Parameter[str],
+    beam_pipeline: BeamComponentParameter[beam.Pipeline] = None,
+) -> None:
+    """Reads the events table and writes one tf.Example a session, split by time.
+
+    Args:
+      examples: splits train, eval, test. Custom properties: `summary`, and the window limits
+        `train_end`, `eval_end`, `data_end` in unix seconds.
+      config: :func:`executor.settings_json`.
+      data_version: :func:`components.fingerprint.data_version` of the events files.
+      code_version: :func:`components.fingerprint.code_version` of this component.
+      beam_pipeline: given by TFX.
+    """
+    del data_version, code_version  # only part of the cache key
+    found = executor.run(beam_pipeline, executor.Settings.model_validate_json(config), examples.uri)
+    examples.split_names = artifact_utils.encode_split_names(list(executor.SPLITS))
+    examples.span = 0
+    examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
+    for name in ("train_end", "eval_end", "data_end"):
+        examples.set_int_custom_property(name, found[name])
+    splits = found["splits"]
+    eval_start, test_start = executor.iso(found["train_end"]), executor.iso(found["eval_end"])
+    counts = ", ".join(f"{split} {count:,}" for split, count in splits.items())
+    examples.set_string_custom_property(
+        "summary",
+        f"{sum(splits.values()):,} sessions ({counts}) of {found['users']:,} users, "
+        f"{found['events']:,} events; eval from {eval_start}, test from {test_start}",
+    )

@@ -1,0 +1,121 @@
+"""What every model component reads: the catalogue, the vocabularies and the time windows."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow_transform as tft
+
+from models import example_io
+from models import features as F
+from models.item_table import ItemTable
+from models.requests import Vocabularies
+from pipeline.config import Exposures, Items, Ranking, Split, Users
+
+ITEMS_SPLIT, USERS_SPLIT = "items", "users"
+SPLITS = ("train", "eval", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Which events are the past and which are the labels of an evaluation.
+
+    Attributes:
+      past: splits that models may learn from.
+      future: the split that they are scored on.
+      cutoff: unix seconds: everything before it is the past.
+      end: unix seconds: the future ends before it.
+    """
+
+    past: tuple[str, ...]
+    future: str
+    cutoff: int
+    end: int
+
+    @classmethod
+    def of(cls, examples: object, split: Split) -> Windows:
+        """From the properties of EventExampleGen's artifact and the configuration.
+
+        Args:
+          examples: the Examples artifact.
+          split: the configuration's section.
+        """
+        train_end, eval_end, data_end = (
+            examples.get_int_custom_property(name) for name in ("train_end", "eval_end", "data_end")
+        )
+        if split.evaluate_on == "test":
+            return cls(("train", "eval"), "test", eval_end, data_end + 1)
+        return cls(("train",), "eval", train_end, eval_end)
+
+    def label_starts(self, ranking: Ranking) -> list[int]:
+        """Starts of the ranker's label windows, oldest first, in unix seconds.
+
+        Window i spans `window_days` and the last one ends at the cutoff.
+        """
+        length = int(ranking.window_days * F.SECONDS_PER_DAY)
+        return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]
+
+
+def channels(exposures: Exposures | None) -> list[str]:
+    """Exposure channels of the shop, none without exposures."""
+    return list(exposures.channels) if exposures else []
+
+
+def load_items(examples_uri: str, graph_uri: str, items: Items, exposure_channels: list[str]) -> ItemTable:
+    """The catalogue from ItemTransform's outputs.
+
+    Args:
+      examples_uri: transformed items.
+      graph_uri: the transform graph.
+      items: the configuration's section.
+      exposure_channels: channels to keep the exposures of.
+    """
+    graph = tft.TFTransformOutput(graph_uri)
+    vocabularies = {name: _vocabulary(graph, name) for name in items.categorical}
+    return ItemTable.from_transformed(example_io.split_folder(examples_uri, ITEMS_SPLIT), vocabularies, exposure_channels)
+
+
+def load_vocabularies(
+    event_graph_uri: str, contexts: list[str], users: Users | None, users_uri: str | None, user_graph_uri: str | None
+) -> Vocabularies:
+    """Vocabularies of users, event types and contexts, and the attributes that may be features.
+
+    Args:
+      event_graph_uri: EventTransform's graph.
+      contexts: context names.
+      users: the configuration's section; sensitive attributes are left out.
+      users_uri, user_graph_uri: UserTransform's outputs, None without a users table.
+    """
+    graph = tft.TFTransformOutput(event_graph_uri)
+    names = [name for name in users.categorical if name not in users.sensitive] if users and users_uri else []
+    attributes, values, ids = {}, {}, np.zeros(0, object)
+    if names:
+        table = example_io.read_table(example_io.split_folder(users_uri, USERS_SPLIT))
+        ids = example_io.first(table, F.USER_ID, "")
+        user_graph = tft.TFTransformOutput(user_graph_uri)
+        attributes = {name: example_io.first(table, name, 0).astype(np.int32) for name in names}
+        values = {name: _vocabulary(user_graph, name) for name in names}
+    return Vocabularies(
+        users=_vocabulary(graph, F.USER_VOCABULARY),
+        event_types=_vocabulary(graph, F.EVENT_TYPE_VOCABULARY),
+        contexts={name: _vocabulary(graph, F.context(name)) for name in contexts},
+        attribute_user=ids.tolist(),
+        attributes=attributes,
+        attribute_values=values,
+    )
+
+
+def item_vocabulary(event_graph_uri: str) -> list[str]:
+    """Items with an identity embedding, in vocabulary order (index 1 is the first)."""
+    return _vocabulary(tft.TFTransformOutput(event_graph_uri), F.ITEM_VOCABULARY)
+
+
+def _vocabulary(graph: tft.TFTransformOutput, name: str) -> list[str]:
+    return [word.decode("utf-8") for word in graph.vocabulary_by_name(name)]
+
+
+def model_folder(uri: str) -> str:
+    """Folder of the SavedModel inside a Model artifact, where TFX looks for it."""
+    return os.path.join(uri, "Format-Serving")

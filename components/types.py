@@ -1,0 +1,24 @@
+"""Artifact types of Shelfwise's own components.
+
+This module must not use `from __future__ import annotations`: component specs read it.
+"""
+
+from tfx.types.artifact import Artifact, Property, PropertyType
+
+
+class CandidateIndex(Artifact):
+    """Item vectors and as-of item tables.
+
+    item_vectors.npz (`vectors` float32 [V, D], by row of the item table), snapshots/<unix
+    seconds>.npz (`models.snapshot.Snapshot`) and index.json (`as_of`, `label_windows`,
+    `recall`, `latency_ms`).
+    """
+
+    TYPE_NAME = "CandidateIndex"
+
+
+class RequestHistories(Artifact):
+    """histories.parquet: every user's request state at the end of the training data."""
+
+    TYPE_NAME = "RequestHistories"
+    PROPERTIES = {"users": Property(type=PropertyType.INT)}

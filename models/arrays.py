@@ -1,0 +1,25 @@
+"""Numpy arrays on any file system that TensorFlow knows."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+
+def save(path: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays as one .npz; the folder is created if missing."""
+    buffer = io.BytesIO()  # np.savez seeks, remote files cannot
+    np.savez(buffer, **arrays)
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "wb") as file:
+        file.write(buffer.getvalue())
+
+
+def load(path: str) -> dict[str, np.ndarray]:
+    """Reads what :func:`save` wrote."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return dict(np.load(io.BytesIO(file.read())))

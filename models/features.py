@@ -1,0 +1,77 @@
+"""Names of features, inputs and outputs: the only place where a name is a string."""
+
+# Items table.
+ITEM_ID = "item_id"
+TEXT = "text"
+TEXT_PREFIX = "text_"  # text_<source column> in the raw items table
+EXPOSURE_WEEK = "exposure_week"
+EXPOSURE_PREFIX = "exposure_"
+
+# Users table.
+USER_ID = "user_id"
+
+# Sessions.
+SESSION_ID = "session_id"
+TIMESTAMP = "timestamp"
+TARGET_ITEM_ID = "target_item_id"
+TARGET_EVENT_TYPE = "target_event_type"
+TARGET_WEIGHT = "target_weight"
+TARGET_QUANTITY = "target_quantity"
+TARGET_VALUE = "target_value"
+HISTORY_ITEM_ID = "history_item_id"
+HISTORY_AGE_DAYS = "history_age_days"
+HISTORY_EVENT_TYPE = "history_event_type"
+CONTEXT_PREFIX = "context_"
+CONTEXT_TIMESTAMP = "context_timestamp"
+
+# Lists of candidates.
+CANDIDATE_ITEM_ID = "candidate_item_id"
+LABEL = "label"
+CANDIDATE_WEIGHT = "candidate_weight"
+EXCLUDE_ITEM_ID = "exclude_item_id"
+CATEGORY = "category"
+K = "k"
+SLICE_PREFIX = "slice_"
+
+# Outputs of the signatures.
+SCORE = "score"
+SOURCE = "source"
+REASON = "reason"
+ITEM_TEXT = "item_text"
+EMBEDDING = "embedding"
+P_PURCHASE = "p_purchase"
+
+# Vocabularies that the event Transform writes.
+ITEM_VOCABULARY = "item_id"
+USER_VOCABULARY = "user_id"
+EVENT_TYPE_VOCABULARY = "event_type"
+
+# Candidate sources, in the order in which they claim an item that several found.
+BUY_AGAIN = "buy_again"
+CO_PURCHASED = "co_purchased"
+TWO_TOWER = "two_tower"
+TRENDING = "trending"
+SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING)
+SIMILAR = "similar"
+
+SECONDS_PER_DAY = 86_400
+
+
+def text_column(source: str) -> str:
+    """Feature name of a text column of the items table."""
+    return TEXT_PREFIX + source
+
+
+def exposure(channel: str) -> str:
+    """Feature name of the exposure counts of a channel."""
+    return EXPOSURE_PREFIX + channel
+
+
+def context(name: str) -> str:
+    """Feature name of a context column."""
+    return CONTEXT_PREFIX + name
+
+
+def user_attribute(name: str) -> str:
+    """Name of a user attribute among the query tower's inputs."""
+    return "user_" + name

@@ -1,0 +1,225 @@
+"""Candidate sources: what may be worth ranking for a request, from stock TensorFlow ops.
+
+All work is done on dense score vectors over the C candidates: one matrix product or one
+scatter a source, then `top_k`. A history event of an item outside the candidates falls into
+position C, which is cut off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from models import features as F
+from models.snapshot import Snapshot
+from models.tables import table
+from pipeline.config import Candidates
+
+_DECAYS = (14.0, 45.0, 90.0, 180.0)
+_SEEDS = 100  # own items that look for co-purchased ones
+_NONE = -1e9
+
+
+def segment_sum(values: tf.Tensor, index: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
+    """Sums values by index within each row of a batch.
+
+    Args:
+      values: float32 [B, L, F].
+      index: int32 [B, L], in [0, size).
+      size: S.
+
+    Returns:
+      float32 [B, S, F].
+    """
+    batch = tf.shape(index)[0]
+    flat = index + (tf.range(batch) * size)[:, None]
+    total = tf.math.unsorted_segment_sum(
+        tf.reshape(values, [-1, values.shape[-1]]), tf.reshape(flat, [-1]), batch * size
+    )
+    return tf.reshape(total, [batch, size, values.shape[-1]])
+
+
+def segment_extreme(values: tf.Tensor, index: tf.Tensor, size: int, largest: bool) -> tf.Tensor:
+    """Largest or smallest value by index within each row; see :func:`segment_sum`.
+
+    Args:
+      values: float32 [B, L].
+      index: int32 [B, L].
+      size: S.
+      largest: maximum instead of minimum.
+
+    Returns:
+      float32 [B, S]; the type's lowest (highest) value where there is none.
+    """
+    batch = tf.shape(index)[0]
+    flat = tf.reshape(index + (tf.range(batch) * size)[:, None], [-1])
+    reduce = tf.math.unsorted_segment_max if largest else tf.math.unsorted_segment_min
+    return tf.reshape(reduce(tf.reshape(values, [-1]), flat, batch * size), [batch, size])
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """Candidates of a batch of requests, with what the sources knew about them.
+
+    Attributes:
+      position: int32 [B, N], position among the candidates; C where the place is empty.
+      valid: bool [B, N].
+      own: float32 [B, C + 1, 1 + decays], own events: count, then decayed counts.
+      first_age, last_age: float32 [B, C + 1], age in days of the first and last own event.
+      scores: source -> float32 [B, C], before filters.
+      ranks: source -> float32 [B, C + 1], rank (from 0) within the source, its size where
+        the source did not return the candidate.
+    """
+
+    position: tf.Tensor
+    valid: tf.Tensor
+    own: tf.Tensor
+    first_age: tf.Tensor
+    last_age: tf.Tensor
+    scores: dict[str, tf.Tensor]
+    ranks: dict[str, tf.Tensor]
+
+
+class CandidateSources(tf.Module):
+    """Buy again, co-purchased, two-tower and trending candidates of a request.
+
+    Args:
+      snapshot: item tables.
+      item_vectors: float32 [C, D], the item tower's vectors of the candidates.
+      config: how many candidates each source gives; a source with 0 is off.
+    """
+
+    def __init__(self, snapshot: Snapshot, item_vectors: np.ndarray, config: Candidates) -> None:
+        super().__init__(name="candidate_sources")
+        self.count = len(snapshot.candidate_row)
+        self.candidate_row = table(np.append(snapshot.candidate_row, 0), tf.int32)
+        self.row_candidate = table(snapshot.row_candidate, tf.int32)
+        self.item_vectors = table(item_vectors, tf.float32)
+        none = np.full((1, snapshot.neighbour.shape[1]), self.count, np.int32)
+        self._neighbour = table(np.concatenate([snapshot.neighbour, none]))
+        self._neighbour_weight = table(
+            np.concatenate([snapshot.neighbour_weight, np.zeros_like(none, np.float32)])
+        )
+        # all-time popularity breaks ties, so that the list is full on a quiet day
+        trending = snapshot.trending + snapshot.popularity / (snapshot.popularity.max() + 1)
+        self.trending = table(trending, tf.float32)
+        sizes = {
+            F.BUY_AGAIN: config.buy_again,
+            F.CO_PURCHASED: config.co_purchased,
+            F.TWO_TOWER: config.two_tower,
+            F.TRENDING: config.trending,
+        }
+        self.sizes = {name: min(size, self.count) for name, size in sizes.items() if size}
+        self._decay_index = 1 + _DECAYS.index(90.0)
+
+    @property
+    def own_names(self) -> tuple[str, ...]:
+        """Names of the last axis of `Found.own`."""
+        return ("count", *(f"decay_{int(days)}" for days in _DECAYS))
+
+    @property
+    def ranks_of(self) -> tuple[str, ...]:
+        """Sources that are on, in a fixed order."""
+        return tuple(self.sizes)
+
+    @tf.Module.with_name_scope
+    def history(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Position, mask and weights of the request's events.
+
+        Returns:
+          `position` int32 [B, L]; `weights` float32 [B, L, 1 + decays], 0 for padding.
+        """
+        row = request["history_row"]
+        mask = tf.cast(row > 0, tf.float32)
+        age = request[F.HISTORY_AGE_DAYS]
+        weights = [mask] + [mask * tf.exp(-np.log(2.0).astype(np.float32) * age / days) for days in _DECAYS]
+        return {"position": tf.gather(self.row_candidate, row), "weights": tf.stack(weights, -1)}
+
+    @tf.Module.with_name_scope
+    def __call__(
+        self, request: Mapping[str, tf.Tensor], query: tf.Tensor, allowed: tf.Tensor, fixed: tf.Tensor | None = None
+    ) -> Found:
+        """Finds candidates.
+
+        Args:
+          request: from `RequestParser`.
+          query: float32 [B, D], the query tower's vectors.
+          allowed: bool [B, C] (or [1, C]), candidates that filters and exclusions let through.
+          fixed: int32 [B, N], positions to describe instead of searching (signature `rank`).
+
+        Returns:
+          The candidates; each occurs once in a row.
+        """
+        size = self.count + 1
+        events = self.history(request)
+        own = segment_sum(events["weights"], events["position"], size)
+        age = request[F.HISTORY_AGE_DAYS]
+        real = request["history_row"] > 0
+        last = segment_extreme(tf.where(real, age, 1e9), events["position"], size, largest=False)
+        first = segment_extreme(tf.where(real, age, -1e9), events["position"], size, largest=True)
+        decayed = own[:, : self.count, self._decay_index]
+        scores = {
+            F.BUY_AGAIN: decayed,
+            F.CO_PURCHASED: self._co_purchased(decayed),
+            F.TWO_TOWER: tf.matmul(query, self.item_vectors, transpose_b=True),
+            F.TRENDING: tf.repeat(self.trending[None], tf.shape(query)[0], 0),
+        }
+        ranks, found = {}, []
+        for name, wanted in self.sizes.items():
+            score = scores[name]
+            usable = allowed if name in (F.TWO_TOWER, F.TRENDING) else allowed & (score > 0)
+            value, position = tf.math.top_k(tf.where(usable, score, _NONE), wanted)
+            position = tf.where(value > _NONE / 2, position, self.count)
+            ranks[name] = self._rank(position, wanted)
+            found.append(position)
+        position = self._distinct(tf.concat(found, 1)) if fixed is None else fixed
+        return Found(position, position < self.count, own, first, last, scores, ranks)
+
+    def _co_purchased(self, decayed: tf.Tensor) -> tf.Tensor:
+        """Item-based nearest neighbours of the request's strongest items, float32 [B, C]."""
+        seed, neighbour, value = self._links(decayed)
+        batch = tf.shape(seed)[0]
+        total = segment_sum(
+            tf.reshape(value, [batch, -1, 1]), tf.reshape(neighbour, [batch, -1]), self.count + 1
+        )
+        return total[:, : self.count, 0]
+
+    def _links(self, decayed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Own items (int32 [B, S]), their neighbours (int32 [B, S, M]) and what each adds."""
+        weight, seed = tf.math.top_k(decayed, min(_SEEDS, self.count))
+        value = tf.gather(self._neighbour_weight, seed) * tf.math.log1p(weight)[..., None]
+        return seed, tf.gather(self._neighbour, seed), value
+
+    @tf.Module.with_name_scope
+    def strongest_link(self, found: Found, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The own item that speaks most for each candidate.
+
+        Args:
+          found: from `__call__`.
+          position: int32 [B, K].
+
+        Returns:
+          (int32 [B, K] position of the own item, bool [B, K] whether there is one).
+        """
+        seed, neighbour, value = self._links(found.scores[F.BUY_AGAIN])
+        hit = neighbour[:, None] == position[:, :, None, None]  # [B, K, S, M]
+        of_seed = tf.reduce_max(tf.where(hit, value[:, None], 0.0), -1)
+        best = tf.argmax(of_seed, -1, output_type=tf.int32)
+        return tf.gather(seed, best, batch_dims=1), tf.reduce_max(of_seed, -1) > 0
+
+    def _rank(self, position: tf.Tensor, wanted: int) -> tf.Tensor:
+        batch = tf.shape(position)[0]
+        index = tf.stack([tf.repeat(tf.range(batch), wanted), tf.reshape(position, [-1])], 1)
+        rank = tf.tile(tf.range(wanted, dtype=tf.float32), [batch])
+        table = tf.fill([batch, self.count + 1], tf.constant(wanted, tf.float32))
+        table = tf.tensor_scatter_nd_min(table, index, rank)
+        # empty places all point at position C: no rank for it
+        return tf.concat([table[:, :-1], tf.fill([batch, 1], tf.constant(wanted, tf.float32))], 1)
+
+    def _distinct(self, position: tf.Tensor) -> tf.Tensor:
+        ordered = tf.sort(position, axis=1)
+        repeated = tf.concat([tf.zeros_like(ordered[:, :1], tf.bool), ordered[:, 1:] == ordered[:, :-1]], 1)
+        return tf.where(repeated, self.count, ordered)

@@ -1,0 +1,1 @@
+"""The Shelfwise TFX pipeline: configuration, assembly and runners. Importing it is cheap."""

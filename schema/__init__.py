@@ -1,0 +1,1 @@
+"""Reviewed schemas of the shops' tables, and the tool that proposes a first version."""

@@ -1,0 +1,1 @@
+"""Serving: a TF-Serving-compatible gRPC server and a typed client. Importing it is cheap."""

@@ -1,0 +1,881 @@
+"""Typed client of a Shelfwise model server (ours or TensorFlow Serving), and its command line.
+
+Example::
+
+    with Client("localhost:8500") as client:
+        for item in client.recommend(user_id="1", k=10):
+            print(item.rank, item.item_text, item.reason)
+
+    python -m serving.client recommend --user 1 --k 10
+
+TensorFlow is only imported when the first call is made (the protocol's messages need it), so
+that the command line's help and its checks are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pipeline.errors import UserError
+
+DEFAULT_ADDRESS = "localhost:8500"
+CONTEXT_PREFIX = "context_"
+_HISTORY = ("history_item_id", "history_age_days", "history_event_type")
+
+
+class ClientError(UserError):
+    """A call that gave no answer; the message is one line."""
+
+
+class RequestError(ClientError):
+    """The call itself is wrong; the message names the field."""
+
+
+class ServerError(ClientError):
+    """The server refused or failed. `code` is gRPC's name of the status, e.g. NOT_FOUND."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServerUnavailable(ServerError):
+    """No server answered at the address, after all retries."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One past event of a user.
+
+    Attributes:
+      item_id: the item.
+      days_ago: its age in days, 0 or more.
+      event_type: as in the training data.
+    """
+
+    item_id: str
+    days_ago: float = 0.0
+    event_type: str = "purchase"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommendation:
+    """One result of recommend or similar; ranks count from 1."""
+
+    rank: int
+    item_id: str
+    item_text: str
+    score: float
+    source: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedItem:
+    """One candidate with its score; `p_purchase` is a calibrated probability."""
+
+    item_id: str
+    score: float
+    p_purchase: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """Type and shape of one input or output; None is any size, a shape of None any rank."""
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SignatureInfo:
+    """Inputs and outputs of one signature by name."""
+
+    inputs: Mapping[str, TensorInfo]
+    outputs: Mapping[str, TensorInfo]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What a model version can be asked."""
+
+    name: str
+    version: int
+    signatures: Mapping[str, SignatureInfo]
+
+
+@dataclasses.dataclass(frozen=True)
+class VersionStatus:
+    """State of one version: START, LOADING, AVAILABLE, UNLOADING or END."""
+
+    version: int
+    state: str
+    error_code: str
+    error_message: str
+
+
+class Client:
+    """A synchronous gRPC client; one channel, made at the first call and reused. Thread-safe.
+
+    Args:
+      address: "host:port".
+      model_name: the model's name on the server.
+      timeout: seconds that a call may take, retries included.
+      version: ask this version; None asks the one that serves.
+      max_attempts: how often a call is tried when no server answers (UNAVAILABLE); other
+        errors are never retried.
+      initial_backoff: pause in seconds before the second attempt; it doubles each time.
+      max_backoff: longest pause in seconds.
+      tls: encrypt, and check the server's certificate.
+      root_certificates: PEM of the authorities to trust; None trusts the system's.
+
+    Raises:
+      RequestError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        model_name: str = "shelfwise",
+        timeout: float = 5.0,
+        *,
+        version: int | None = None,
+        max_attempts: int = 5,
+        initial_backoff: float = 0.1,
+        max_backoff: float = 2.0,
+        tls: bool = False,
+        root_certificates: bytes | None = None,
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit():
+            raise RequestError(f"address: '{address}' is not host:port")
+        if not (timeout > 0 and math.isfinite(timeout)):
+            raise RequestError(f"timeout: {timeout} is not a positive number of seconds")
+        if max_attempts < 1:
+            raise RequestError(f"max_attempts: {max_attempts} is too few; give 1 or more")
+        if root_certificates is not None and not tls:
+            raise RequestError("root_certificates: given without tls; set tls=True")
+        self._address = address
+        self._model_name = model_name
+        self._timeout = timeout
+        self._version = version
+        self._max_attempts = max_attempts
+        self._initial_backoff = initial_backoff
+        self._max_backoff = max_backoff
+        self._tls = tls
+        self._root_certificates = root_certificates
+        self._wire: _Wire | None = None
+        self._known: Metadata | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the channel; the next call opens another."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.channel.close()
+
+    def recommend(
+        self,
+        user_id: str = "",
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+        exclude_item_id: Sequence[str] = (),
+        category: Sequence[str] = (),
+        k: int = 10,
+    ) -> list[Recommendation]:
+        """The best items for a user.
+
+        Args:
+          user_id: "" for somebody unknown.
+          history_item_id: what the user did, oldest first.
+          history_age_days: how long ago each was; all 0 if not given.
+          history_event_type: what each was; all "purchase" if not given.
+          context: values of the model's context inputs, with or without the prefix
+            "context_", e.g. {"store_id": "367"}.
+          exclude_item_id: items that must not come back.
+          category: only items of these categories; empty for all.
+          k: how many.
+
+        Returns:
+          At most k results, best first.
+
+        Raises:
+          RequestError: an argument is wrong or unknown to the model.
+          ServerError: the server refused, failed or cannot be reached.
+        """
+        given = _history(history_item_id, history_age_days, history_event_type)
+        given |= {"user_id": _text("user_id", user_id), "k": _count("k", k)}
+        given |= {"exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
+        given |= {"category": _texts("category", category)}
+        return _recommendations(self._predict("recommend", given | _context(context)))
+
+    def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
+        """Items like `item_id`, best first; arguments and errors as in `recommend`."""
+        given = {"item_id": _text("item_id", item_id, empty=False), "k": _count("k", k)}
+        return _recommendations(self._predict("similar", given))
+
+    def rank(
+        self,
+        user_id: str = "",
+        candidate_item_id: Sequence[str] = (),
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[RankedItem]:
+        """Scores given items for a user, in the order given; arguments as in `recommend`."""
+        candidates = _texts("candidate_item_id", candidate_item_id)
+        if not candidates:
+            raise RequestError("candidate_item_id: is empty; give the items to rank")
+        given = _history(history_item_id, history_age_days, history_event_type)
+        given |= {"user_id": _text("user_id", user_id), "candidate_item_id": candidates}
+        outputs = self._predict("rank", given | _context(context))
+        return [
+            RankedItem(item, float(score), float(probability))
+            for item, score, probability in zip(
+                candidates, outputs["score"][0], outputs["p_purchase"][0], strict=True
+            )
+        ]
+
+    def embed_text(self, text: str) -> list[float]:
+        """The text encoder's vector of `text`."""
+        return self._predict("embed_text", {"text": _text("text", text)})["embedding"][0].tolist()
+
+    def embed_user(
+        self,
+        user_id: str = "",
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[float]:
+        """The query tower's vector of a user; arguments as in `recommend`."""
+        given = _history(history_item_id, history_age_days, history_event_type)
+        given |= {"user_id": _text("user_id", user_id)}
+        return self._predict("embed_user", given | _context(context))["embedding"][0].tolist()
+
+    def embed_item(self, item_id: str) -> list[float]:
+        """The item tower's vector of an item."""
+        given = {"item_id": _text("item_id", item_id, empty=False)}
+        return self._predict("embed_item", given)["embedding"][0].tolist()
+
+    def metadata(self) -> Metadata:
+        """Asks the server what the model version can be asked."""
+        wire = self._connect()
+        request = wire.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._address_model(request.model_spec)
+        response = self._call(wire.prediction.GetModelMetadata, request)
+        signatures = wire.get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        self._known = Metadata(
+            response.model_spec.name,
+            response.model_spec.version.value,
+            {
+                name: SignatureInfo(_tensor_infos(wire, value.inputs), _tensor_infos(wire, value.outputs))
+                for name, value in signatures.signature_def.items()
+                if not name.startswith("__")  # the SavedModel's own initialisation
+            },
+        )
+        return self._known
+
+    def status(self) -> list[VersionStatus]:
+        """Asks the server for the state of the model's versions, newest first."""
+        wire = self._connect()
+        request = wire.get_model_status_pb2.GetModelStatusRequest()
+        self._address_model(request.model_spec)
+        response = self._call(wire.model.GetModelStatus, request)
+        states = wire.get_model_status_pb2.ModelVersionStatus.State
+        names = {code.value[0]: code.name for code in wire.grpc.StatusCode}
+        found = [
+            VersionStatus(
+                entry.version,
+                states.Name(entry.state),
+                names.get(entry.status.error_code, str(entry.status.error_code)),
+                entry.status.error_message,
+            )
+            for entry in response.model_version_status
+        ]
+        return sorted(found, key=lambda entry: -entry.version)
+
+    def _predict(self, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls a signature for a batch of one; gives its outputs as numpy arrays."""
+        wire = self._connect()
+        known = self._known or self.metadata()
+        try:
+            return self._predict_once(wire, known, signature, given)
+        except (RequestError, ServerError) as error:
+            if isinstance(error, ServerError) and error.code not in (
+                "INVALID_ARGUMENT",
+                "FAILED_PRECONDITION",
+            ):
+                raise
+            # The model may have been replaced by one with other inputs since they were read.
+            if self.metadata() == known:
+                raise
+            return self._predict_once(wire, self._known, signature, given)
+
+    def _predict_once(
+        self, wire: _Wire, known: Metadata, signature: str, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        info = known.signatures.get(signature)
+        if info is None:
+            raise RequestError(
+                f"model {known.name} version {known.version} has no signature '{signature}'; "
+                f"it has {', '.join(sorted(known.signatures))}"
+            )
+        request = wire.predict_pb2.PredictRequest()
+        self._address_model(request.model_spec)
+        request.model_spec.signature_name = signature
+        for name, values in fill(known, signature, given).items():
+            dtype, shape, flat = values
+            proto = request.inputs[name]
+            proto.dtype = wire.types_pb2.DataType.Value(dtype)
+            for size in shape:
+                proto.tensor_shape.dim.add(size=size)
+            field, convert = _VALUES[dtype]
+            getattr(proto, field).extend(convert(value) for value in flat)
+        response = self._call(wire.prediction.Predict, request)
+        return {name: wire.make_ndarray(proto) for name, proto in response.outputs.items()}
+
+    def _address_model(self, spec: Any) -> None:
+        spec.name = self._model_name
+        if self._version is not None:
+            spec.version.value = self._version
+
+    def _connect(self) -> _Wire:
+        if self._wire is None:
+            self._wire = _Wire(self._address, self._tls, self._root_certificates)
+        return self._wire
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        """One call with retries; every attempt gets what is left of the time."""
+        grpc = self._connect().grpc
+        end = time.monotonic() + self._timeout
+        for attempt in range(1, self._max_attempts + 1):
+            try:
+                return method(request, timeout=max(end - time.monotonic(), 0))
+            except grpc.RpcError as error:
+                # Jitter keeps many clients from coming back at the same moment.
+                pause = min(self._initial_backoff * 2 ** (attempt - 1), self._max_backoff) * random.uniform(
+                    0.8, 1.2
+                )
+                unavailable = error.code() == grpc.StatusCode.UNAVAILABLE
+                if unavailable and attempt < self._max_attempts and time.monotonic() + pause < end:
+                    time.sleep(pause)
+                    continue
+                raise self._error(error, unavailable) from error
+        raise AssertionError("unreachable")
+
+    def _error(self, error: Any, unavailable: bool) -> ServerError:
+        code, details = error.code().name, " ".join((error.details() or "").split())
+        if unavailable:
+            return ServerUnavailable(
+                code,
+                f"no model server answers at {self._address} ({details[:200]}); start one with "
+                "`python -m serving.model_server --model_base_path=<folder of versions>`, "
+                "or give another address",
+            )
+        if code == "DEADLINE_EXCEEDED":
+            return ServerError(
+                code,
+                f"{self._address} did not answer within {self._timeout:g} s; allow more time or ask for less",
+            )
+        return ServerError(code, f"{self._address}: {code}: {details}")
+
+
+class _Wire:
+    """Channel, stubs and the modules of the protocol, which are slow to import."""
+
+    def __init__(self, address: str, tls: bool, root_certificates: bytes | None) -> None:
+        # The messages come with TensorFlow, whose start-up lines are not for our users. Nothing
+        # is computed here, so switching oneDNN off (it announces itself) costs nothing.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if "tensorflow" not in sys.modules:
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        import grpc
+        from tensorflow import make_ndarray
+        from tensorflow.core.framework import types_pb2
+        from tensorflow_serving.apis import (
+            get_model_metadata_pb2,
+            get_model_status_pb2,
+            model_service_pb2_grpc,
+            predict_pb2,
+            prediction_service_pb2_grpc,
+        )
+
+        self.grpc = grpc
+        self.make_ndarray = make_ndarray
+        self.types_pb2 = types_pb2
+        self.get_model_metadata_pb2 = get_model_metadata_pb2
+        self.get_model_status_pb2 = get_model_status_pb2
+        self.predict_pb2 = predict_pb2
+        options = [
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.enable_retries", 0),  # ours are bounded by the caller's timeout
+            # A server that starts late is found soon after it is up.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        if tls:
+            credentials = grpc.ssl_channel_credentials(root_certificates)
+            self.channel = grpc.secure_channel(address, credentials, options)
+        else:
+            self.channel = grpc.insecure_channel(address, options)
+        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+
+# Type on the wire -> field of TensorProto, conversion of one value.
+_VALUES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "DT_STRING": ("string_val", lambda value: value.encode("utf-8")),
+    "DT_FLOAT": ("float_val", float),
+    "DT_DOUBLE": ("double_val", float),
+    "DT_INT32": ("int_val", int),
+    "DT_INT64": ("int64_val", int),
+    "DT_BOOL": ("bool_val", bool),
+}
+
+
+def fill(
+    known: Metadata, signature: str, given: Mapping[str, Any]
+) -> dict[str, tuple[str, list[int], list[Any]]]:
+    """Lays out a batch of one for a signature, filling what is not given.
+
+    Args:
+      known: the model's metadata.
+      signature: a signature that it has.
+      given: values by input name: a scalar, or a list for an input of rank 2. Empty lists
+        stand for "not given".
+
+    Returns:
+      By input name: (DataType name, shape, flat values). What is not given becomes "" or 0,
+      with every size 1.
+
+    Raises:
+      RequestError: the model has no such input, or a value does not fit its type.
+    """
+    inputs = known.signatures[signature].inputs
+    laid_out = {}
+    for name, info in inputs.items():
+        if info.dtype not in _VALUES or info.shape is None:
+            raise RequestError(
+                f"{name}: the model wants {info.dtype} of {info.shape}, which this client cannot send"
+            )
+        empty = "" if info.dtype == "DT_STRING" else 0
+        values = given.get(name)
+        if values is None or (isinstance(values, (list, tuple)) and not values):
+            values = [empty] if len(info.shape) > 1 else empty
+        if isinstance(values, (list, tuple)) != (len(info.shape) == 2):
+            raise RequestError(f"{name}: the model wants a tensor of rank {len(info.shape)}, got {values!r}")
+        flat = [
+            _convert(name, info.dtype, value) for value in (values if isinstance(values, list) else [values])
+        ]
+        shape = [1, len(flat)] if len(info.shape) == 2 else [1] * len(info.shape)
+        laid_out[name] = (info.dtype, shape, flat)
+    for name, values in given.items():
+        if name not in inputs and values not in ("", [], ()):
+            if name.startswith(CONTEXT_PREFIX):
+                contexts = sorted(
+                    key.removeprefix(CONTEXT_PREFIX) for key in inputs if key.startswith(CONTEXT_PREFIX)
+                )
+                raise RequestError(
+                    f"context '{name.removeprefix(CONTEXT_PREFIX)}' is unknown to the model; "
+                    f"it knows {', '.join(contexts) or 'none'}"
+                )
+            raise RequestError(
+                f"{name}: signature '{signature}' of the model has no such input; leave it out"
+            )
+    return laid_out
+
+
+def _convert(name: str, dtype: str, value: Any) -> Any:
+    wanted = {"DT_STRING": "text", "DT_BOOL": "true or false"}.get(dtype, "a number")
+    try:
+        if dtype == "DT_STRING":
+            if isinstance(value, (str, int)) and not isinstance(value, bool):
+                return str(value)
+        elif dtype in ("DT_INT32", "DT_INT64"):
+            number = int(value)
+            bits = 31 if dtype == "DT_INT32" else 63
+            if number == float(value) and -(2**bits) <= number < 2**bits:
+                return number
+            wanted = f"a whole number of {bits + 1} bits"
+        elif dtype == "DT_BOOL":
+            if isinstance(value, (bool, int)):
+                return bool(value)
+        else:
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise RequestError(f"{name}: {value!r} is not {wanted}")
+
+
+def _text(name: str, value: Any, empty: bool = True) -> str:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise RequestError(f"{name}: {value!r} is not text")
+    if not empty and not str(value):
+        raise RequestError(f"{name}: is empty; give one")
+    return str(value)
+
+
+def _texts(name: str, values: Iterable[Any]) -> list[str]:
+    if isinstance(values, (str, bytes)):
+        raise RequestError(f"{name}: expected a list, got the single text {values!r}; write [{values!r}]")
+    return [_text(f"{name}[{place}]", value, empty=False) for place, value in enumerate(values)]
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise RequestError(f"{name}: {value!r} is not a whole number of 1 or more")
+    return value
+
+
+def _history(
+    item_ids: Sequence[str], ages: Sequence[float] | None, event_types: Sequence[str] | None
+) -> dict[str, list[Any]]:
+    items = _texts(_HISTORY[0], item_ids)
+    ages = [0.0] * len(items) if ages is None else list(ages)
+    types = ["purchase"] * len(items) if event_types is None else _texts(_HISTORY[2], event_types)
+    for name, values in ((_HISTORY[1], ages), (_HISTORY[2], types)):
+        if len(values) != len(items):
+            raise RequestError(f"{name}: has {len(values)} values but history_item_id has {len(items)}")
+    for place, age in enumerate(ages):
+        if (
+            isinstance(age, bool)
+            or not isinstance(age, (int, float))
+            or not (age >= 0 and math.isfinite(age))
+        ):
+            raise RequestError(f"{_HISTORY[1]}[{place}]: {age!r} is not a number of days of 0 or more")
+    return dict(zip(_HISTORY, (items, ages, types), strict=True))
+
+
+def _context(context: Mapping[str, Any] | None) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for name, value in (context or {}).items():
+        key = CONTEXT_PREFIX + name.removeprefix(CONTEXT_PREFIX)
+        if value is None or isinstance(value, (list, tuple, dict)):
+            raise RequestError(f"context '{name}': {value!r} is not one value")
+        named[key] = value
+    return named
+
+
+def _recommendations(outputs: Mapping[str, Any]) -> list[Recommendation]:
+    texts = {name: [cell.decode("utf-8", "replace") for cell in outputs[name][0]] for name in _TEXT_OUTPUTS}
+    rows = zip(
+        texts["item_id"],
+        texts["item_text"],
+        outputs["score"][0],
+        texts["source"],
+        texts["reason"],
+        strict=True,
+    )
+    # Fewer results than k are padded with empty ids.
+    return [
+        Recommendation(rank, item, text, float(score), source, reason)
+        for rank, (item, text, score, source, reason) in enumerate((row for row in rows if row[0]), start=1)
+    ]
+
+
+_TEXT_OUTPUTS = ("item_id", "item_text", "source", "reason")
+
+
+def _tensor_infos(wire: _Wire, infos: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    return {
+        name: TensorInfo(
+            wire.types_pb2.DataType.Name(info.dtype),
+            None
+            if info.tensor_shape.unknown_rank
+            else tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim),
+        )
+        for name, info in sorted(infos.items())
+    }
+
+
+# ---- command line ---------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One line and status 1, like every other error of this command.
+        self.exit(1, f"{self.prog}: {message}; see --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+      arguments: without the program name; None reads `sys.argv`.
+
+    Returns:
+      The exit status: 0, or 1 after one line on stderr.
+    """
+    options = _parser().parse_args(arguments)
+    # gRPC logs failed connections on its own; our one line says it better.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    try:
+        certificates = None
+        if options.ca_cert is not None:
+            certificates = _read(options.ca_cert)
+        with Client(
+            options.address,
+            options.model,
+            options.timeout,
+            version=options.version,
+            tls=options.tls or certificates is not None,
+            root_certificates=certificates,
+        ) as client:
+            options.run(client, options)
+    except UserError as error:
+        print(f"serving.client: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _Parser(add_help=False)
+    common.add_argument("--address", default=DEFAULT_ADDRESS, help="host:port of the server (%(default)s)")
+    common.add_argument("--model", default="shelfwise", help="model name (%(default)s)")
+    common.add_argument("--version", type=int, help="model version (the one that serves)")
+    common.add_argument(
+        "--timeout", type=float, default=10.0, help="seconds to wait, with retries (%(default)s)"
+    )
+    common.add_argument("--tls", action="store_true", help="encrypt the connection")
+    common.add_argument("--ca_cert", metavar="PEM", help="authority to trust; implies --tls")
+    common.add_argument("--json", action="store_true", help="print JSON")
+
+    user = _Parser(add_help=False)
+    user.add_argument("--user", default="", help="user id; the user's recent events come from --histories")
+    user.add_argument(
+        "--histories", metavar="FILE", help="histories.parquet (the newest runs/*/histories.parquet)"
+    )
+    user.add_argument(
+        "--event",
+        action="append",
+        default=[],
+        metavar="ITEM[:DAYS_AGO[:TYPE]]",
+        help="a past event, instead of --histories; repeat for more",
+    )
+    user.add_argument("--context", action="append", default=[], metavar="NAME=VALUE", help="repeat for more")
+
+    parser = _Parser(prog="python -m serving.client", description="Asks a Shelfwise model server.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(
+        name: str, run: Callable[[Client, argparse.Namespace], None], text: str, *more: _Parser
+    ) -> _Parser:
+        added = commands.add_parser(name, parents=[common, *more], help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    added = command("recommend", _run_recommend, "The best items for a user.", user)
+    added.add_argument("--k", type=int, default=10, help="how many (%(default)s)")
+    added.add_argument(
+        "--exclude", action="append", default=[], metavar="ITEM", help="never this item; repeat for more"
+    )
+    added.add_argument("--category", action="append", default=[], help="only this category; repeat for more")
+    added = command("similar", _run_similar, "Items like another.")
+    added.add_argument("--item", required=True, help="item id")
+    added.add_argument("--k", type=int, default=10, help="how many (%(default)s)")
+    added = command("rank", _run_rank, "Scores of given items for a user.", user)
+    added.add_argument(
+        "--candidates", nargs="+", required=True, metavar="ITEM", help="item ids, also comma-separated"
+    )
+    added = command("embed-text", _run_embed_text, "The text encoder's vector of a text.")
+    added.add_argument("text")
+    command("status", _run_status, "State of the model's versions.")
+    command("metadata", _run_metadata, "Signatures of the model.")
+    return parser
+
+
+def _run_recommend(client: Client, options: argparse.Namespace) -> None:
+    results = client.recommend(
+        options.user,
+        **_user_state(options),
+        exclude_item_id=options.exclude,
+        category=options.category,
+        k=options.k,
+    )
+    _print_recommendations(results, options.json)
+
+
+def _run_similar(client: Client, options: argparse.Namespace) -> None:
+    _print_recommendations(client.similar(options.item, k=options.k), options.json)
+
+
+def _run_rank(client: Client, options: argparse.Namespace) -> None:
+    candidates = [item for group in options.candidates for item in group.split(",") if item]
+    results = client.rank(options.user, candidates, **_user_state(options))
+    results = sorted(results, key=lambda item: -item.score)
+    rows = [
+        [place, row.item_id, f"{row.score:.4f}", f"{row.p_purchase:.4f}"]
+        for place, row in enumerate(results, 1)
+    ]
+    _print(results, ["rank", "item", "score", "p_purchase"], rows, options.json)
+
+
+def _run_embed_text(client: Client, options: argparse.Namespace) -> None:
+    vector = client.embed_text(options.text)
+    print(json.dumps(vector) if options.json else " ".join(f"{value:.6g}" for value in vector))
+
+
+def _run_status(client: Client, options: argparse.Namespace) -> None:
+    results = client.status()
+    rows = [[row.version, row.state, row.error_code, row.error_message] for row in results]
+    _print(results, ["version", "state", "status", "error"], rows, options.json)
+
+
+def _run_metadata(client: Client, options: argparse.Namespace) -> None:
+    found = client.metadata()
+    rows = [
+        [name, kind, key, info.dtype.removeprefix("DT_").lower(), _shape(info.shape)]
+        for name, signature in sorted(found.signatures.items())
+        for kind, infos in (("in", signature.inputs), ("out", signature.outputs))
+        for key, info in infos.items()
+    ]
+    if not options.json:
+        print(f"{found.name} version {found.version}")
+    _print(found, ["signature", "", "tensor", "type", "shape"], rows, options.json)
+
+
+def _shape(shape: tuple[int | None, ...] | None) -> str:
+    return (
+        "any"
+        if shape is None
+        else "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
+    )
+
+
+def _print_recommendations(results: list[Recommendation], as_json: bool) -> None:
+    rows = [
+        [row.rank, row.item_id, row.item_text, f"{row.score:.4f}", row.source, row.reason] for row in results
+    ]
+    _print(results, ["rank", "item", "product", "score", "source", "reason"], rows, as_json)
+
+
+def _print(results: Any, headers: list[str], rows: list[list[Any]], as_json: bool) -> None:
+    if as_json:
+        plain = (
+            [dataclasses.asdict(row) for row in results]
+            if isinstance(results, list)
+            else dataclasses.asdict(results)
+        )
+        print(json.dumps(plain, ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for place, header in enumerate(headers):
+        numeric = bool(rows) and all(_is_number(row[place]) for row in rows)
+        table.add_column(header, justify="right" if numeric and header != "item" else "left")
+    for row in rows:
+        table.add_row(*(Text(str(cell)) for cell in row))  # Text: a product's "[x]" is no markup
+    # Into a file or pipe the lines are as long as they need to be.
+    Console(width=None if sys.stdout.isatty() else 240).print(table)
+    if not rows:
+        print("no results", file=sys.stderr)
+
+
+def _is_number(cell: Any) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _user_state(options: argparse.Namespace) -> dict[str, Any]:
+    """History and context of the request: from --event, else from histories.parquet."""
+    context: dict[str, Any] = {}
+    events = [_event(text) for text in options.event]
+    if not events and options.user:
+        events, context = _look_up(options.user, options.histories)
+    for text in options.context:
+        name, separator, value = text.partition("=")
+        if not separator or not name:
+            raise RequestError(f"--context: '{text}' is not name=value")
+        context[CONTEXT_PREFIX + name.removeprefix(CONTEXT_PREFIX)] = value
+    events.sort(key=lambda event: -event.days_ago)  # oldest first
+    return {
+        "history_item_id": [event.item_id for event in events],
+        "history_age_days": [event.days_ago for event in events],
+        "history_event_type": [event.event_type for event in events],
+        "context": context,
+    }
+
+
+def _event(text: str) -> Event:
+    item_id, *rest = text.split(":", 2)
+    try:
+        return Event(item_id, *(kind(value) for kind, value in zip((float, str), rest, strict=False)))
+    except ValueError:
+        raise RequestError(f"--event: '{rest[0]}' in '{text}' is not a number of days") from None
+
+
+def _look_up(user_id: str, path: str | None) -> tuple[list[Event], dict[str, Any]]:
+    """A user's events and context from histories.parquet; says on stderr if there are none."""
+    if path is None:
+        found = sorted(Path("runs").glob("*/histories.parquet"), key=lambda file: file.stat().st_mtime)
+        if not found:
+            print("note: no runs/*/histories.parquet here; the request goes without history", file=sys.stderr)
+            return [], {}
+        path = str(found[-1])
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(path, filters=[("user_id", "==", user_id)]).to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise RequestError(f"--histories: {path} cannot be read ({reason})") from error
+    if not rows:
+        print(f"note: user {user_id} is not in {path}; the request goes without history", file=sys.stderr)
+        return [], {}
+    row = rows[0]
+    missing = [name for name in _HISTORY if name not in row]
+    if missing:
+        raise RequestError(
+            f"--histories: {path} has no column '{missing[0]}'; it is not a run's histories.parquet"
+        )
+    events = [Event(*values) for values in zip(*(row[name] or [] for name in _HISTORY), strict=True)]
+    context = {
+        name: value for name, value in row.items() if name.startswith(CONTEXT_PREFIX) and value is not None
+    }
+    return events, context
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RequestError(f"--ca_cert: {path} cannot be read ({error.strerror})") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

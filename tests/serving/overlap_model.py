@@ -1,0 +1,191 @@
+"""A small SavedModel with the contract's signatures, for the serving tests.
+
+It recommends by overlap: items fall in ten groups, and an item scores by how much and how
+lately its group occurs in the history. Small enough to recompute by hand, served for real.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+ITEMS = [str(100 + place) for place in range(50)]
+GROUPS = [place % 10 for place in range(50)]
+CATEGORIES = [f"cat{group}" for group in GROUPS]
+TEXTS = [f"Product {item} of café {group}" for item, group in zip(ITEMS, GROUPS, strict=True)]
+
+STRING = tf.string
+
+
+def popularity(boost: float) -> np.ndarray:
+    """Score [50] that an item has without any history; later items are more popular."""
+    return (np.arange(50) / 1000 + boost).astype(np.float32)
+
+
+def expected_scores(history: list[tuple[str, float]], boost: float) -> np.ndarray:
+    """Scores [50] by plain Python, to compare with."""
+    weight = [0.0] * 10
+    for item, age in history:
+        if item in ITEMS:
+            weight[GROUPS[ITEMS.index(item)]] += 1 / (1 + age)
+    return popularity(boost) + np.array([weight[group] for group in GROUPS], np.float32)
+
+
+def _spec(name: str, shape: list[int | None], dtype: tf.DType = STRING) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype, name=name)
+
+
+_USER = [
+    _spec("user_id", [None]),
+    _spec("history_item_id", [None, None]),
+    _spec("history_age_days", [None, None], tf.float32),
+    _spec("history_event_type", [None, None]),
+    _spec("context_store_id", [None]),
+    _spec("context_timestamp", [None], tf.int64),
+]
+
+
+class OverlapModel(tf.Module):
+    """See the module's docstring.
+
+    Args:
+      boost: added to every score, so that two versions can be told apart.
+    """
+
+    def __init__(self, boost: float) -> None:
+        super().__init__()
+        self._table = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(ITEMS, tf.range(50, dtype=tf.int64)), default_value=-1
+        )
+        self._popularity = tf.Variable(popularity(boost))
+        self._vectors = tf.Variable(tf.eye(10, 64))
+
+    def _scores(self, items: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
+        index = self._table.lookup(items)
+        weight = tf.where(index >= 0, 1 / (1 + ages), 0.0)
+        groups = tf.one_hot(tf.where(index >= 0, index % 10, -1), 10)
+        by_group = tf.einsum("bl,blg->bg", weight, groups)
+        return tf.gather(by_group, GROUPS, axis=1) + self._popularity[tf.newaxis]
+
+    def _top(self, scores: tf.Tensor, allowed: tf.Tensor, k: tf.Tensor, source: str) -> dict[str, tf.Tensor]:
+        values, index = tf.math.top_k(tf.where(allowed, scores, -1e9), tf.minimum(k, 50))
+        found = values > -1e8
+        pad = [[0, 0], [0, tf.maximum(k - 50, 0)]]
+
+        def text(strings: list[str]) -> tf.Tensor:
+            return tf.pad(
+                tf.where(found, tf.gather(tf.constant(strings), index), ""), pad, constant_values=""
+            )
+
+        return {
+            "item_id": text(ITEMS),
+            "item_text": text(TEXTS),
+            "score": tf.pad(tf.where(found, values, 0.0), pad),
+            "source": text([source] * 50),
+            "reason": text([f"Group {group} is yours" for group in GROUPS]),
+        }
+
+    @tf.function(
+        input_signature=[
+            *_USER,
+            _spec("exclude_item_id", [None, None]),
+            _spec("category", [None, None]),
+            _spec("k", [], tf.int32),
+        ]
+    )
+    def recommend(self, user_id, items, ages, types, store, timestamp, exclude, category, k):
+        excluded = tf.reduce_any(exclude[:, :, tf.newaxis] == tf.constant(ITEMS), axis=1)
+        unfiltered = tf.reduce_all(category == "", axis=1, keepdims=True)
+        chosen = tf.reduce_any(category[:, :, tf.newaxis] == tf.constant(CATEGORIES), axis=1)
+        return self._top(self._scores(items, ages), ~excluded & (unfiltered | chosen), k, "overlap")
+
+    @tf.function(input_signature=[_spec("item_id", [None]), _spec("k", [], tf.int32)])
+    def similar(self, item, k):
+        scores = self._scores(item[:, tf.newaxis], tf.zeros_like(item[:, tf.newaxis], tf.float32))
+        return self._top(scores, item[:, tf.newaxis] != tf.constant(ITEMS), k, "similar")
+
+    @tf.function(input_signature=[*_USER, _spec("candidate_item_id", [None, None])])
+    def rank(self, user_id, items, ages, types, store, timestamp, candidates):
+        index = self._table.lookup(candidates)
+        scores = tf.gather(self._scores(items, ages), tf.maximum(index, 0), batch_dims=1)
+        scores = tf.where(index >= 0, scores, 0.0)
+        return {"score": scores, "p_purchase": tf.sigmoid(scores)}
+
+    @tf.function(input_signature=[_spec("text", [None])])
+    def embed_text(self, text):
+        words = tf.strings.split(text)
+        counts = tf.reduce_sum(
+            tf.one_hot(tf.strings.to_hash_bucket_fast(words, 384), 384).to_tensor(), axis=1
+        )
+        return {"embedding": tf.math.l2_normalize(counts, axis=1)}
+
+    @tf.function(input_signature=_USER)
+    def embed_user(self, user_id, items, ages, types, store, timestamp):
+        return {"embedding": tf.matmul(self._scores(items, ages)[:, :10], self._vectors)}
+
+    @tf.function(input_signature=[_spec("item_id", [None])])
+    def embed_item(self, item):
+        return {"embedding": tf.gather(self._vectors, tf.maximum(self._table.lookup(item), 0) % 10)}
+
+    @tf.function(input_signature=[_spec("examples", [None])])
+    def serving_default(self, examples):
+        parsed = tf.io.parse_example(examples, {"candidate_item_id": tf.io.FixedLenFeature([2], STRING)})
+        index = tf.maximum(self._table.lookup(parsed["candidate_item_id"]), 0)
+        return {"p_purchase": tf.sigmoid(tf.gather(self._popularity, index))}
+
+    @tf.function(input_signature=[_spec("seconds", [], tf.float64)])
+    def busy(self, seconds):
+        """Works for so long: stands for a heavy request."""
+        end = tf.timestamp() + seconds
+        rounds = tf.while_loop(lambda _: tf.timestamp() < end, lambda count: [count + 1], [tf.constant(0)])
+        return {"rounds": rounds[0]}
+
+
+def export(path: str, boost: float) -> None:
+    """Writes the model as a SavedModel with two warm-up requests.
+
+    Args:
+      path: the folder to write, of any name.
+      boost: see `OverlapModel`.
+    """
+    model = OverlapModel(boost)
+    names = (
+        "recommend",
+        "similar",
+        "rank",
+        "embed_text",
+        "embed_user",
+        "embed_item",
+        "serving_default",
+        "busy",
+    )
+    tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
+    write_warmup(path, [("similar", {"item_id": ["100"], "k": 3}), ("embed_text", {"text": ["bread"]})])
+
+
+def write_warmup(path: str, requests: list[tuple[str, dict[str, object]]]) -> None:
+    """Writes `assets.extra/tf_serving_warmup_requests` of a SavedModel."""
+    folder = os.path.join(path, "assets.extra")
+    os.makedirs(folder, exist_ok=True)
+    with tf.io.TFRecordWriter(os.path.join(folder, "tf_serving_warmup_requests")) as writer:
+        for signature, inputs in requests:
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(predict_request(signature, inputs))
+            writer.write(log.SerializeToString())
+
+
+def predict_request(
+    signature: str, inputs: dict[str, object], model: str = "shelfwise"
+) -> predict_pb2.PredictRequest:
+    """A request as a TensorFlow Serving user writes it."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = model
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(
+            value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value)
+        )
+    return request

@@ -1,0 +1,310 @@
+"""Parts of the model server without a process: flags, tensors, versions, warm-up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2, types_pb2
+from tensorflow_serving.apis import model_pb2
+
+from serving.model_server import errors, flags, predictor, servable, tensors, warmup
+from serving.model_server.errors import Code, StatusError
+from serving.model_server.version_manager import State, VersionManager
+from tests.serving import overlap_model
+
+FLOATS = tensors.InputSpec("age", tf.float32, (None, 2))
+
+
+def proto(dtype: int, shape: list[int], **fields: object) -> tensor_pb2.TensorProto:
+    made = tensor_pb2.TensorProto(dtype=dtype, **fields)
+    for size in shape:
+        made.tensor_shape.dim.add(size=size)
+    return made
+
+
+# ---- flags
+
+
+def test_flags_are_those_of_tensorflow_model_server() -> None:
+    config = flags.parse(
+        [
+            "--port=0",
+            "--model_base_path",
+            "/m",
+            "--enable_model_warmup=false",
+            "--file_system_poll_wait_seconds=5",
+        ]
+    )
+    assert config.port == 0
+    assert config.model_base_path == "/m"
+    assert config.model_name == "shelfwise"
+    assert config.enable_model_warmup is False
+    assert config.file_system_poll_wait_seconds == 5
+    assert config.grpc_max_threads == 4 * os.cpu_count()
+    assert flags.parse(["--model_base_path=/m", "--enable_model_warmup"]).enable_model_warmup is True
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--port=70000", "--grpc_max_threads=0", "--file_system_poll_wait_seconds=-1", "--model_name=",
+     "--tensorflow_intra_op_parallelism=-2", "--enable_model_warmup=perhaps", "--rest_api_port=8501"],
+)  # fmt: skip
+def test_wrong_flag_is_named(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        flags.parse(["--model_base_path=/m", flag])
+    assert stopped.value.code == 2
+    assert flag.split("=")[0] in capsys.readouterr().err
+
+
+# ---- tensors
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[1.5, -2.0]], np.float32),
+        np.array([1e300]),
+        np.array([[1, 2], [3, 2**31 - 1]], np.int32),
+        np.array(-(2**62)),
+        np.array([True, False]),
+        np.array([[b"caf\xc3\xa9", b""]], object),
+        np.zeros([0, 3], np.float32),
+        np.array([1, 255], np.uint8),
+        np.array([1.5, 2.5], np.float16),
+        np.array([1 + 2j]),
+    ],
+    ids=lambda array: f"{array.dtype}{list(array.shape)}",
+)
+@pytest.mark.parametrize("as_content", [False, True])
+def test_encode_and_decode_agree_with_tensorflow(array: np.ndarray, as_content: bool) -> None:
+    value = tf.constant(array)
+    encoded = tensors.encode(value, as_content)
+    np.testing.assert_array_equal(tf.make_ndarray(encoded), value.numpy())
+    spec = tensors.InputSpec("x", value.dtype, tuple(None for _ in array.shape))
+    decoded = tensors.decode(encoded, spec)
+    assert decoded.dtype == value.dtype
+    assert decoded.shape == value.shape
+    np.testing.assert_array_equal(decoded.numpy(), value.numpy())
+
+
+def test_encode_fills_the_typed_field_unless_told_otherwise() -> None:
+    value = tf.constant([1.0, 2.0])
+    assert list(tensors.encode(value).float_val) == [1.0, 2.0]
+    assert tensors.encode(value, as_content=True).tensor_content == np.array([1, 2], np.float32).tobytes()
+
+
+def test_one_value_fills_the_shape() -> None:
+    decoded = tensors.decode(proto(types_pb2.DT_FLOAT, [2, 2], float_val=[7]), FLOATS)
+    np.testing.assert_array_equal(decoded.numpy(), np.full([2, 2], 7, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (proto(types_pb2.DT_STRING, [1, 2], string_val=[b"1", b"2"]), "to be float32 but got string"),
+        (proto(types_pb2.DT_INVALID, [1, 2]), "to be float32"),
+        (proto(999, [1, 2]), "to be float32"),
+        (proto(types_pb2.DT_FLOAT, [2], float_val=[1, 2]), r"shape \[\?, 2\] but got \[2\]"),
+        (proto(types_pb2.DT_FLOAT, [1, 3], float_val=[1, 2, 3]), r"shape \[\?, 2\] but got \[1, 3\]"),
+        (proto(types_pb2.DT_FLOAT, [-1, 2], float_val=[1, 2]), "negative"),
+        (proto(types_pb2.DT_FLOAT, [1, 2], tensor_content=b"12345"), "5 bytes, shape .* needs 8"),
+        (proto(types_pb2.DT_FLOAT, [1, 2], float_val=[1, 2, 3]), "3 values do not fit"),
+        (proto(types_pb2.DT_FLOAT, [2**40, 2], float_val=[1]), "only 1 values"),
+        (proto(types_pb2.DT_FLOAT, [2**62, 2], float_val=[1]), "only 1 values"),
+        (proto(types_pb2.DT_FLOAT, [2**62, 2], tensor_content=b""), "only 0 values"),
+    ],
+)
+def test_malformed_tensor_names_the_input(bad: tensor_pb2.TensorProto, reason: str) -> None:
+    with pytest.raises(StatusError, match=reason) as raised:
+        tensors.decode(bad, FLOATS)
+    assert raised.value.code == Code.INVALID_ARGUMENT
+    assert "age" in raised.value.message
+
+
+def test_unknown_rank_and_string_content_are_refused() -> None:
+    unknown = proto(types_pb2.DT_FLOAT, [], float_val=[1])
+    unknown.tensor_shape.unknown_rank = True
+    with pytest.raises(StatusError, match="age: its shape has an unknown rank"):
+        tensors.decode(unknown, FLOATS)
+    with pytest.raises(StatusError, match="user: strings come in string_val"):
+        tensors.decode(
+            proto(types_pb2.DT_STRING, [1], tensor_content=b"abc"),
+            tensors.InputSpec("user", tf.string, (None,)),
+        )
+
+
+# ---- servable, predictor, warm-up
+
+
+@pytest.fixture(scope="module")
+def loaded(exports: dict[int, Path]) -> servable.Servable:
+    return servable.load(str(exports[1]), 1)
+
+
+def test_expired_deadline_starts_no_work(loaded: servable.Servable) -> None:
+    request = overlap_model.predict_request("busy", {"seconds": np.float64(5)})
+    started = time.monotonic()
+    with pytest.raises(StatusError) as raised:
+        predictor.run(loaded, request, deadline=started - 0.1)
+    assert raised.value.code == Code.DEADLINE_EXCEEDED
+    assert time.monotonic() - started < 1
+
+
+def test_warm_up_runs_the_recorded_requests(loaded: servable.Servable) -> None:
+    assert warmup.warm_up(loaded) == 2
+
+
+@pytest.mark.parametrize(
+    ("requests", "code"),
+    [
+        ([("similar", {"item_id": ["1"]})], Code.INVALID_ARGUMENT),
+        ([("nothing", {})], Code.FAILED_PRECONDITION),
+    ],
+)
+def test_failing_warm_up_names_the_record(
+    loaded: servable.Servable, tmp_path: Path, requests: list, code: Code
+) -> None:
+    overlap_model.write_warmup(str(tmp_path), requests)
+    with pytest.raises(StatusError, match="tf_serving_warmup_requests record 1") as raised:
+        warmup.warm_up(servable.Servable(1, str(tmp_path), loaded.signatures, loaded.signature_defs, None))
+    assert raised.value.code == code
+
+
+def test_warm_up_file_that_is_no_tfrecord(loaded: servable.Servable, tmp_path: Path) -> None:
+    overlap_model.write_warmup(str(tmp_path), [])
+    (tmp_path / warmup.WARMUP_FILE).write_bytes(b"not a record file at all")
+    with pytest.raises(StatusError, match="not a TFRecord file") as raised:
+        warmup.warm_up(servable.Servable(1, str(tmp_path), loaded.signatures, loaded.signature_defs, None))
+    assert raised.value.code == Code.DATA_LOSS
+
+
+def test_graph_error_is_one_readable_line(loaded: servable.Servable) -> None:
+    request = overlap_model.predict_request(
+        "embed_user",
+        {
+            "user_id": ["1"],
+            "history_item_id": [["100"], ["101"]],
+            "history_age_days": [[0.0], [0.0], [0.0]],
+            "history_event_type": [[""]],
+            "context_store_id": [""],
+            "context_timestamp": np.array([0], np.int64),
+        },
+    )
+    with pytest.raises(StatusError, match=r"history_age_days \[3, 1\]") as raised:
+        predictor.run(loaded, request)
+    assert raised.value.code == Code.INVALID_ARGUMENT
+    assert "\n" not in raised.value.message
+    assert "{{" not in raised.value.message
+
+
+def test_every_tensorflow_code_has_its_number() -> None:
+    for number in range(1, 17):
+        error = tf.compat.v1.errors.exception_type_from_error_code(number)(None, None, "why")
+        assert errors.from_tensorflow(error).code == number
+
+
+# ---- version manager
+
+
+def spec(**fields: object) -> model_pb2.ModelSpec:
+    made = model_pb2.ModelSpec(name="shelfwise")
+    for name, value in fields.items():
+        if name == "version":
+            made.version.value = value
+        else:
+            setattr(made, name, value)
+    return made
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> VersionManager:
+    return VersionManager("shelfwise", str(tmp_path), servable.load)
+
+
+def states(manager: VersionManager) -> dict[int, tuple[State, Code]]:
+    return {status.version: (status.state, status.code) for status in manager.statuses(spec())}
+
+
+def current(manager: VersionManager) -> int:
+    with manager.lease(spec()) as leased:
+        return leased.version
+
+
+def test_versions_compare_as_numbers_and_other_names_do_not_count(
+    manager: VersionManager, exports: dict[int, Path], tmp_path: Path
+) -> None:
+    for name in ("9", "10", "latest", "11.partial", "-12"):
+        shutil.copytree(exports[1], tmp_path / name)
+    (tmp_path / "99").write_text("a file, not a folder")
+    manager.poll()
+    assert current(manager) == 10
+    assert states(manager) == {10: (State.AVAILABLE, Code.OK)}
+
+
+def test_old_version_is_kept_until_its_requests_end(
+    manager: VersionManager, exports: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(exports[1], tmp_path / "1")
+    manager.poll()
+    with manager.lease(spec()) as old:
+        shutil.copytree(exports[2], tmp_path / "2")
+        manager.poll()  # sees the files
+        manager.poll()  # sees that they did not change
+        assert current(manager) == 2
+        assert states(manager)[1][0] == State.UNLOADING
+        with pytest.raises(StatusError) as raised, manager.lease(spec(version=1)):
+            pass
+        assert raised.value.code == Code.NOT_FOUND
+        response = predictor.run(old, overlap_model.predict_request("similar", {"item_id": ["100"], "k": 1}))
+        assert response.model_spec.version.value == 1
+    manager._drop_drained()
+    assert states(manager) == {1: (State.END, Code.OK), 2: (State.AVAILABLE, Code.OK)}
+
+
+def test_removed_version_falls_back_and_an_emptied_folder_goes_on_serving(
+    manager: VersionManager, exports: dict[int, Path], tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        shutil.copytree(exports[version], tmp_path / str(version))
+    manager.poll()
+    assert current(manager) == 2
+    shutil.rmtree(tmp_path / "2")
+    manager.poll()
+    assert current(manager) == 1
+    shutil.rmtree(tmp_path / "1")
+    manager.poll()
+    assert current(manager) == 1
+
+
+def test_files_that_still_change_are_not_loaded(
+    manager: VersionManager, exports: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(exports[1], tmp_path / "1")
+    manager.poll()
+    shutil.copytree(exports[2], tmp_path / "2")
+    for growth in range(3):
+        (tmp_path / "2" / "assets" / "words.txt").write_text("x" * growth)
+        manager.poll()
+        assert current(manager) == 1
+    manager.poll()
+    assert current(manager) == 2
+
+
+def test_before_the_first_look_the_model_is_unavailable_not_unknown(manager: VersionManager) -> None:
+    with pytest.raises(StatusError) as raised, manager.lease(spec()):
+        pass
+    assert raised.value.code == Code.UNAVAILABLE
+    manager.poll()
+    with pytest.raises(StatusError) as raised, manager.lease(spec()):
+        pass
+    assert raised.value.code == Code.NOT_FOUND
+    label = pytest.raises(StatusError, match="Unrecognized servable version label: canary")
+    with label as raised, manager.lease(spec(version_label="canary")):
+        pass
+    assert raised.value.code == Code.INVALID_ARGUMENT
