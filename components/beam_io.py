@@ -59,7 +59,8 @@ def write_examples(batch: pa.RecordBatch, path: str) -> int:
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
 
     encoder = RecordBatchToExamplesEncoder()
-    # Level 1 writes three times faster than the default for a fifth more bytes.
+    # Level 1 takes about half the default's processor time for a quarter more bytes (measured
+    # on 17,700 sessions: 0.30 s and 5.5 MB against 0.56 s and 4.4 MB).
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     folder = os.path.dirname(path)
     with tempfile.NamedTemporaryFile(suffix=".gz") as local:

@@ -8,6 +8,7 @@ column, the configuration key and the row. Rows are counted from 1, without a CS
 import dataclasses
 import glob
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -101,7 +102,8 @@ def match(pattern: str, key: str) -> list[str]:
 
         paths = [item.path for item in FileSystems.match([pattern])[0].metadata_list]
     else:
-        paths = glob.glob(pattern) if glob.has_magic(pattern) else [pattern] * _is_file(pattern)
+        # A path that is a file is meant, even if it looks like a pattern.
+        paths = [pattern] if os.path.isfile(pattern) else [p for p in glob.glob(pattern) if os.path.isfile(p)]
     if not paths:
         named = f" ({key})" if key else ""
         raise DataError(f"{pattern}: no such file{named}; correct the path or data.root in the configuration")
@@ -380,12 +382,6 @@ def _mismatch(found: pa.DataType, kind: str) -> str | None:
     }[kind]
     # A column without any value has Arrow's null type: check_values says what is wrong with it.
     return None if fits or t.is_null(found) else wanted
-
-
-def _is_file(path: str) -> bool:
-    import os
-
-    return os.path.isfile(path)
 
 
 def _is_csv(path: str) -> bool:

@@ -46,6 +46,15 @@ def _codes(values: tf.Tensor, vocabulary: str, minimum: int | None = None) -> tf
     return tft.apply_vocabulary(values, path, default_value=-1) + 1
 
 
+def _coded(values: tf.RaggedTensor, vocabulary: Any) -> tf.SparseTensor:
+    """Codes of each value, 0 where the vocabulary lacks it.
+
+    Sparse, because Transform writes a ragged output as a feature of another name with its
+    row lengths beside it.
+    """
+    return values.with_values(tft.apply_vocabulary(values.values, vocabulary, default_value=-1) + 1).to_sparse()
+
+
 def items_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
     """Items: the text columns joined and cleaned, categories coded.
 
@@ -99,8 +108,8 @@ def events_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[st
         embedding of its own).
 
     Returns:
-      `user` int64 [B], `target_item` and `history_item` ragged int64, `history_age_days`
-      ragged float32, `history_event_type` ragged int64, `context_*` int64 [B], `weekday` and
+      `user` int64 [B], `target_item` and `history_item` sparse int64, `history_age_days`
+      sparse float32, `history_event_type` sparse int64, `context_*` int64 [B], `weekday` and
       `hour` int64 [B], `timestamp` int64 [B].
     """
     target = _ragged(inputs[F.TARGET_ITEM_ID])
@@ -113,12 +122,10 @@ def events_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[st
     timestamp = _scalar(inputs[F.TIMESTAMP], 0)
     out: dict[str, Any] = {
         "user": _codes(_scalar(inputs[F.USER_ID], ""), F.USER_VOCABULARY),
-        "target_item": target.with_values(tft.apply_vocabulary(target.values, items, default_value=-1) + 1),
-        "history_item": history.with_values(tft.apply_vocabulary(history.values, items, default_value=-1) + 1),
-        F.HISTORY_AGE_DAYS: _ragged(inputs[F.HISTORY_AGE_DAYS]),
-        F.HISTORY_EVENT_TYPE: history_type.with_values(
-            tft.apply_vocabulary(history_type.values, types, default_value=-1) + 1
-        ),
+        "target_item": _coded(target, items),
+        "history_item": _coded(history, items),
+        F.HISTORY_AGE_DAYS: inputs[F.HISTORY_AGE_DAYS],
+        F.HISTORY_EVENT_TYPE: _coded(history_type, types),
         "weekday": tf.cast(weekday_of(timestamp), tf.int64),
         "hour": tf.cast(hour_of(timestamp), tf.int64),
         F.TIMESTAMP: timestamp,

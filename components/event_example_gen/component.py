@@ -41,7 +41,7 @@ def EventExampleGen(
         examples.set_int_custom_property(name, found[name])
     splits = found["splits"]
     eval_start, test_start = executor.iso(found["train_end"]), executor.iso(found["eval_end"])
-    counts = ", ".join(f"{split} {count:,}" for split, count in splits.items())
+    counts = ", ".join(f"{split} {splits[split]:,}" for split in executor.SPLITS)
     examples.set_string_custom_property(
         "summary",
         f"{sum(splits.values()):,} sessions ({counts}) of {found['users']:,} users, "

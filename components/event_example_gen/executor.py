@@ -350,7 +350,7 @@ def _build(
     wanted = roles(settings.events)
     sample = settings.data.sample_users
     path = units[0].path
-    # Contexts and values cannot be missing, so the first pass leaves them on disk.
+    # The first pass checks the required columns; contexts and values may be missing and stay on disk.
     found = (
         pipeline
         | "Survey" >> beam_io.ReadTable(units, [role for role in wanted if role.required])

@@ -123,7 +123,7 @@ class _Holdout(tf.keras.callbacks.Callback):
     def __init__(self, data: tf.data.Dataset, rows: np.ndarray) -> None:
         super().__init__()
         self._data = data
-        self._rows = tf.constant(rows)
+        self._rows = tf.constant(rows, tf.int32)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         vectors = encode_items(self.model.item_tower, self._rows.numpy())

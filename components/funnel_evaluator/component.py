@@ -1,0 +1,76 @@
+"""FunnelEvaluator's component spec (no `from __future__ import annotations`: see TFX)."""
+
+from tfx.components.evaluator import constants
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
+
+from components import shop
+from components.funnel_evaluator import executor
+from models import example_io
+from models.event_log import EventLog
+from pipeline.config import load_sections
+
+
+@component
+def FunnelEvaluator(
+    raw_sessions: InputArtifact[standard_artifacts.Examples],
+    model: InputArtifact[standard_artifacts.Model],
+    ranking_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    evaluation: OutputArtifact[standard_artifacts.ModelEvaluation],
+    blessing: OutputArtifact[standard_artifacts.ModelBlessing],
+    config: Parameter[str],
+    code_version: Parameter[str],
+    baseline_model: InputArtifact[standard_artifacts.Model] = None,
+    raw_users: InputArtifact[standard_artifacts.Examples] = None,
+) -> None:
+    """Scores the servable on the whole catalogue; blesses it if it and the Evaluator agree.
+
+    Args:
+      raw_sessions: EventExampleGen's artifact.
+      model: the servable.
+      ranking_blessing: the Evaluator's verdict on the ranking head.
+      evaluation: metrics.json and the recommendation lists.
+      blessing: positive only if the Evaluator blessed the model too.
+      config: sections `users`, `events`, `split`, `candidates`, `quality`.
+      code_version: part of the cache key.
+      baseline_model: the last blessed servable, if any.
+      raw_users: the users table, for slices.
+    """
+    del code_version
+    settings = load_sections(config)
+    windows = shop.Windows.of(raw_sessions, settings.split)
+    folders = [example_io.split_folder(raw_sessions.uri, split) for split in (*windows.past, windows.future)]
+    found = executor.run(
+        log=EventLog.read(folders, list(settings.events.context)),
+        windows=windows,
+        model_folder=shop.model_folder(model.uri),
+        blessed_folder=shop.model_folder(baseline_model.uri) if baseline_model else None,
+        ranking_blessed=ranking_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
+        users=settings.users,
+        users_uri=raw_users.uri if raw_users else None,
+        candidates=settings.candidates,
+        quality=settings.quality,
+        output=evaluation.uri,
+    )
+    blessed = bool(found["blessed"])
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+    if baseline_model:
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline_model.uri)
+        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline_model.id)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
+    marker = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
+    fileio.makedirs(blessing.uri)
+    with fileio.open(f"{blessing.uri}/{marker}", "w") as file:
+        file.write("\n".join(found["reasons"]))
+    metric = settings.quality.primary_metric
+    scores = ", ".join(f"{task} {values[metric]:.4f}" for task, values in found["funnel"].items())
+    evaluation.set_string_custom_property(
+        "summary", f"{metric} {scores}: {'blessed' if blessed else 'NOT blessed: ' + '; '.join(_failures(found))}"
+    )
+
+
+def _failures(found):
+    return [reason for reason in found["reasons"] if " <= " in reason or "behind" in reason or "did not" in reason]

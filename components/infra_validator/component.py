@@ -1,0 +1,34 @@
+"""InfraValidator's component spec (no `from __future__ import annotations`: see TFX)."""
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.io import fileio
+from tfx.types import standard_artifacts
+
+from components import shop
+from components.infra_validator import executor
+
+
+@component
+def InfraValidator(
+    model: InputArtifact[standard_artifacts.Model],
+    blessing: OutputArtifact[standard_artifacts.InfraBlessing],
+    code_version: Parameter[str],
+) -> None:
+    """Blesses a servable that a real server process loads and answers with.
+
+    TFX's own InfraValidator knows Docker and Kubernetes only; this one starts
+    `serving.model_server`, which speaks TensorFlow Serving's gRPC.
+
+    Args:
+      model: the servable.
+      blessing: `blessed` 1 or 0, as Pusher reads it.
+      code_version: part of the cache key.
+    """
+    del code_version
+    passed, found = executor.validate(shop.model_folder(model.uri))
+    blessing.set_int_custom_property("blessed", int(passed))
+    fileio.makedirs(blessing.uri)
+    with fileio.open(f"{blessing.uri}/{'INFRA_BLESSED' if passed else 'INFRA_NOT_BLESSED'}", "w") as file:
+        file.write(found)
+    blessing.set_string_custom_property("summary", found if passed else f"NOT blessed: {found}")

@@ -1,0 +1,45 @@
+"""Pusher's component spec (no `from __future__ import annotations`: see TFX)."""
+
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.types import standard_artifacts
+
+from components import shop
+from components.pusher import executor
+
+
+@component
+def Pusher(
+    model: InputArtifact[standard_artifacts.Model],
+    model_blessing: InputArtifact[standard_artifacts.ModelBlessing],
+    infra_blessing: InputArtifact[standard_artifacts.InfraBlessing],
+    pushed_model: OutputArtifact[standard_artifacts.PushedModel],
+    destination: Parameter[str],
+    code_version: Parameter[str],
+) -> None:
+    """Pushes a servable that both validators blessed; like TFX's Pusher, but in one step.
+
+    Args:
+      model: the servable.
+      model_blessing: FunnelEvaluator's verdict.
+      infra_blessing: InfraValidator's verdict.
+      pushed_model: custom properties `pushed` (0 or 1), `pushed_version` and
+        `pushed_destination`, as TFX's Pusher sets them.
+      destination: folder of version directories.
+      code_version: part of the cache key.
+    """
+    del code_version
+    refused = [
+        name
+        for name, blessing in (("FunnelEvaluator", model_blessing), ("InfraValidator", infra_blessing))
+        if blessing.get_int_custom_property("blessed") != 1
+    ]
+    if refused:
+        pushed_model.set_int_custom_property("pushed", 0)
+        pushed_model.set_string_custom_property("summary", f"not pushed: not blessed by {' and '.join(refused)}")
+        return
+    version = executor.push(shop.model_folder(model.uri), destination)
+    pushed_model.set_int_custom_property("pushed", 1)
+    pushed_model.set_string_custom_property("pushed_version", str(version))
+    pushed_model.set_string_custom_property("pushed_destination", f"{destination.rstrip('/')}/{version}")
+    pushed_model.set_string_custom_property("summary", f"version {version} to {destination}")

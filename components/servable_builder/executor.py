@@ -1,0 +1,140 @@
+"""Joins sources, ranker and text encoder into the one SavedModel that is served."""
+
+from __future__ import annotations
+
+import os
+import types
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from components import shop
+from components.candidate_sampler.executor import tensor
+from models import features as F
+from models.event_log import EventLog
+from models.funnel import Funnel, Retriever
+from models.item_table import ItemTable
+
+HISTORIES = "histories.parquet"
+_WARMUP_USERS = 4
+_MODEL = "shelfwise"
+
+
+def run(
+    retriever: Retriever,
+    items: ItemTable,
+    item_vectors: np.ndarray,
+    ranking_folder: str,
+    text_encoder_folder: str,
+    log: EventLog,
+    as_of: int,
+    settings: types.SimpleNamespace,
+    model_folder: str,
+    histories_folder: str,
+) -> str:
+    """Writes the servable, its warm-up requests and the users' request states.
+
+    Args:
+      retriever: as of `as_of`.
+      items: the catalogue.
+      item_vectors: float32 [V, D].
+      ranking_folder, text_encoder_folder: SavedModels.
+      log: the events before `as_of`.
+      as_of: unix seconds.
+      settings: configuration sections.
+      model_folder: Model artifact; gets `Format-Serving/` with `assets.extra/`.
+      histories_folder: RequestHistories artifact; gets histories.parquet.
+
+    Returns:
+      A line for a person.
+    """
+    ranker = tf.saved_model.load(ranking_folder)
+    encoder = tf.saved_model.load(text_encoder_folder)
+    encode: Callable[[tf.Tensor], tf.Tensor] = encoder.encode
+    funnel = Funnel(retriever, ranker, encode, encoder, items, item_vectors, settings)
+    signatures = funnel.signatures()
+    folder = shop.model_folder(model_folder)
+    tf.saved_model.save(funnel, folder, signatures=signatures)
+
+    users = write_histories(log, as_of, settings.candidates.history_length, os.path.join(histories_folder, HISTORIES))
+    requests = warmup_requests(signatures, log, items, retriever, as_of, settings.candidates.history_length)
+    path = os.path.join(folder, "assets.extra", "tf_serving_warmup_requests")
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as writer:
+        for request in requests:
+            writer.write(prediction_log_pb2.PredictionLog(predict_log={"request": request}).SerializeToString())
+    size = sum(tf.io.gfile.stat(os.path.join(at, name)).length for at, _, names in tf.io.gfile.walk(folder) for name in names)
+    return (
+        f"{len(signatures)} signatures, {retriever.sources.count:,} candidates, {size / 2**20:,.0f} MiB, "
+        f"{len(requests)} warm-up requests, {users:,} request histories"
+    )
+
+
+def write_histories(log: EventLog, as_of: int, length: int, path: str) -> int:
+    """Writes every user's request state at `as_of` (see `components.types.RequestHistories`).
+
+    Returns:
+      The number of users.
+    """
+    users = np.unique(log.before(as_of).user)
+    state = log.histories(users, as_of, length)
+    size = (state[F.HISTORY_ITEM_ID] != "").sum(1)
+    real = np.arange(state[F.HISTORY_ITEM_ID].shape[1]) < size[:, None]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(size)]), pa.int32())
+    columns = {}
+    for name, values in state.items():
+        columns[name] = (
+            pa.array(values.tolist(), pa.string())
+            if values.ndim == 1
+            else pa.ListArray.from_arrays(offsets, pa.array(values[real].tolist()))
+        )
+    tf.io.gfile.makedirs(os.path.dirname(path))
+    with tf.io.gfile.GFile(path, "wb") as file:
+        pq.write_table(pa.table(columns), file)
+    return len(users)
+
+
+def warmup_requests(
+    signatures: dict[str, tf.types.experimental.ConcreteFunction],
+    log: EventLog,
+    items: ItemTable,
+    retriever: Retriever,
+    as_of: int,
+    length: int,
+) -> list[predict_pb2.PredictRequest]:
+    """Real requests, a few for each signature, that a server answers before it takes traffic."""
+    users = np.unique(log.before(as_of).user)
+    users = users[np.linspace(0, len(users) - 1, min(_WARMUP_USERS, len(users))).astype(int)]
+    rows = retriever.sources.candidate_row.numpy()[:8]
+    requests = []
+    for user in users:
+        state = log.histories(np.asarray([user]), as_of, length)
+        known = state | {
+            F.CONTEXT_TIMESTAMP: np.asarray([as_of], np.int64),
+            F.EXCLUDE_ITEM_ID: np.asarray([[""]], object),
+            F.CATEGORY: np.asarray([[""]], object),
+            F.K: np.int32(10),
+            F.CANDIDATE_ITEM_ID: items.item_id[rows][None],
+            F.ITEM_ID: items.item_id[rows[:1]],
+            F.TEXT: items.text[rows[:1]],
+        }
+        example = tf.train.Example()
+        for name in (F.USER_ID, F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID, *map(F.context, log.contexts)):
+            example.features.feature[name].bytes_list.value.extend(value.encode() for value in np.ravel(known[name]))
+        example.features.feature[F.HISTORY_AGE_DAYS].float_list.value.extend(state[F.HISTORY_AGE_DAYS].ravel())
+        known["examples"] = np.asarray([example.SerializeToString()], object)
+        for name, function in signatures.items():
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = _MODEL
+            request.model_spec.signature_name = name
+            for spec in function.structured_input_signature[1].values():
+                value = known[spec.name]
+                request.inputs[spec.name].CopyFrom(
+                    tf.make_tensor_proto(value if spec.name == F.K else tensor(value).numpy())
+                )
+            requests.append(request)
+    return requests
