@@ -1,9 +1,13 @@
 """Artifact types of Shelfwise's own components.
 
 This module must not use `from __future__ import annotations`: component specs read it.
+
+In a container, TFX imports the class of an artifact by its TYPE_NAME, which Kubeflow Pipelines
+wants as `<namespace>.<Title>` and whose properties it does not keep: hence the names, that
+`components/__init__.py` resolves, and no PROPERTIES.
 """
 
-from tfx.types.artifact import Artifact, Property, PropertyType
+from tfx.types.artifact import Artifact
 
 
 class CandidateIndex(Artifact):
@@ -14,11 +18,10 @@ class CandidateIndex(Artifact):
     `recall`, `latency_ms`).
     """
 
-    TYPE_NAME = "CandidateIndex"
+    TYPE_NAME = "components.CandidateIndex"
 
 
 class RequestHistories(Artifact):
     """histories.parquet: every user's request state at the end of the training data."""
 
-    TYPE_NAME = "RequestHistories"
-    PROPERTIES = {"users": Property(type=PropertyType.INT)}
+    TYPE_NAME = "components.RequestHistories"

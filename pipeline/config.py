@@ -225,17 +225,22 @@ class Quality(_Section):
 class Resources(_Section):
     """What one step asks of Kubernetes."""
 
-    cpu: float | None = None
-    memory_gb: float | None = None
-    accelerator: str | None = None  # e.g. NVIDIA_TESLA_T4 or a TPU type
-    accelerator_count: int = 1
+    cpu: float | None = Field(None, gt=0)
+    memory_gb: float | None = Field(None, gt=0)
+    accelerator: str | None = None  # Vertex AI: NVIDIA_TESLA_T4; Kubernetes: nvidia.com/gpu, google.com/tpu
+    accelerator_count: int = Field(1, ge=1)
 
 
 class Kubeflow(_Section):
+    """How the steps run on Kubeflow Pipelines or Vertex AI; see kubeflow/README.md."""
+
     image: str = "shelfwise:latest"
+    project_dir: str = "/opt/shelfwise"  # where the image holds this project
     pipeline_root: str = "gs://my-bucket/shelfwise"
+    serving_dir: str | None = None  # pushed versions; <pipeline_root>/serving/shelfwise
+    caching: bool = True
     retries: int = Field(1, ge=0)
-    resources: dict[str, Resources] = {}  # by component id; "default" for the rest
+    resources: dict[str, Resources] = {}  # by component id; "default" for those not named
 
 
 class Config(_Section):
@@ -324,6 +329,8 @@ def _explain(error: pydantic.ValidationError) -> str:
 
 
 def _find(folder: str) -> str:
+    if "://" in folder:
+        return folder
     here = Path(folder)
     beside_package = Path(__file__).resolve().parent.parent / folder
     return str(here if here.is_absolute() or here.exists() else beside_package)

@@ -69,14 +69,19 @@ def main(argv: list[str] | None = None, create_pipeline: PipelineFactory | None 
         if _registering():
             return _register(config, Path(args.runs_dir), create_pipeline)
         return run(config, Path(args.runs_dir), config_path=args.config, create_pipeline=create_pipeline)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-    except Exception as error:  # while the TFX command line registers the pipeline
-        print(f"error: {find_user_error(error) or f'{type(error).__name__}: {error}'}", file=sys.stderr)
+    except Exception as error:  # other than UserError and OSError: only while TFX registers the pipeline
+        print(f"error: {error_line(error)}", file=sys.stderr)
     return 1
+
+
+def error_line(error: Exception) -> str:
+    """What the terminal shows of an exception that ended a command."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return find_user_error(error) or f"{type(error).__name__}: {error}"
 
 
 def load_config(args: argparse.Namespace) -> config_lib.Config:
@@ -411,36 +416,26 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Errors are one line, and the exit status is 1."""
+
     def error(self, message: str) -> NoReturn:
         print(f"error: {message} (try --help)", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _parser() -> argparse.ArgumentParser:
-    environment = os.environ
-    parser = _Parser(
-        prog="python -m pipeline.local_runner",
-        description="Runs the pipeline on this machine, from the shop's files to a pushed model.",
-        epilog="SHELFWISE_CONFIG, SHELFWISE_SAMPLE and SHELFWISE_RUNS_DIR in the environment are the "
-        "defaults of --config, --sample and --runs-dir; `tfx run create` is configured by them.",
-    )
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments that :func:`load_config` reads."""
     parser.add_argument(
         "--config",
-        default=environment.get("SHELFWISE_CONFIG") or str(DEFAULT_CONFIG),
+        default=os.environ.get("SHELFWISE_CONFIG") or str(DEFAULT_CONFIG),
         help="YAML configuration of the shop (default: The Complete Journey)",
     )
     parser.add_argument(
         "--sample",
         metavar="N",
-        default=environment.get("SHELFWISE_SAMPLE") or None,
+        default=os.environ.get("SHELFWISE_SAMPLE") or None,
         help="use the events of N users only, for a quick run",
-    )
-    parser.add_argument(
-        "--runs-dir",
-        metavar="DIR",
-        default=environment.get("SHELFWISE_RUNS_DIR") or "runs",
-        help="folder of the runs; this one goes to DIR/<pipeline name> (default: runs)",
     )
     parser.add_argument(
         "--set",
@@ -450,6 +445,22 @@ def _parser() -> argparse.ArgumentParser:
         help="replace a value of the configuration, e.g. retrieval.epochs=2; can be repeated",
     )
     parser.add_argument("--name", help="pipeline name in place of the configuration's `name`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m pipeline.local_runner",
+        description="Runs the pipeline on this machine, from the shop's files to a pushed model.",
+        epilog="SHELFWISE_CONFIG, SHELFWISE_SAMPLE and SHELFWISE_RUNS_DIR in the environment are the "
+        "defaults of --config, --sample and --runs-dir; `tfx run create` is configured by them.",
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--runs-dir",
+        metavar="DIR",
+        default=os.environ.get("SHELFWISE_RUNS_DIR") or "runs",
+        help="folder of the runs; this one goes to DIR/<pipeline name> (default: runs)",
+    )
     return parser
 
 

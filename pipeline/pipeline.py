@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable, Mapping
 
 from tfx.components import Evaluator, ExampleValidator, StatisticsGen, Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
@@ -51,7 +52,11 @@ _RETRIEVER_CODE = (
 
 
 def create_pipeline(
-    config: Config, pipeline_root: str, metadata_path: str | None, serving_dir: str
+    config: Config,
+    pipeline_root: str,
+    metadata_path: str | None,
+    serving_dir: str,
+    fingerprint: Callable[[Mapping[str, str]], str] = data_version,
 ) -> tfx_pipeline.Pipeline:
     """Assembles the pipeline of one shop.
 
@@ -60,6 +65,7 @@ def create_pipeline(
       pipeline_root: folder or URL of the artifacts.
       metadata_path: SQLite file of the metadata store; None where the platform has its own.
       serving_dir: folder or URL whose sub-folders are the pushed versions.
+      fingerprint: fingerprint of input files, given by the configuration key of each.
 
     Returns:
       The pipeline, for `LocalDagRunner` or `KubeflowV2DagRunner`.
@@ -67,12 +73,12 @@ def create_pipeline(
     # --- data ------------------------------------------------------------------------
     catalog = CatalogExampleGen(
         config=catalog_executor.settings_json(config),
-        data_version=data_version(_files(config, "items", "users", "exposures")),
+        data_version=fingerprint(_files(config, "items", "users", "exposures")),
         code_version=code_version("components.catalog_example_gen", *_DATA_CODE),
     )
     events = EventExampleGen(
         config=event_executor.settings_json(config),
-        data_version=data_version(_files(config, "events")),
+        data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen", *_DATA_CODE),
     )
     tables = {"Item": catalog.outputs["items"], "Event": events.outputs["examples"]}
@@ -146,7 +152,7 @@ def create_pipeline(
         **item_inputs,
         retrieval_model=retrieval.outputs["model"],
         config=_index_config(config),
-        code_version=code_version("components.candidate_index", "models.snapshot", "models.event_log", *_SHOP_CODE),
+        code_version=code_version("components.candidate_index", "components.types", "models.snapshot", "models.event_log", *_SHOP_CODE),
     )
     retrieved = {"retrieval_model": retrieval.outputs["model"], "index": index.outputs["index"]}
     sampler = CandidateSampler(
@@ -177,7 +183,7 @@ def create_pipeline(
         text_encoder=text_encoder.outputs["model"],
         ranking_model=ranking.outputs["model"],
         config=retriever_config,
-        code_version=code_version("components.servable_builder", *_RETRIEVER_CODE),
+        code_version=code_version("components.servable_builder", "components.types", *_RETRIEVER_CODE),
     )
 
     # --- blessing --------------------------------------------------------------------

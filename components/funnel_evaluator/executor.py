@@ -15,12 +15,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import tensorflow as tf
 
 from components import slicing
 from components.candidate_sampler.executor import tensor
 from components.funnel_evaluator import metrics
 from components.shop import Windows
+from models import arrays
 from models import features as F
 from models.event_log import EventLog
 from pipeline.config import Candidates, Quality, Users
@@ -317,13 +319,11 @@ def _slice(
 
 def _write_lists(protocol: Protocol, users: np.ndarray, top: np.ndarray, path: str) -> None:
     place, rank = np.nonzero(top >= 0)
-    frame = pd.DataFrame(
+    table = pa.table(
         {
             "user_id": protocol.log.users[users[place]],
             "rank": rank + 1,
             "item_id": protocol.log.items[protocol.catalogue[top[place, rank]]],
         }
     )
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "wb") as file:
-        frame.to_parquet(file, index=False)
+    arrays.save_parquet(path, table)

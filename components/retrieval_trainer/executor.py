@@ -87,7 +87,7 @@ def batches(
     table = {name: tf.constant(values) for name, values in sessions.items() if name != F.TIMESTAMP}
     row_of = tf.constant(rows)
     attribute = tf.constant(_attribute_rows(vocabularies))
-    codes = {name: tf.constant(np.concatenate([[0], code])) for name, code in vocabularies.attributes.items()}
+    codes = {name: tf.constant(np.concatenate([[0], code]), tf.int32) for name, code in vocabularies.attributes.items()}
     scalars = ["user", "weekday", "hour", *(name for name in sessions if name.startswith(F.CONTEXT_PREFIX))]
 
     def assemble(index: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components import shop
 from components.candidate_sampler.executor import tensor
+from models import arrays
 from models import features as F
 from models.event_log import EventLog
 from models.funnel import Funnel, Retriever
@@ -92,9 +92,7 @@ def write_histories(log: EventLog, as_of: int, length: int, path: str) -> int:
             if values.ndim == 1
             else pa.ListArray.from_arrays(offsets, pa.array(values[real].tolist()))
         )
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.gfile.GFile(path, "wb") as file:
-        pq.write_table(pa.table(columns), file)
+    arrays.save_parquet(path, pa.table(columns))
     return len(users)
 
 
