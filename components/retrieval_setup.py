@@ -48,7 +48,9 @@ class RetrieverFactory:
     def at(self, as_of: int) -> Retriever:
         """The retriever of one of the index's moments (unix seconds)."""
         snapshot = Snapshot.load(index_executor.snapshot_path(self._index_uri, as_of))
-        return Retriever(self._settings, self.items, self.vocabularies, snapshot, self.item_vectors, self._towers)
+        return Retriever(
+            self._settings, self.items, self.vocabularies, snapshot, self.item_vectors, self._towers
+        )
 
 
 def factory(

@@ -74,11 +74,17 @@ def load_items(examples_uri: str, graph_uri: str, items: Items, exposure_channel
     """
     graph = tft.TFTransformOutput(graph_uri)
     vocabularies = {name: _vocabulary(graph, name) for name in items.categorical}
-    return ItemTable.from_transformed(example_io.split_folder(examples_uri, ITEMS_SPLIT), vocabularies, exposure_channels)
+    return ItemTable.from_transformed(
+        example_io.split_folder(examples_uri, ITEMS_SPLIT), vocabularies, exposure_channels
+    )
 
 
 def load_vocabularies(
-    event_graph_uri: str, contexts: list[str], users: Users | None, users_uri: str | None, user_graph_uri: str | None
+    event_graph_uri: str,
+    contexts: list[str],
+    users: Users | None,
+    users_uri: str | None,
+    user_graph_uri: str | None,
 ) -> Vocabularies:
     """Vocabularies of users, event types and contexts, and the attributes that may be features.
 

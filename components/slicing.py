@@ -17,7 +17,9 @@ _ACTIVITY = ((10, "cold (<10)"), (300, "regular (10-299)"), (np.inf, "heavy (>=3
 _UNKNOWN = "unknown"
 
 
-def user_slices(log: EventLog, as_of: float, users: Users | None, users_uri: str | None) -> dict[str, np.ndarray]:
+def user_slices(
+    log: EventLog, as_of: float, users: Users | None, users_uri: str | None
+) -> dict[str, np.ndarray]:
     """The group of every user of a log, by slice.
 
     Args:

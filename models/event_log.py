@@ -57,7 +57,14 @@ class EventLog:
           folders: split folders of EventExampleGen's artifact.
           contexts: names of context columns, without their prefix.
         """
-        columns = [F.USER_ID, F.TIMESTAMP, F.TARGET_ITEM_ID, F.TARGET_EVENT_TYPE, F.TARGET_QUANTITY, F.TARGET_VALUE]
+        columns = [
+            F.USER_ID,
+            F.TIMESTAMP,
+            F.TARGET_ITEM_ID,
+            F.TARGET_EVENT_TYPE,
+            F.TARGET_QUANTITY,
+            F.TARGET_VALUE,
+        ]
         columns += [F.context(name) for name in contexts]
         table = example_io.read_table(folders, columns)
         size = example_io.lengths(table, F.TARGET_ITEM_ID)
@@ -87,7 +94,8 @@ class EventLog:
             quantity=per_event(F.TARGET_QUANTITY),
             value=per_event(F.TARGET_VALUE),
             contexts={
-                name: np.repeat(example_io.first(table, F.context(name), ""), size)[by_session] for name in contexts
+                name: np.repeat(example_io.first(table, F.context(name), ""), size)[by_session]
+                for name in contexts
             },
         )
 
@@ -136,7 +144,9 @@ class EventLog:
         out = {
             F.USER_ID: self.users[users],
             F.HISTORY_ITEM_ID: np.where(valid, self.items[self.item[index]], ""),
-            F.HISTORY_AGE_DAYS: np.where(valid, (as_of - self.timestamp[index]) / F.SECONDS_PER_DAY, 0).astype(np.float32),
+            F.HISTORY_AGE_DAYS: np.where(
+                valid, (as_of - self.timestamp[index]) / F.SECONDS_PER_DAY, 0
+            ).astype(np.float32),
             F.HISTORY_EVENT_TYPE: np.where(valid, self.event_types[self.event_type[index]], ""),
         }
         last = np.take_along_axis(index, np.maximum(valid.sum(1, keepdims=True) - 1, 0), 1)[:, 0]

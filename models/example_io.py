@@ -22,7 +22,9 @@ def record_files(folder: str) -> list[str]:
     Raises:
       DataError: there is none.
     """
-    files = sorted(path for path in tf.io.gfile.glob(os.path.join(folder, "*")) if os.path.basename(path)[0] not in "._")
+    files = sorted(
+        path for path in tf.io.gfile.glob(os.path.join(folder, "*")) if os.path.basename(path)[0] not in "._"
+    )
     if not files:
         raise DataError(f"{folder}: no TFRecord file; run the component that writes this split again")
     return files
@@ -65,7 +67,9 @@ def write_records(folder: str, batches: Iterable[pa.RecordBatch], name: str = "d
     tf.io.gfile.makedirs(folder)
     path = os.path.join(folder, f"{name}-00000-of-00001.gz")
     count = 0
-    with tf.io.TFRecordWriter(path, tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)) as writer:
+    with tf.io.TFRecordWriter(
+        path, tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
+    ) as writer:
         for batch in batches:
             for record in example_coder.RecordBatchToExamplesEncoder().encode(batch):
                 writer.write(record)
@@ -102,7 +106,11 @@ def lengths(table: pa.Table, column: str) -> np.ndarray:
     """Number of values of a list column in each row, int64 [rows]."""
     if column not in table.schema.names:
         return np.zeros(table.num_rows, np.int64)
-    return pa.compute.fill_null(pa.compute.list_value_length(table.column(column)), 0).to_numpy().astype(np.int64)
+    return (
+        pa.compute.fill_null(pa.compute.list_value_length(table.column(column)), 0)
+        .to_numpy()
+        .astype(np.int64)
+    )
 
 
 def first(table: pa.Table, column: str, default: object) -> np.ndarray:

@@ -9,7 +9,7 @@ signatures.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -160,14 +160,19 @@ class Funnel(tf.Module):
             "embed_text": (self.embed_text, {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)}),
             "embed_user": (self.embed_user, request),
             "embed_item": (self.embed_item, {F.ITEM_ID: ids}),
-            "serving_default": (self.rank_examples, {"examples": tf.TensorSpec([None], tf.string, "examples")}),
+            "serving_default": (
+                self.rank_examples,
+                {"examples": tf.TensorSpec([None], tf.string, "examples")},
+            ),
         }
         return {name: _by_name(function, spec, name) for name, (function, spec) in takes.items()}
 
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The k best items of each request."""
-        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID]) & self._in_category(inputs[F.CATEGORY])
+        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID]) & self._in_category(
+            inputs[F.CATEGORY]
+        )
         found, features, codes = self.retriever.describe(inputs, allowed)
         score = tf.where(found.valid, tf.sigmoid(self._ranker.score(features, codes)), -1.0)
         score, place = tf.math.top_k(score, tf.minimum(self._k(inputs[F.K]), tf.shape(score)[1]))
@@ -196,9 +201,7 @@ class Funnel(tf.Module):
             _fill(self._reasons.get(F.SIMILAR, ""), {"item": text[:, None]}),
             _fill(self._reasons.get(F.TRENDING, ""), {}),
         )
-        return self._listed(
-            position, score, tf.broadcast_to(name, shape), tf.broadcast_to(reason, shape), k
-        )
+        return self._listed(position, score, tf.broadcast_to(name, shape), tf.broadcast_to(reason, shape), k)
 
     @tf.Module.with_name_scope
     def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -220,7 +223,8 @@ class Funnel(tf.Module):
         spec[F.CONTEXT_TIMESTAMP] = tf.io.FixedLenFeature([], tf.int64, 0)
         parsed = tf.io.parse_example(inputs["examples"], spec)
         dense = {
-            name: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value for name, value in parsed.items()
+            name: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
+            for name, value in parsed.items()
         }
         return {F.P_PURCHASE: self.rank(dense)[F.P_PURCHASE]}
 
@@ -265,7 +269,8 @@ class Funnel(tf.Module):
         link, linked = sources.strongest_link(found, position)
         link_text = tf.gather(self._item_text, tf.gather(sources.candidate_row, link))
         share = {
-            name: tf.gather(found.ranks[name], position, batch_dims=1) / size for name, size in sources.sizes.items()
+            name: tf.gather(found.ranks[name], position, batch_dims=1) / size
+            for name, size in sources.sizes.items()
         }
         facts = {
             "count": tf.strings.as_string(tf.cast(count, tf.int32)),
@@ -310,7 +315,10 @@ class Funnel(tf.Module):
 def _fill(template: str, facts: Mapping[str, tf.Tensor]) -> tf.Tensor:
     """A reason from its template: "{name}" is replaced by a fact; unknown names stay as text."""
     parts = re.split(r"(\{\w+\})", template)
-    filled = [facts.get(part[1:-1], tf.constant(part)) if part.startswith("{") else tf.constant(part) for part in parts]
+    filled = [
+        facts.get(part[1:-1], tf.constant(part)) if part.startswith("{") else tf.constant(part)
+        for part in parts
+    ]
     return tf.strings.join(filled) if filled else tf.constant("")
 
 
@@ -326,5 +334,3 @@ def _by_name(
 
     call.__name__ = name
     return tf.function(call, autograph=False).get_concrete_function(**spec)
-
-

@@ -90,13 +90,19 @@ class ItemTable:
         columns = arrays.load(os.path.join(folder, "items.npz"))
 
         def group(prefix: str) -> dict[str, np.ndarray]:
-            return {name.removeprefix(prefix): values for name, values in columns.items() if name.startswith(prefix)}
+            return {
+                name.removeprefix(prefix): values
+                for name, values in columns.items()
+                if name.startswith(prefix)
+            }
 
         return cls(
             item_id=np.asarray(strings["item_id"], object),
             text=np.asarray(strings["text"], object),
             categorical=group("categorical/"),
-            vocabularies={name: np.asarray(values, object) for name, values in strings["vocabularies"].items()},
+            vocabularies={
+                name: np.asarray(values, object) for name, values in strings["vocabularies"].items()
+            },
             exposure_row=columns["exposure_row"],
             exposure_week=columns["exposure_week"],
             exposure=group("exposure/"),

@@ -1,5 +1,6 @@
 """Features of a (request, candidate) pair, computed in the graph from the request alone and
-the snapshot's tables: the same code when the ranker learns and when it serves."""
+the snapshot's tables: the same code when the ranker learns and when it serves.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ import tensorflow as tf
 from models import features as F
 from models.item_table import ItemTable
 from models.snapshot import Snapshot
-from models.tables import table
 from models.sources import CandidateSources, Found, segment_sum
+from models.tables import table
 
 _NEVER_DAYS = 720.0  # age given to "never bought"
 
@@ -98,7 +99,9 @@ class PairFeatures(tf.Module):
         for name, code in self._codes.items():
             codes[name] = tf.gather(code, row)
             # all events and those of the last weeks, by category
-            mine = segment_sum(tf.gather(weights, [0, 2], axis=2), tf.gather(code, history_row), self._sizes[name])
+            mine = segment_sum(
+                tf.gather(weights, [0, 2], axis=2), tf.gather(code, history_row), self._sizes[name]
+            )
             mine = tf.gather(mine, codes[name], batch_dims=1)
             mine *= tf.cast(codes[name] > 0, tf.float32)[..., None]
             parts.append(tf.math.log1p(mine))
@@ -117,7 +120,13 @@ class PairFeatures(tf.Module):
         newest = tf.reduce_min(tf.where(real, age, _NEVER_DAYS), 1)
         oldest = tf.reduce_max(tf.where(real, age, 0.0), 1)
         of_user = tf.stack(
-            [tf.math.log1p(total[:, 0]), tf.math.log1p(total[:, 2]), tf.math.log1p(newest), tf.math.log1p(oldest)], 1
+            [
+                tf.math.log1p(total[:, 0]),
+                tf.math.log1p(total[:, 2]),
+                tf.math.log1p(newest),
+                tf.math.log1p(oldest),
+            ],
+            1,
         )
         parts.append(tf.repeat(of_user[:, None], tf.shape(at)[1], 1))
         return tf.concat(parts, -1), codes

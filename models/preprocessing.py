@@ -52,7 +52,9 @@ def _coded(values: tf.RaggedTensor, vocabulary: Any) -> tf.SparseTensor:
     Sparse, because Transform writes a ragged output as a feature of another name with its
     row lengths beside it.
     """
-    return values.with_values(tft.apply_vocabulary(values.values, vocabulary, default_value=-1) + 1).to_sparse()
+    return values.with_values(
+        tft.apply_vocabulary(values.values, vocabulary, default_value=-1) + 1
+    ).to_sparse()
 
 
 def items_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,7 +119,9 @@ def events_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[st
     items = tft.vocabulary(
         target.values, vocab_filename=F.ITEM_VOCABULARY, frequency_threshold=custom_config["min_item_events"]
     )
-    types = tft.vocabulary(_ragged(inputs[F.TARGET_EVENT_TYPE]).values, vocab_filename=F.EVENT_TYPE_VOCABULARY)
+    types = tft.vocabulary(
+        _ragged(inputs[F.TARGET_EVENT_TYPE]).values, vocab_filename=F.EVENT_TYPE_VOCABULARY
+    )
     history_type = _ragged(inputs[F.HISTORY_EVENT_TYPE])
     timestamp = _scalar(inputs[F.TIMESTAMP], 0)
     out: dict[str, Any] = {

@@ -80,7 +80,9 @@ class RankingModel(tfrs.Model):
             sample_weight=tf.reshape(weight, [-1, 1]),
             compute_metrics=False,
         ) / tf.maximum(tf.reduce_sum(weight), 1.0)
-        log_share = tf.nn.log_softmax(tf.where(weight > 0, logits + tf.math.log(tf.maximum(weight, 1e-6)), -1e9), 1)
+        log_share = tf.nn.log_softmax(
+            tf.where(weight > 0, logits + tf.math.log(tf.maximum(weight, 1e-6)), -1e9), 1
+        )
         bought = tf.reduce_sum(label, 1)
         of_list = -tf.reduce_sum(label * tf.where(weight > 0, log_share, 0.0), 1) / tf.maximum(bought, 1.0)
         has = tf.cast(bought > 0, tf.float32)

@@ -51,7 +51,9 @@ def _lookup(keys: Sequence[str], values: np.ndarray, name: str) -> tf.lookup.Sta
     # at least one entry: an empty table cannot be exported
     keys = list(keys) or ["\0none"]
     values = values if len(values) else np.zeros(1, np.int32)
-    initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(keys, tf.string), tf.constant(values, tf.int32))
+    initializer = tf.lookup.KeyValueTensorInitializer(
+        tf.constant(keys, tf.string), tf.constant(values, tf.int32)
+    )
     return tf.lookup.StaticHashTable(initializer, 0, name=name)
 
 
@@ -90,7 +92,9 @@ class RequestParser(tf.Module):
         # NaN or negative ages (a clock that runs ahead) would poison every feature: an
         # event can at best be happening now
         # the real events to the right end, in their order, then the last ones of them
-        order = tf.argsort(tf.cast(inputs[F.HISTORY_ITEM_ID] != "", tf.int32), axis=1, stable=True)[:, -self._length :]
+        order = tf.argsort(tf.cast(inputs[F.HISTORY_ITEM_ID] != "", tf.int32), axis=1, stable=True)[
+            :, -self._length :
+        ]
         age = tf.gather(inputs[F.HISTORY_AGE_DAYS], order, batch_dims=1)
         age = tf.where(tf.math.is_finite(age), tf.clip_by_value(age, 0.0, 3650.0), 3650.0)
         user = self._attribute_user.lookup(inputs[F.USER_ID])
@@ -105,7 +109,9 @@ class RequestParser(tf.Module):
             "hour": hour_of(timestamp),
         }
         parsed |= {F.user_attribute(name): tf.gather(codes, user) for name, codes in self._attributes.items()}
-        parsed |= {F.context(name): table.lookup(inputs[F.context(name)]) for name, table in self._contexts.items()}
+        parsed |= {
+            F.context(name): table.lookup(inputs[F.context(name)]) for name, table in self._contexts.items()
+        }
         return parsed
 
 

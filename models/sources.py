@@ -140,7 +140,11 @@ class CandidateSources(tf.Module):
 
     @tf.Module.with_name_scope
     def __call__(
-        self, request: Mapping[str, tf.Tensor], query: tf.Tensor, allowed: tf.Tensor, fixed: tf.Tensor | None = None
+        self,
+        request: Mapping[str, tf.Tensor],
+        query: tf.Tensor,
+        allowed: tf.Tensor,
+        fixed: tf.Tensor | None = None,
     ) -> Found:
         """Finds candidates.
 

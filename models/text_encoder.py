@@ -27,11 +27,13 @@ _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 
 def best_dtype() -> str:
-    """"bfloat16" where a matrix unit for it exists (AMX, AVX512-BF16, GPU, TPU), else "float32"."""
+    """ "bfloat16" where a matrix unit for it exists (AMX, AVX512-BF16, GPU, TPU), else "float32"."""
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return "bfloat16"
     try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split())
+        flags = set(
+            Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
+        )
     except OSError:
         return "float32"
     return "bfloat16" if flags & _BF16_FLAGS else "float32"
@@ -76,7 +78,9 @@ class TextEncoder(tf.Module):
             policy = "float32" if dtype == "float32" else keras.DTypePolicy("mixed_bfloat16")
             self._backbone = keras_nlp.models.BertBackbone.from_preset(folder, dtype=policy)
         except Exception as error:
-            raise ConfigError(f"text_encoder.preset: '{preset}' cannot be loaded by KerasHub ({error})") from error
+            raise ConfigError(
+                f"text_encoder.preset: '{preset}' cannot be loaded by KerasHub ({error})"
+            ) from error
         # Keras 3 keeps its variables in its own containers; tf.Module tracks these lists
         self._variables = [variable.value for variable in self._backbone.variables]
         self._vocabulary, lower = _vocabulary(folder)
@@ -104,7 +108,11 @@ class TextEncoder(tf.Module):
         """Unit vectors, float32 [N, dim], of texts (string [N]); an empty text has one too."""
         ids = self.tokenize(texts)
         mask = tf.sequence_mask(tf.reduce_sum(tf.cast(ids > 0, tf.int32), 1), tf.shape(ids)[1])
-        inputs = {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(mask, tf.int32)}
+        inputs = {
+            "token_ids": ids,
+            "segment_ids": tf.zeros_like(ids),
+            "padding_mask": tf.cast(mask, tf.int32),
+        }
         hidden = tf.cast(self._backbone(inputs, training=False)["sequence_output"], tf.float32)
         weight = tf.cast(mask, tf.float32)[..., None]
         mean = tf.reduce_sum(hidden * weight, 1) / tf.maximum(tf.reduce_sum(weight, 1), 1.0)
@@ -122,11 +130,17 @@ def _vocabulary(folder: str) -> tuple[list[str], bool]:
         return tokenizer.get_vocabulary(), bool(tokenizer.lowercase)
     words = Path(path).read_text(encoding="utf-8").splitlines()
     settings = os.path.join(folder, "tokenizer_config.json")
-    lower = json.loads(Path(settings).read_text(encoding="utf-8")).get("do_lower_case", True) if os.path.exists(settings) else True
+    lower = (
+        json.loads(Path(settings).read_text(encoding="utf-8")).get("do_lower_case", True)
+        if os.path.exists(settings)
+        else True
+    )
     return words, bool(lower)
 
 
-def encode_all(encoder: tf.types.experimental.GenericFunction, texts: np.ndarray, batch_size: int) -> np.ndarray:
+def encode_all(
+    encoder: tf.types.experimental.GenericFunction, texts: np.ndarray, batch_size: int
+) -> np.ndarray:
     """Encodes many texts, each distinct one once, short ones together.
 
     Args:

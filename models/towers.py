@@ -69,6 +69,7 @@ class ItemEmbedding(tf.keras.layers.Layer):
         }
 
     def call(self, rows: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Runs the layer; the class docstring has the arguments."""
         identity = tf.gather(self._id_index, rows)
         if training and self._id_dropout:
             identity = tf.where(tf.random.uniform(tf.shape(identity)) < self._id_dropout, 0, identity)
@@ -106,6 +107,7 @@ class ItemTower(tf.keras.Model):
         self._out = tf.keras.layers.Dense(dim, name="out")
 
     def call(self, rows: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Runs the layer; the class docstring has the arguments."""
         text = self._text(tf.gather(self._text_vectors, tf.gather(self._text_index, rows)))
         joined = tf.concat([self._embedding(rows, training=training), text], -1)
         return tf.math.l2_normalize(self._out(self._hidden(joined)), -1)
@@ -146,9 +148,12 @@ class HistoryPooling(tf.keras.layers.Layer):
         mask: tf.Tensor,
         training: bool | None = None,
     ) -> tf.Tensor:
+        """Runs the layer; the class docstring has the arguments."""
         if training and self._dropout:
             mask = mask & (tf.random.uniform(tf.shape(age_days)) >= self._dropout)
-        bucket = tf.searchsorted(tf.constant(self._limits, tf.float32), tf.reshape(age_days, [-1]), side="left")
+        bucket = tf.searchsorted(
+            tf.constant(self._limits, tf.float32), tf.reshape(age_days, [-1]), side="left"
+        )
         bucket = tf.reshape(bucket, tf.shape(age_days))
         logits = self._content(embedded) + self._age(bucket) + self._type(event_type)  # [B, L, H]
         logits += tf.where(mask, 0.0, -1e9)[..., None]
@@ -203,6 +208,7 @@ class QueryTower(tf.keras.Model):
         return tuple(self._small)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Runs the layer; the class docstring has the arguments."""
         user = inputs["user"]
         if training and self._user_dropout:
             user = tf.where(tf.random.uniform(tf.shape(user)) < self._user_dropout, 0, user)

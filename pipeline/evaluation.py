@@ -44,7 +44,9 @@ def eval_config(config: Config) -> config_pb2.EvalConfig:
     names = ["task", slicing.ACTIVITY, *(config.users.categorical if config.users else [])]
     return config_pb2.EvalConfig(
         model_specs=[
-            config_pb2.ModelSpec(signature_name="serving_default", label_key=F.LABEL, prediction_key=F.P_PURCHASE)
+            config_pb2.ModelSpec(
+                signature_name="serving_default", label_key=F.LABEL, prediction_key=F.P_PURCHASE
+            )
         ],
         metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
         slicing_specs=[config_pb2.SlicingSpec()]

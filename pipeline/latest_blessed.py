@@ -27,6 +27,10 @@ class LatestBlessedOtherModelStrategy(resolver.ResolverStrategy):
             if blessing.get_int_custom_property("blessed") == 1
         }
         for model in sorted(input_dict.get(_MODEL, []), key=lambda artifact: artifact.id, reverse=True):
-            if isinstance(model, standard_artifacts.Model) and model.id in blessed and model.id not in current:
+            if (
+                isinstance(model, standard_artifacts.Model)
+                and model.id in blessed
+                and model.id not in current
+            ):
                 return {_CURRENT: [], _MODEL: [model], _BLESSING: [blessed[model.id]]}
         return {_CURRENT: [], _MODEL: [], _BLESSING: []}

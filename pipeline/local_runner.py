@@ -48,6 +48,7 @@ DEFAULT_CONFIG = _ROOT / "pipeline" / "configs" / "complete_journey.yaml"
 if TYPE_CHECKING:
     from pipeline.dag_runner import ProgressDagRunner
     from pipeline.progress import MemorySampler, OutputToLog
+    from pipeline.run_record import RunRecord
 
 # (config, pipeline_root=..., metadata_path=..., serving_dir=...) -> tfx.v1.dsl.Pipeline
 PipelineFactory = Callable[..., Any]
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None, create_pipeline: PipelineFactory | None 
     Returns:
       The exit status: 0, 1 after an error (one line on stderr), 130 or 143 when interrupted.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         config = load_config(args)
         if _registering():
@@ -261,6 +262,8 @@ class _Run:
                 record = run_record.read_run(self._dir / "metadata.sqlite", runner.run_id)
             except Exception:
                 traceback.print_exc()
+        if record is not None:
+            self._publish_histories(record)
         self._memory.sample()
         result = summary.build(
             name=self._config.name,
@@ -287,6 +290,15 @@ class _Run:
             self._say(line)
         if self._error is not None:
             print(f"error: {self._error['message']}", file=self._output.terminal_error, flush=True)
+
+    def _publish_histories(self, record: RunRecord) -> None:
+        """Puts the users' request states beside the pushed model that they belong to."""
+        pushed = [node.first("pushed_model") for node in record.of_kind("Pusher")]
+        if any(model is not None and model.properties.get("pushed") == 1 for model in pushed):
+            for _, path in record.find_file("histories", "histories.parquet"):
+                partial = self._dir / ".histories.parquet.part"
+                shutil.copyfile(path, partial)
+                partial.replace(self._dir / "histories.parquet")
 
     def _say(self, text: str) -> None:
         print(text, file=self._output.terminal, flush=True)
@@ -420,6 +432,7 @@ class Parser(argparse.ArgumentParser):
     """Errors are one line, and the exit status is 1."""
 
     def error(self, message: str) -> NoReturn:
+        """Ends the process with one line."""
         print(f"error: {message} (try --help)", file=sys.stderr)
         raise SystemExit(1)
 
@@ -447,7 +460,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="pipeline name in place of the configuration's `name`")
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
     parser = Parser(
         prog="python -m pipeline.local_runner",
         description="Runs the pipeline on this machine, from the shop's files to a pushed model.",

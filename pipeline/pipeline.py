@@ -84,9 +84,14 @@ def create_pipeline(
     tables = {"Item": catalog.outputs["items"], "Event": events.outputs["examples"]}
     if config.users is not None:
         tables["User"] = catalog.outputs["users"]
-    statistics = {name: StatisticsGen(examples=examples).with_id(f"{name}Statistics") for name, examples in tables.items()}
+    statistics = {
+        name: StatisticsGen(examples=examples).with_id(f"{name}Statistics")
+        for name, examples in tables.items()
+    }
     schemas = {
-        name: ImportSchemaGen(schema_file=os.path.join(config.schema_dir, f"{name.lower()}s.pbtxt")).with_id(f"{name}Schema")
+        name: ImportSchemaGen(schema_file=os.path.join(config.schema_dir, f"{name.lower()}s.pbtxt")).with_id(
+            f"{name}Schema"
+        )
         for name in tables
     }
     validators = {
@@ -152,7 +157,13 @@ def create_pipeline(
         **item_inputs,
         retrieval_model=retrieval.outputs["model"],
         config=_index_config(config),
-        code_version=code_version("components.candidate_index", "components.types", "models.snapshot", "models.event_log", *_SHOP_CODE),
+        code_version=code_version(
+            "components.candidate_index",
+            "components.types",
+            "models.snapshot",
+            "models.event_log",
+            *_SHOP_CODE,
+        ),
     )
     retrieved = {"retrieval_model": retrieval.outputs["model"], "index": index.outputs["index"]}
     sampler = CandidateSampler(
@@ -193,7 +204,9 @@ def create_pipeline(
         strategy_class=strategy,
         **({"current": servable.outputs["model"]} if metadata_path else {}),
         model=Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
-        model_blessing=Channel(type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"),
+        model_blessing=Channel(
+            type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"
+        ),
     ).with_id("LatestBlessedModel")
     evaluator = Evaluator(
         examples=sampler.outputs["candidates"],
@@ -209,7 +222,9 @@ def create_pipeline(
         ranking_blessing=evaluator.outputs["blessing"],
         baseline_model=latest_blessed.outputs["model"],
         config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
-        code_version=code_version("components.funnel_evaluator", "components.slicing", "models.event_log", *_SHOP_CODE),
+        code_version=code_version(
+            "components.funnel_evaluator", "components.slicing", "models.event_log", *_SHOP_CODE
+        ),
     )
     infra_validator = InfraValidator(
         model=servable.outputs["model"],
@@ -230,7 +245,9 @@ def create_pipeline(
         pipeline_root=pipeline_root,
         components=nodes,
         enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(metadata_path) if metadata_path else None,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(metadata_path)
+        if metadata_path
+        else None,
         beam_pipeline_args=list(config.beam_args),
     )
 
@@ -238,7 +255,11 @@ def create_pipeline(
 def _files(config: Config, *sections: str) -> dict[str, str]:
     """Full paths of the sections' files by their configuration key."""
     named = {name: getattr(config, name) for name in sections}
-    return {f"{name}.path": config.data.resolve(section.path) for name, section in named.items() if section is not None}
+    return {
+        f"{name}.path": config.data.resolve(section.path)
+        for name, section in named.items()
+        if section is not None
+    }
 
 
 def _transform_splits(config: Config) -> dict[str, tuple[list[str], list[str]]]:
@@ -259,7 +280,10 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
             "channels": shop.channels(config.exposures),
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
-        "Event": {"contexts": list(config.events.context), "min_item_events": config.retrieval.min_item_events},
+        "Event": {
+            "contexts": list(config.events.context),
+            "min_item_events": config.retrieval.min_item_events,
+        },
     }
 
 
@@ -272,7 +296,9 @@ def _retrieval_config(config: Config) -> str:
     # of the ranker, the towers only need to know when its label windows begin: a change of
     # its layers must not train them again
     sections = json.loads(dump_sections(config, "items", "users", "events", "split", "retrieval"))
-    return json.dumps(sections | {"ranking": _only(config, "ranking", "windows", "window_days")}, sort_keys=True)
+    return json.dumps(
+        sections | {"ranking": _only(config, "ranking", "windows", "window_days")}, sort_keys=True
+    )
 
 
 def _index_config(config: Config) -> str:

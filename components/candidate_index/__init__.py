@@ -1,0 +1,1 @@
+"""CandidateIndex: item vectors and as-of item tables."""

@@ -1,0 +1,1 @@
+"""CandidateSampler: labelled candidate lists of past requests."""

@@ -61,9 +61,16 @@ def labelled(
     seen = _pairs(past.user, position_of[past.item], len(log.users), count)
     wanted = bought & ~seen if novel else bought
     users = np.flatnonzero(wanted.any(1) & np.isin(np.arange(len(log.users)), past.user))
-    ids = tf.gather(retriever.parser.item_ids, retriever.sources.candidate_row).numpy().astype(str).astype(object)
+    ids = (
+        tf.gather(retriever.parser.item_ids, retriever.sources.candidate_row)
+        .numpy()
+        .astype(str)
+        .astype(object)
+    )
     find = tf.function(
-        lambda inputs, allowed: retriever.find(inputs, allowed).position, reduce_retracing=True, autograph=False
+        lambda inputs, allowed: retriever.find(inputs, allowed).position,
+        reduce_retracing=True,
+        autograph=False,
     )
     rng = np.random.default_rng(seed)
     for start in range(0, len(users), _BATCH):
@@ -90,7 +97,9 @@ def labelled(
 
 def tensor(values: np.ndarray) -> tf.Tensor:
     """A numpy array as a tensor; object arrays of str become strings."""
-    return tf.constant(values.tolist() if values.dtype == object else values, tf.string if values.dtype == object else None)
+    return tf.constant(
+        values.tolist() if values.dtype == object else values, tf.string if values.dtype == object else None
+    )
 
 
 def _positions(log: EventLog, retriever: Retriever) -> np.ndarray:
@@ -196,7 +205,9 @@ def run(
                 user = batch.pop("user")
                 batch.pop("found_share")
                 sliced = {F.SLICE_PREFIX + name: values[user] for name, values in slices.items()}
-                yield record_batch(batch | sliced | {F.SLICE_PREFIX + "task": np.full(len(user), task, object)})
+                yield record_batch(
+                    batch | sliced | {F.SLICE_PREFIX + "task": np.full(len(user), task, object)}
+                )
 
     def all_training() -> Iterator[pa.RecordBatch]:
         for request in training:
@@ -205,11 +216,12 @@ def run(
     counts = {
         "train": example_io.write_records(example_io.split_path(output, "train"), all_training()),
         "eval": example_io.write_records(
-            example_io.split_path(output, "eval"), lists(evaluation, config.eval_list_size, ("all", "novel"), "eval")
+            example_io.split_path(output, "eval"),
+            lists(evaluation, config.eval_list_size, ("all", "novel"), "eval"),
         ),
     }
     found = {task: float(np.concatenate(values).mean()) if values else 0.0 for task, values in shares.items()}
     return counts, (
         f"{counts['train']:,} training and {counts['eval']:,} evaluation lists; the sources hold "
-        f"{found['all']:.1%} of what is bought next, {found['novel']:.1%} of what is bought for the first time"
+        f"{found['all']:.1%} of what is bought next, {found['novel']:.1%} of first purchases"
     )

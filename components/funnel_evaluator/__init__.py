@@ -1,0 +1,1 @@
+"""FunnelEvaluator: the funnel beside its baselines, and the blessing."""

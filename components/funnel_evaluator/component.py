@@ -47,7 +47,8 @@ def FunnelEvaluator(
         windows=windows,
         model_folder=shop.model_folder(model.uri),
         blessed_folder=shop.model_folder(baseline_model.uri) if baseline_model else None,
-        ranking_blessed=ranking_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1,
+        ranking_blessed=ranking_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
+        == 1,
         users=settings.users,
         users_uri=raw_users.uri if raw_users else None,
         candidates=settings.candidates,
@@ -58,7 +59,9 @@ def FunnelEvaluator(
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
     if baseline_model:
-        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline_model.uri)
+        blessing.set_string_custom_property(
+            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline_model.uri
+        )
         blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline_model.id)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
     marker = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
@@ -68,9 +71,12 @@ def FunnelEvaluator(
     metric = settings.quality.primary_metric
     scores = ", ".join(f"{task} {values[metric]:.4f}" for task, values in found["funnel"].items())
     evaluation.set_string_custom_property(
-        "summary", f"{metric} {scores}: {'blessed' if blessed else 'NOT blessed: ' + '; '.join(_failures(found))}"
+        "summary",
+        f"{metric} {scores}: {'blessed' if blessed else 'NOT blessed: ' + '; '.join(_failures(found))}",
     )
 
 
-def _failures(found):
-    return [reason for reason in found["reasons"] if " <= " in reason or "behind" in reason or "did not" in reason]
+def _failures(found: dict[str, object]) -> list[str]:
+    return [
+        reason for reason in found["reasons"] if " <= " in reason or "behind" in reason or "did not" in reason
+    ]

@@ -115,11 +115,17 @@ def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Re
             batch = users[start : start + _BATCH]
             inputs = log.histories(batch, protocol.windows.cutoff, history_length)
             inputs[F.CONTEXT_TIMESTAMP] = np.full(len(batch), protocol.windows.cutoff, np.int64)
-            excluded = [catalogue_ids[row].tolist() if task == "novel" else [] for row in protocol.seen[batch]]
+            excluded = [
+                catalogue_ids[row].tolist() if task == "novel" else [] for row in protocol.seen[batch]
+            ]
             longest = max(1, *(len(row) for row in excluded))
-            inputs[F.EXCLUDE_ITEM_ID] = np.asarray([row + [""] * (longest - len(row)) for row in excluded], object)
+            inputs[F.EXCLUDE_ITEM_ID] = np.asarray(
+                [row + [""] * (longest - len(row)) for row in excluded], object
+            )
             inputs[F.CATEGORY] = np.full((len(batch), 1), "", object)
-            answer = signature(k=tf.constant(k, tf.int32), **{name: tensor(value) for name, value in inputs.items()})
+            answer = signature(
+                k=tf.constant(k, tf.int32), **{name: tensor(value) for name, value in inputs.items()}
+            )
             ids = answer[F.ITEM_ID].numpy().astype(str).astype(object)
             known = names.get_indexer(ids.ravel()).reshape(ids.shape)
             column = np.where(known >= 0, np.append(protocol.column, -1)[known], -1)
@@ -136,7 +142,9 @@ def baselines(protocol: Protocol, k: int) -> dict[str, Recommend]:
     column = protocol.column[past.item]
     age = (protocol.windows.cutoff - past.timestamp) / F.SECONDS_PER_DAY
     popularity = np.bincount(column, minlength=size + 1)[:size].astype(np.float64)
-    recent = np.unique(past.user[age <= _RECENT_DAYS].astype(np.int64) * (size + 1) + column[age <= _RECENT_DAYS])
+    recent = np.unique(
+        past.user[age <= _RECENT_DAYS].astype(np.int64) * (size + 1) + column[age <= _RECENT_DAYS]
+    )
     recent = np.bincount(recent % (size + 1), minlength=size + 1)[:size].astype(np.float64)
     order = np.argsort(past.user, kind="stable")
     start = np.searchsorted(past.user[order], np.arange(len(protocol.log.users) + 1))
@@ -226,13 +234,18 @@ def run(
         for name, recommend in systems.items():
             top = recommend(asked, task)
             values[name, task] = metrics.per_user(top, relevant, quality.ks)
-            scores[name][task] = metrics.summarise(values[name, task], top, len(protocol.catalogue), quality.ks)
+            scores[name][task] = metrics.summarise(
+                values[name, task], top, len(protocol.catalogue), quality.ks
+            )
             if name == "funnel":
                 _write_lists(protocol, asked, top, os.path.join(output, f"recommendations.{task}.parquet"))
                 _slice(sliced, slices, asked, values[name, task], task)
     primary = quality.primary_metric
     if primary not in values["funnel", "all"]:
-        raise UserError(f"quality.primary_metric: '{primary}' is not measured; known are {sorted(values['funnel', 'all'])}")
+        raise UserError(
+            f"quality.primary_metric: '{primary}' is not measured; "
+            f"known are {sorted(values['funnel', 'all'])}"
+        )
     reasons, passed = _decide(values, counts, quality, ranking_blessed, bool(blessed_folder))
     result = {
         "n_users": counts,
@@ -271,7 +284,9 @@ def _decide(
             theirs = values[name, task][metric].mean()
             better = bool(ours > theirs)
             passed &= better
-            reasons.append(f"funnel {metric} of task {task} {ours:.4f} {'>' if better else '<='} {name} {theirs:.4f}")
+            reasons.append(
+                f"funnel {metric} of task {task} {ours:.4f} {'>' if better else '<='} {name} {theirs:.4f}"
+            )
         if has_previous:
             theirs = values["last_blessed", task][metric].mean()
             kept = bool(ours >= theirs * (1 - quality.max_regression))
@@ -312,9 +327,9 @@ def _slice(
             if chosen.sum() >= _MIN_SLICE:
                 entry = out.setdefault(f"{name}={group}", {"n_users": int(chosen.sum())})
                 entry["n_users"] = max(int(entry["n_users"]), int(chosen.sum()))
-                entry[task] = {
-                    metric: float(value[chosen].mean()) for metric, value in values.items()
-                } | {f"{metric}_se": metrics.standard_error(value[chosen]) for metric, value in values.items()}
+                entry[task] = {metric: float(value[chosen].mean()) for metric, value in values.items()} | {
+                    f"{metric}_se": metrics.standard_error(value[chosen]) for metric, value in values.items()
+                }
 
 
 def _write_lists(protocol: Protocol, users: np.ndarray, top: np.ndarray, path: str) -> None:

@@ -58,7 +58,9 @@ def per_user(top: np.ndarray, relevant: np.ndarray, ks: Sequence[int]) -> dict[s
     return out
 
 
-def summarise(values: dict[str, np.ndarray], top: np.ndarray, catalogue: int, ks: Sequence[int]) -> dict[str, float]:
+def summarise(
+    values: dict[str, np.ndarray], top: np.ndarray, catalogue: int, ks: Sequence[int]
+) -> dict[str, float]:
     """Means, standard errors (`<metric>_se`) and `coverage@k`.
 
     Args:

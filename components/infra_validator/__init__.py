@@ -1,0 +1,1 @@
+"""InfraValidator: a real server answers real requests."""

@@ -55,7 +55,11 @@ def model_server(folder: str) -> Iterator[str]:
         os.symlink(os.path.abspath(folder), os.path.join(base, "1"), target_is_directory=True)
         log_path, port_path = os.path.join(base, "server.log"), os.path.join(base, "port")
         command = [sys.executable, "-m", "serving.model_server", "--port=0", f"--port_file={port_path}"]
-        command += [f"--model_name={_MODEL}", f"--model_base_path={base}", "--file_system_poll_wait_seconds=1"]
+        command += [
+            f"--model_name={_MODEL}",
+            f"--model_base_path={base}",
+            "--file_system_poll_wait_seconds=1",
+        ]
         with open(log_path, "w", encoding="utf-8") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -107,9 +111,15 @@ def validate(folder: str) -> tuple[bool, str]:
                 for name, value in answer.outputs.items():
                     array = tf.make_ndarray(value)
                     if array.dtype.kind == "f" and not np.isfinite(array).all():
-                        return False, f"signature {request.model_spec.signature_name}: output '{name}' is not finite"
+                        return (
+                            False,
+                            f"signature {request.model_spec.signature_name}: output '{name}' is not finite",
+                        )
                     if not array.size:
-                        return False, f"signature {request.model_spec.signature_name}: output '{name}' is empty"
+                        return (
+                            False,
+                            f"signature {request.model_spec.signature_name}: output '{name}' is empty",
+                        )
     except (RuntimeError, FileNotFoundError, grpc.RpcError) as error:
         return False, " ".join(str(error).split())[:500]
     return True, f"{len(requests)} requests answered over gRPC, median {np.median(times) * 1000:.1f} ms"

@@ -1,0 +1,1 @@
+"""Pusher: a new version directory, complete or not at all."""

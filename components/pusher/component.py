@@ -36,7 +36,9 @@ def Pusher(
     ]
     if refused:
         pushed_model.set_int_custom_property("pushed", 0)
-        pushed_model.set_string_custom_property("summary", f"not pushed: not blessed by {' and '.join(refused)}")
+        pushed_model.set_string_custom_property(
+            "summary", f"not pushed: not blessed by {' and '.join(refused)}"
+        )
         return
     version = executor.push(shop.model_folder(model.uri), destination)
     pushed_model.set_int_custom_property("pushed", 1)

@@ -35,7 +35,11 @@ def push(source: str, base: str) -> int:
         staging = os.path.join(base, f".{version}.part")
         last = "saved_model.pb"
         for folder, _, names in tf.io.gfile.walk(source):
-            to = os.path.join(staging, os.path.relpath(folder, source)) if folder.rstrip("/") != source.rstrip("/") else staging
+            to = (
+                os.path.join(staging, os.path.relpath(folder, source))
+                if folder.rstrip("/") != source.rstrip("/")
+                else staging
+            )
             tf.io.gfile.makedirs(to)
             for name in names:
                 if name != last:
@@ -43,5 +47,7 @@ def push(source: str, base: str) -> int:
         tf.io.gfile.copy(os.path.join(source, last), os.path.join(staging, last), overwrite=True)
         tf.io.gfile.rename(staging, os.path.join(base, str(version)))
     except tf.errors.OpError as error:
-        raise UserError(f"{base}: the model cannot be pushed ({error.message}); check the path and its rights") from error
+        raise UserError(
+            f"{base}: the model cannot be pushed ({error.message}); check the path and its rights"
+        ) from error
     return version

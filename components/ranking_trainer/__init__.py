@@ -1,0 +1,1 @@
+"""RankingTrainer: the DCN-v2 ranker."""

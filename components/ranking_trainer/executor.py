@@ -62,9 +62,14 @@ def load_features(
         retriever = retriever_at(int(as_of))
 
         def describe(
-            inputs: dict[str, tf.Tensor], exclude: tf.Tensor, candidates: tf.Tensor, source: Retriever = retriever
+            inputs: dict[str, tf.Tensor],
+            exclude: tf.Tensor,
+            candidates: tf.Tensor,
+            source: Retriever = retriever,
         ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            _, features, codes = source.describe(inputs, source.not_excluded(exclude), source.positions(candidates))
+            _, features, codes = source.describe(
+                inputs, source.not_excluded(exclude), source.positions(candidates)
+            )
             return features, codes
 
         graph = tf.function(describe, reduce_retracing=True, autograph=False)
@@ -72,7 +77,9 @@ def load_features(
         order.append(chosen)
         for start in range(0, len(chosen), _BATCH):
             rows = table.take(pa.array(chosen[start : start + _BATCH]))
-            inputs = {name: example_io.first(rows, name, "") for name in (F.USER_ID, *map(F.context, contexts))}
+            inputs = {
+                name: example_io.first(rows, name, "") for name in (F.USER_ID, *map(F.context, contexts))
+            }
             inputs |= {name: padded(rows, name, "") for name in (F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE)}
             inputs[F.HISTORY_AGE_DAYS] = padded(rows, F.HISTORY_AGE_DAYS, 0.0).astype(np.float32)
             inputs[F.CONTEXT_TIMESTAMP] = example_io.first(rows, F.CONTEXT_TIMESTAMP, 0).astype(np.int64)
@@ -92,7 +99,10 @@ def load_features(
     if not np.isfinite(out["features"]).all():
         bad = np.unique(np.nonzero(~np.isfinite(out["features"]))[2])
         names = [retriever.pair_features.names[index] for index in bad]
-        raise DataError(f"{folder}: features {names} are not finite; look for wrong prices, ages or timestamps in the events")
+        raise DataError(
+            f"{folder}: features {names} are not finite; "
+            "look for wrong prices, ages or timestamps in the events"
+        )
     return out, retriever
 
 
@@ -135,11 +145,18 @@ def run(
     batch = min(config.batch_size, len(chosen))
     steps = config.epochs * (len(chosen) // batch)
     model.compile(
-        tf.keras.optimizers.Adam(tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1)))
+        tf.keras.optimizers.Adam(
+            tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1))
+        )
     )
-    training = dataset(chosen).shuffle(len(chosen), seed=config.seed).batch(batch, drop_remainder=True).prefetch(2)
+    training = (
+        dataset(chosen).shuffle(len(chosen), seed=config.seed).batch(batch, drop_remainder=True).prefetch(2)
+    )
     fitted = model.fit(
-        training, validation_data=dataset(held).batch(min(config.batch_size, len(held))), epochs=config.epochs, verbose=0
+        training,
+        validation_data=dataset(held).batch(min(config.batch_size, len(held))),
+        epochs=config.epochs,
+        verbose=0,
     )
     epochs = [
         {"epoch": index + 1} | {name: float(values[index]) for name, values in fitted.history.items()}

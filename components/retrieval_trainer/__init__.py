@@ -1,0 +1,1 @@
+"""RetrievalTrainer: the two towers."""

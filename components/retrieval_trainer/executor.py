@@ -48,9 +48,15 @@ def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[
     end = np.cumsum(size)
     at = end[:, None] - length + np.arange(length)
     real = at >= (end - size)[:, None]
-    for name, kind in (("history_item", np.int32), (F.HISTORY_AGE_DAYS, np.float32), (F.HISTORY_EVENT_TYPE, np.int32)):
+    for name, kind in (
+        ("history_item", np.int32),
+        (F.HISTORY_AGE_DAYS, np.float32),
+        (F.HISTORY_EVENT_TYPE, np.int32),
+    ):
         values = example_io.flat(table, name).astype(kind)
-        out[name] = np.where(real, values[np.maximum(at, 0)], kind(0)) if len(values) else np.zeros(at.shape, kind)
+        out[name] = (
+            np.where(real, values[np.maximum(at, 0)], kind(0)) if len(values) else np.zeros(at.shape, kind)
+        )
     out["target_item"] = example_io.flat(table, "target_item").astype(np.int32)
     out["target_count"] = example_io.lengths(table, "target_item").astype(np.int32)
     out["target_start"] = (np.cumsum(out["target_count"]) - out["target_count"]).astype(np.int32)
@@ -87,7 +93,10 @@ def batches(
     table = {name: tf.constant(values) for name, values in sessions.items() if name != F.TIMESTAMP}
     row_of = tf.constant(rows)
     attribute = tf.constant(_attribute_rows(vocabularies))
-    codes = {name: tf.constant(np.concatenate([[0], code]), tf.int32) for name, code in vocabularies.attributes.items()}
+    codes = {
+        name: tf.constant(np.concatenate([[0], code]), tf.int32)
+        for name, code in vocabularies.attributes.items()
+    }
     scalars = ["user", "weekday", "hour", *(name for name in sessions if name.startswith(F.CONTEXT_PREFIX))]
 
     def assemble(index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -141,7 +150,10 @@ class _Holdout(tf.keras.callbacks.Callback):
 
 def encode_items(tower: tf.keras.Model, rows: np.ndarray, batch: int = 8192) -> np.ndarray:
     """Item vectors, float32 [N, D], of rows (int32 [N])."""
-    parts = [tower(tf.constant(rows[start : start + batch]), training=False).numpy() for start in range(0, len(rows), batch)]
+    parts = [
+        tower(tf.constant(rows[start : start + batch]), training=False).numpy()
+        for start in range(0, len(rows), batch)
+    ]
     return np.concatenate(parts)
 
 
@@ -210,7 +222,14 @@ def run(
         contexts={name: len(values) + 1 for name, values in vocabularies.contexts.items()},
     )
     model = RetrievalModel(
-        QueryTower(embedding, spec, config.embedding_dim, config.user_id_dropout, config.history_dropout, name="query"),
+        QueryTower(
+            embedding,
+            spec,
+            config.embedding_dim,
+            config.user_id_dropout,
+            config.history_dropout,
+            name="query",
+        ),
         ItemTower(embedding, text["vectors"], text["index"], config.embedding_dim, name="item"),
         probability.astype(np.float32),
         config.temperature,
@@ -219,9 +238,12 @@ def run(
     training = batches(sessions, chosen, rows, vocabularies, config, training=True)
     holdout = batches(sessions, held, rows, vocabularies, config, training=False)
     known = np.flatnonzero(counts > 0)
-    fitted = model.fit(training, epochs=config.epochs, verbose=0, callbacks=[_Holdout(holdout, known[known > 0])])
+    fitted = model.fit(
+        training, epochs=config.epochs, verbose=0, callbacks=[_Holdout(holdout, known[known > 0])]
+    )
     epochs = [
-        {"epoch": index + 1} | {name: float(values[index]) for name, values in fitted.history.items() if values}
+        {"epoch": index + 1}
+        | {name: float(values[index]) for name, values in fitted.history.items() if values}
         for index in range(config.epochs)
     ]
     tf.io.gfile.makedirs(run_folder)

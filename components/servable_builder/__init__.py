@@ -1,0 +1,1 @@
+"""ServableBuilder: the whole funnel as one SavedModel."""

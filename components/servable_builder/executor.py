@@ -60,14 +60,22 @@ def run(
     folder = shop.model_folder(model_folder)
     tf.saved_model.save(funnel, folder, signatures=signatures)
 
-    users = write_histories(log, as_of, settings.candidates.history_length, os.path.join(histories_folder, HISTORIES))
+    users = write_histories(
+        log, as_of, settings.candidates.history_length, os.path.join(histories_folder, HISTORIES)
+    )
     requests = warmup_requests(signatures, log, items, retriever, as_of, settings.candidates.history_length)
     path = os.path.join(folder, "assets.extra", "tf_serving_warmup_requests")
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as writer:
         for request in requests:
-            writer.write(prediction_log_pb2.PredictionLog(predict_log={"request": request}).SerializeToString())
-    size = sum(tf.io.gfile.stat(os.path.join(at, name)).length for at, _, names in tf.io.gfile.walk(folder) for name in names)
+            writer.write(
+                prediction_log_pb2.PredictionLog(predict_log={"request": request}).SerializeToString()
+            )
+    size = sum(
+        tf.io.gfile.stat(os.path.join(at, name)).length
+        for at, _, names in tf.io.gfile.walk(folder)
+        for name in names
+    )
     return (
         f"{len(signatures)} signatures, {retriever.sources.count:,} candidates, {size / 2**20:,.0f} MiB, "
         f"{len(requests)} warm-up requests, {users:,} request histories"
@@ -121,9 +129,19 @@ def warmup_requests(
             F.TEXT: items.text[rows[:1]],
         }
         example = tf.train.Example()
-        for name in (F.USER_ID, F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID, *map(F.context, log.contexts)):
-            example.features.feature[name].bytes_list.value.extend(value.encode() for value in np.ravel(known[name]))
-        example.features.feature[F.HISTORY_AGE_DAYS].float_list.value.extend(state[F.HISTORY_AGE_DAYS].ravel())
+        for name in (
+            F.USER_ID,
+            F.HISTORY_ITEM_ID,
+            F.HISTORY_EVENT_TYPE,
+            F.CANDIDATE_ITEM_ID,
+            *map(F.context, log.contexts),
+        ):
+            example.features.feature[name].bytes_list.value.extend(
+                value.encode() for value in np.ravel(known[name])
+            )
+        example.features.feature[F.HISTORY_AGE_DAYS].float_list.value.extend(
+            state[F.HISTORY_AGE_DAYS].ravel()
+        )
         known["examples"] = np.asarray([example.SerializeToString()], object)
         for name, function in signatures.items():
             request = predict_pb2.PredictRequest()

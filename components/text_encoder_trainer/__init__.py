@@ -1,0 +1,1 @@
+"""TextEncoderTrainer: the BERT text encoder and the catalogue's text vectors."""

@@ -32,7 +32,9 @@ def run(items: ItemTable, config: TextEncoder, output: str) -> str:
     """
     dtype = text_encoder.best_dtype() if config.dtype == "auto" else config.dtype
     encoder = text_encoder.TextEncoder(config.preset, config.sequence_length, dtype)
-    encode = tf.function(encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string, F.TEXT)], autograph=False)
+    encode = tf.function(
+        encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string, F.TEXT)], autograph=False
+    )
     texts, index = np.unique(items.text.astype(str), return_inverse=True)
     started = time.monotonic()
     vectors = text_encoder.encode_all(encode, texts.astype(object), config.batch_size)

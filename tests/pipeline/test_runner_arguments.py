@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _load(*argv):
-    return local_runner.load_config(local_runner._parser().parse_args([*argv]))
+    return local_runner.load_config(local_runner.parser().parse_args([*argv]))
 
 
 def test_defaults_come_from_the_environment(monkeypatch, tmp_path):
@@ -32,7 +32,7 @@ def test_defaults_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("SHELFWISE_SAMPLE", "77")
     monkeypatch.setenv("SHELFWISE_RUNS_DIR", "elsewhere")
     assert (_load().name, _load().data.sample_users) == ("own_shop", 77)
-    assert local_runner._parser().parse_args([]).runs_dir == "elsewhere"
+    assert local_runner.parser().parse_args([]).runs_dir == "elsewhere"
     assert _load("--sample", "5").data.sample_users == 5
 
 

@@ -1,0 +1,143 @@
+"""Compiles the pipeline for Kubeflow Pipelines and Vertex AI.
+
+As a command::
+
+    python -m kubeflow.runner --config pipeline/configs/complete_journey.yaml --output pipeline.yaml
+
+and as the file that the TFX command line compiles::
+
+    tfx pipeline compile --engine=vertex --pipeline_path=kubeflow/runner.py
+
+It is the `create_pipeline` of the local runner; the configuration's section `kubeflow` says what
+Kubernetes needs to know. Nothing is submitted; kubeflow/README.md tells how to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    # Run as a file (the TFX command line does), the first place to import from is this folder.
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _ROOT / "kubeflow"]
+    sys.path.insert(0, str(_ROOT))
+
+from kubeflow import inputs  # noqa: E402
+from kubeflow import spec as spec_lib  # noqa: E402
+from pipeline.config import Config  # noqa: E402
+from pipeline.errors import ConfigError  # noqa: E402
+from pipeline.local_runner import Parser, add_config_arguments, error_line, load_config  # noqa: E402
+
+_EXAMPLE_GENS = ("CatalogExampleGen", "EventExampleGen")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command.
+
+    Args:
+      argv: arguments without the program's name; those of the process if None.
+
+    Returns:
+      The exit status: 0, or 1 after an error (one line on stderr).
+    """
+    args = _parser().parse_args(argv)
+    _quiet()
+    try:
+        compile_spec(load_config(args), Path(args.output))
+    except Exception as error:
+        print(f"error: {error_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def compile_spec(config: Config, output: Path) -> None:
+    """Writes the spec and says on stdout what it is and what to know about it.
+
+    Args:
+      config: the shop.
+      output: file to write, `.yaml`, `.yml` or `.json`.
+
+    Raises:
+      UserError: a setting that cannot work in containers.
+      OSError: the file cannot be written.
+    """
+    if output.suffix not in (".yaml", ".yml", ".json"):
+        raise ConfigError(f"--output {output}: expected a name that ends in .yaml, .yml or .json")
+    root, serving_dir = _folders(config)
+    shop = inputs.as_in_image(config)
+    # Kubeflow's names have no underscore.
+    shop = shop.model_copy(update={"name": config.name.replace("_", "-")})
+    fingerprints = inputs.Fingerprints(config)
+    from kubeflow import dag_runner
+    from pipeline.pipeline import create_pipeline
+
+    pipeline = create_pipeline(
+        shop, pipeline_root=root, metadata_path=None, serving_dir=serving_dir, fingerprint=fingerprints
+    )
+    uncached = _EXAMPLE_GENS if fingerprints.unreachable else ()
+    runner = dag_runner.KubeflowDagRunner(config.kubeflow, output.absolute(), uncached)
+    spec = runner.run(pipeline)["pipelineSpec"]
+    steps, resolvers = spec_lib.containers(spec), spec_lib.resolvers(spec)
+    image = next(iter(steps.values()))["image"]
+    print(f"{runner.output}: pipeline {shop.name}, {len(steps)} containers of {image}, root {root}")
+    if fingerprints.unreachable:
+        print(
+            f"note: not reachable from here: {', '.join(fingerprints.unreachable)}; "
+            f"{' and '.join(_EXAMPLE_GENS)} will read the data in every run, without caching"
+        )
+    if resolvers:
+        print(
+            f"note: {', '.join(resolvers)}: TFX resolver tasks, which Vertex AI Pipelines runs and "
+            "open-source Kubeflow Pipelines does not"
+        )
+
+
+def _folders(config: Config) -> tuple[str, str]:
+    """Pipeline root and serving folder."""
+    root = config.kubeflow.pipeline_root.rstrip("/")
+    folders = {
+        "pipeline_root": root,
+        "serving_dir": (config.kubeflow.serving_dir or f"{root}/serving/shelfwise").rstrip("/"),
+    }
+    for name, folder in folders.items():
+        if "://" not in folder and not folder.startswith("/"):
+            raise ConfigError(
+                f"kubeflow.{name}: '{folder}' means nothing to a container; give a URL such as "
+                "gs://bucket/folder or an absolute path that all containers mount"
+            )
+    return folders["pipeline_root"], folders["serving_dir"]
+
+
+def _quiet() -> None:
+    """Keeps TensorFlow's, TFX's and Beam's log lines from the terminal; errors are raised."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it logs as it starts; nothing is computed here
+    logging.disable(logging.WARNING)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m kubeflow.runner",
+        description="Compiles the pipeline to a spec for Kubeflow Pipelines and Vertex AI.",
+        epilog="SHELFWISE_CONFIG, SHELFWISE_SAMPLE and SHELFWISE_SPEC in the environment are the defaults of "
+        "--config, --sample and --output; `tfx pipeline compile --engine=vertex` is configured by them.",
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        default=os.environ.get("SHELFWISE_SPEC") or "pipeline.yaml",
+        help="file to write: .yaml for the KFP SDK, .json for a Vertex AI PipelineJob (default: pipeline.yaml)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    # The same code under its own name, so that its classes exist once.
+    from kubeflow.runner import main as _main
+
+    sys.exit(_main())
