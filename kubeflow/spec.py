@@ -1,4 +1,4 @@
-"""What TFX's compiler leaves out of a Kubeflow Pipelines spec: resources, retries, caching.
+"""What TFX's compiler leaves out of a Kubeflow Pipelines spec: root, resources, retries, caching.
 
 Pure functions of the spec as a dictionary (the JSON form of the PipelineSpec message); nothing
 here imports TFX.
@@ -26,7 +26,7 @@ def resolvers(spec: dict[str, Any]) -> list[str]:
 
 
 def apply_settings(spec: dict[str, Any], settings: Kubeflow, uncached: Collection[str] = ()) -> None:
-    """Writes resources, retries and caching into a compiled spec, in place.
+    """Writes pipeline root, resources, retries and caching into a compiled spec, in place.
 
     Args:
       spec: a PipelineSpec of one level, as TFX compiles it.
@@ -43,6 +43,7 @@ def apply_settings(spec: dict[str, Any], settings: Kubeflow, uncached: Collectio
                 f"kubeflow.resources.{name}: the pipeline runs no component of this id; "
                 f"known: {DEFAULT}, {', '.join(found)}"
             )
+    spec["defaultPipelineRoot"] = settings.pipeline_root.rstrip("/")
     for name, container in found.items():
         resources = _resources(settings.resources.get(name) or settings.resources.get(DEFAULT) or Resources())
         if resources:
