@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         metavar="FILE",
         default=os.environ.get("SHELFWISE_SPEC") or "pipeline.yaml",
-        help="file to write: .yaml for the KFP SDK, .json for a Vertex AI PipelineJob (default: pipeline.yaml)",
+        help="file to write: .yaml for the KFP SDK, .json for a PipelineJob (default: pipeline.yaml)",
     )
     return parser
 

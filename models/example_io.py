@@ -50,7 +50,8 @@ def read_table(folders: str | Sequence[str], columns: Sequence[str] | None = Non
         if columns is not None:
             decoded = decoded.select([name for name in columns if name in decoded.schema.names])
         batches.append(pa.Table.from_batches([decoded]))
-    return pa.concat_tables(batches, promote_options="permissive")
+    # a split may hold no example at all (nobody bought anything in a window)
+    return pa.concat_tables(batches, promote_options="permissive") if batches else pa.table({})
 
 
 def write_records(folder: str, batches: Iterable[pa.RecordBatch], name: str = "data_tfrecord") -> int:

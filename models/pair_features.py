@@ -117,8 +117,9 @@ class PairFeatures(tf.Module):
 
         age = request[F.HISTORY_AGE_DAYS]
         real = history_row > 0
-        newest = tf.reduce_min(tf.where(real, age, _NEVER_DAYS), 1)
-        oldest = tf.reduce_max(tf.where(real, age, 0.0), 1)
+        # bounded, so that padding (or a request with no place for events at all) changes nothing
+        newest = tf.minimum(tf.reduce_min(tf.where(real, age, _NEVER_DAYS), 1), _NEVER_DAYS)
+        oldest = tf.maximum(tf.reduce_max(tf.where(real, age, 0.0), 1), 0.0)
         of_user = tf.stack(
             [
                 tf.math.log1p(total[:, 0]),

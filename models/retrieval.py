@@ -56,3 +56,13 @@ class RetrievalModel(tfrs.Model):
         )
         # the task sums over the batch; a mean keeps the learning rate independent of its size
         return loss / tf.cast(tf.maximum(tf.size(row), 1), tf.float32)
+
+
+def training_curves(history: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    """The curves of a Keras history that say something.
+
+    `tfrs.Model` also logs the regularisation loss and the total; without regularisation the
+    one is 0 and the other the loss again.
+    """
+    dull = ("regularization_loss", "total_loss")
+    return {name: values for name, values in history.items() if not name.endswith(dull)}

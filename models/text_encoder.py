@@ -81,8 +81,6 @@ class TextEncoder(tf.Module):
             raise ConfigError(
                 f"text_encoder.preset: '{preset}' cannot be loaded by KerasHub ({error})"
             ) from error
-        # Keras 3 keeps its variables in its own containers; tf.Module tracks these lists
-        self._variables = [variable.value for variable in self._backbone.variables]
         self._vocabulary, lower = _vocabulary(folder)
         self._tokenizer = tf_text.FastBertTokenizer(
             vocab=self._vocabulary, token_out_type=tf.int32, lower_case_nfd_strip_accents=lower

@@ -198,8 +198,8 @@ class Ranking(_Section):
     windows: int = Field(1, ge=1)  # label windows before the evaluation window
     window_days: float = Field(28, gt=0)
     list_size: int = Field(128, ge=8)  # candidates of one training list
-    lists_per_user: int = Field(2, ge=1)
-    eval_list_size: int = Field(128, ge=8)
+    eval_users: int = Field(600, ge=1)  # a sample: TFMA handles every candidate in Python
+    eval_list_size: int = Field(64, ge=8)
     epochs: int = Field(6, ge=1)
     batch_size: int = Field(64, ge=1)
     holdout_share: float = Field(0.05, gt=0, lt=0.5)

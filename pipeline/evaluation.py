@@ -19,7 +19,7 @@ def eval_config(config: Config) -> config_pb2.EvalConfig:
 
     Returns:
       The configuration; slices are overall, the task, the user's activity and, one by one,
-      the attributes of the users table.
+      the sensitive attributes.
     """
     auc = config_pb2.PerSliceMetricThreshold(
         slicing_specs=[config_pb2.SlicingSpec()],
@@ -41,7 +41,7 @@ def eval_config(config: Config) -> config_pb2.EvalConfig:
         config_pb2.MetricConfig(class_name="MeanPrediction"),
         config_pb2.MetricConfig(class_name="ExampleCount"),
     ]
-    names = ["task", slicing.ACTIVITY, *(config.users.categorical if config.users else [])]
+    names = ["task", slicing.ACTIVITY, *(config.users.sensitive if config.users else [])]
     return config_pb2.EvalConfig(
         model_specs=[
             config_pb2.ModelSpec(

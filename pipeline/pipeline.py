@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping
 
 from tfx.components import Evaluator, ExampleValidator, StatisticsGen, Transform
-from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
@@ -27,6 +26,8 @@ from components.infra_validator.component import InfraValidator
 from components.pusher.component import Pusher
 from components.ranking_trainer.component import RankingTrainer
 from components.retrieval_trainer.component import RetrievalTrainer
+from components.schema_importer import executor as schema_executor
+from components.schema_importer.component import SchemaImporter
 from components.servable_builder.component import ServableBuilder
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline import evaluation
@@ -88,12 +89,7 @@ def create_pipeline(
         name: StatisticsGen(examples=examples).with_id(f"{name}Statistics")
         for name, examples in tables.items()
     }
-    schemas = {
-        name: ImportSchemaGen(schema_file=os.path.join(config.schema_dir, f"{name.lower()}s.pbtxt")).with_id(
-            f"{name}Schema"
-        )
-        for name in tables
-    }
+    schemas = {name: _schema(config, name) for name in tables}
     validators = {
         name: ExampleValidator(
             statistics=statistics[name].outputs["statistics"], schema=schemas[name].outputs["schema"]
@@ -250,6 +246,15 @@ def create_pipeline(
         else None,
         beam_pipeline_args=list(config.beam_args),
     )
+
+
+def _schema(config: Config, table: str) -> SchemaImporter:
+    path = os.path.join(config.schema_dir, f"{table.lower()}s.pbtxt")
+    return SchemaImporter(
+        schema_file=path,
+        schema_version=schema_executor.schema_version(path),
+        code_version=code_version("components.schema_importer"),
+    ).with_id(f"{table}Schema")
 
 
 def _files(config: Config, *sections: str) -> dict[str, str]:

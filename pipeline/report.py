@@ -8,6 +8,7 @@ writes it anew from the run's summary.json and the artifacts that its metadata s
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import json
 import os
 import re
@@ -232,7 +233,7 @@ def _quality(result: dict[str, Any], record: RunRecord | None, missing: _Missing
         "primary": primary,
         "tasks": tasks,
         "catalogue": evaluation.get("catalogue"),
-        "window": evaluation.get("window"),
+        "window": _window(evaluation.get("window")),
         "slices": _slices(evaluation.get("slices") or {}, primary),
         "blessed": evaluation.get("blessed"),
         "reasons": evaluation.get("reasons") or [],
@@ -388,6 +389,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _window(window: dict[str, Any] | None) -> dict[str, str] | None:
+    """Limits of the evaluation window, unix seconds, as dates."""
+    if not window:
+        return None
+    return {
+        name: dt.datetime.fromtimestamp(value, dt.timezone.utc).strftime("%-d %B %Y %H:%M")
+        for name, value in window.items()
+    }
 
 
 if __name__ == "__main__":

@@ -35,7 +35,13 @@ class Request:
 
 
 def labelled(
-    log: EventLog, request: Request, history_length: int, novel: bool, list_size: int, seed: int
+    log: EventLog,
+    request: Request,
+    history_length: int,
+    novel: bool,
+    list_size: int,
+    seed: int,
+    max_users: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of labelled candidate lists.
 
@@ -46,6 +52,7 @@ def labelled(
       novel: exclude what the user bought before (the task "novel").
       list_size: N, candidates kept: all that were bought, then a random sample of the rest.
       seed: of the sample.
+      max_users: a random sample of so many users asks; all by default.
 
     Yields:
       Request inputs (see `models.requests.request_spec`) and `exclude_item_id` object [B, E],
@@ -73,6 +80,8 @@ def labelled(
         autograph=False,
     )
     rng = np.random.default_rng(seed)
+    if max_users is not None and len(users) > max_users:
+        users = np.sort(rng.choice(users, max_users, replace=False))
     for start in range(0, len(users), _BATCH):
         batch = users[start : start + _BATCH]
         inputs = log.histories(batch, request.as_of, history_length)
@@ -199,7 +208,8 @@ def run(
 
     def lists(request: Request, size: int, tasks: tuple[str, ...], split: str) -> Iterator[pa.RecordBatch]:
         for task in tasks:
-            for batch in labelled(log, request, history_length, task == "novel", size, config.seed):
+            novel, most = task == "novel", config.eval_users if split == "eval" else None
+            for batch in labelled(log, request, history_length, novel, size, config.seed, most):
                 if split == "eval":
                     shares[task].append(batch["found_share"])
                 user = batch.pop("user")

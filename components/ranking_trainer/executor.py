@@ -16,6 +16,7 @@ from models import example_io
 from models import features as F
 from models.funnel import Retriever
 from models.ranking import RankingModel
+from models.retrieval import training_curves
 from pipeline.config import Ranking
 from pipeline.errors import DataError
 
@@ -158,8 +159,9 @@ def run(
         epochs=config.epochs,
         verbose=0,
     )
+    curves = training_curves(fitted.history)
     epochs = [
-        {"epoch": index + 1} | {name: float(values[index]) for name, values in fitted.history.items()}
+        {"epoch": index + 1} | {name: float(values[index]) for name, values in curves.items()}
         for index in range(config.epochs)
     ]
     tf.io.gfile.makedirs(run_folder)

@@ -15,7 +15,7 @@ from models import arrays, example_io
 from models import features as F
 from models.item_table import ItemTable
 from models.requests import Vocabularies
-from models.retrieval import RetrievalModel
+from models.retrieval import RetrievalModel, training_curves
 from models.towers import ItemEmbedding, ItemTower, QuerySpec, QueryTower
 from pipeline.config import Retrieval
 from pipeline.errors import DataError
@@ -243,7 +243,7 @@ def run(
     )
     epochs = [
         {"epoch": index + 1}
-        | {name: float(values[index]) for name, values in fitted.history.items() if values}
+        | {name: float(values[index]) for name, values in training_curves(fitted.history).items()}
         for index in range(config.epochs)
     ]
     tf.io.gfile.makedirs(run_folder)

@@ -12,17 +12,79 @@ from collections.abc import Sequence
 class Config:
     """What the server was asked to do. Field names are the flags' names."""
 
-    model_base_path: str
+    model_base_path: str = ""
     model_name: str = "shelfwise"
-    port: int = 8500
+    model_config_file: str | None = None
+    model_config_file_poll_wait_seconds: float = 0.0
+    allow_version_labels_for_unavailable_models: bool = False
     file_system_poll_wait_seconds: float = 1.0
-    grpc_max_threads: int = 8
     enable_model_warmup: bool = True
+    port: int = 8500
+    port_file: str | None = None
+    grpc_max_threads: int = 8
+    grpc_channel_arguments: str = ""
+    ssl_config_file: str | None = None
+    rest_api_port: int = 0
+    rest_api_port_file: str | None = None
+    rest_api_num_threads: int = 8
+    rest_api_timeout_in_ms: int = 30_000
+    rest_api_enable_cors_support: bool = False
+    monitoring_config_file: str | None = None
+    enable_batching: bool = False
+    batching_parameters_file: str | None = None
+    max_request_bytes: int = 128 << 20
+    max_concurrent_requests_per_model: int = 0
     enable_serialization_as_tensor_content: bool = False
     tensorflow_intra_op_parallelism: int = 0
     tensorflow_inter_op_parallelism: int = 0
     shutdown_grace_seconds: float = 30.0
-    port_file: str | None = None
+    log_format: str = "text"
+
+
+_HELP: dict[str, str] = {
+    "model_base_path": "folder with one numbered folder per version (required without --model_config_file)",
+    "model_name": "name that requests use",
+    "model_config_file": "text proto ModelServerConfig: several models, version policies, labels; "
+    "--model_name and --model_base_path are then ignored",
+    "model_config_file_poll_wait_seconds": "seconds between looks at --model_config_file; 0 reads it once",
+    "allow_version_labels_for_unavailable_models": "let a new label name a version that does not serve yet",
+    "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 looks only once",
+    "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before a version serves",
+    "port": "TCP port for gRPC; 0 picks a free one",
+    "port_file": "file to write the port to as soon as the server listens",
+    "grpc_max_threads": "gRPC requests worked on at the same time",
+    "grpc_channel_arguments": "comma-separated name=value arguments of the gRPC server",
+    "ssl_config_file": "text proto SSLConfig: TLS, and mTLS with client_verify, for gRPC",
+    "rest_api_port": "TCP port for REST; 0 switches it off, -1 picks a free one",
+    "rest_api_port_file": "file to write the REST port to as soon as the server listens",
+    "rest_api_num_threads": "REST requests worked on at the same time",
+    "rest_api_timeout_in_ms": "time a REST request may take, and a connection may be silent",
+    "rest_api_enable_cors_support": "answer preflight requests and send CORS headers",
+    "monitoring_config_file": "text proto MonitoringConfig: Prometheus metrics on the REST port",
+    "enable_batching": "merge concurrent requests of one signature",
+    "batching_parameters_file": "text proto BatchingParameters",
+    "max_request_bytes": "longest request that is read, gRPC and REST",
+    "max_concurrent_requests_per_model": "requests in work at the same time for one model; more are refused; "
+    "0 for any number",
+    "enable_serialization_as_tensor_content": "answer with packed tensor_content instead of typed value fields",
+    "tensorflow_intra_op_parallelism": "threads inside one op; 0 lets TensorFlow choose",
+    "tensorflow_inter_op_parallelism": "ops that run at the same time; 0 lets TensorFlow choose",
+    "shutdown_grace_seconds": "on SIGTERM, how long running requests may take to end",
+    "log_format": "text, or json: one object a line",
+}
+# Least value of each number.
+_LEAST = {
+    "model_config_file_poll_wait_seconds": 0,
+    "file_system_poll_wait_seconds": 0,
+    "grpc_max_threads": 1,
+    "rest_api_num_threads": 1,
+    "rest_api_timeout_in_ms": 1,
+    "max_request_bytes": 1,
+    "max_concurrent_requests_per_model": 0,
+    "tensorflow_intra_op_parallelism": 0,
+    "tensorflow_inter_op_parallelism": 0,
+    "shutdown_grace_seconds": 0,
+}
 
 
 def parse(arguments: Sequence[str] | None = None) -> Config:
@@ -38,59 +100,61 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
       SystemExit: a flag is unknown, missing or out of range (status 2, reason on stderr), or
         `--help` was asked for (status 0).
     """
-    default = {field.name: field.default for field in dataclasses.fields(Config)}
-    default["grpc_max_threads"] = 4 * (os.cpu_count() or 1)  # TF Serving's own default
     parser = argparse.ArgumentParser(
         prog="python -m serving.model_server",
-        description="Serves the newest version of a SavedModel over gRPC, as TensorFlow Serving does.",
+        description="Serves versions of SavedModels over gRPC and REST, as TensorFlow Serving does.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-
-    def add(name: str, kind: type, text: str, **more: object) -> None:
-        if kind is bool:
-            more |= {"type": _boolean, "nargs": "?", "const": True, "metavar": "true|false"}
-        else:
-            more["type"] = kind
-        parser.add_argument(f"--{name}", default=default[name], help=text, **more)
-
-    parser.add_argument(
-        "--model_base_path",
-        required=True,
-        default=argparse.SUPPRESS,
-        help="folder with one numbered folder per version (required)",
-    )
-    add("model_name", str, "name that requests use")
-    add("port", int, "TCP port for gRPC; 0 picks a free one")
-    add("port_file", str, "file to write the port to as soon as the server listens")
-    add("file_system_poll_wait_seconds", float, "seconds between looks for new versions; 0 looks only once")
-    add("grpc_max_threads", int, "requests worked on at the same time")
-    add("enable_model_warmup", bool, "replay assets.extra/tf_serving_warmup_requests before a version serves")
-    add(
-        "enable_serialization_as_tensor_content",
-        bool,
-        "answer with packed tensor_content instead of typed value fields",
-    )
-    add("tensorflow_intra_op_parallelism", int, "threads inside one op; 0 lets TensorFlow choose")
-    add("tensorflow_inter_op_parallelism", int, "ops that run at the same time; 0 lets TensorFlow choose")
-    add("shutdown_grace_seconds", float, "on SIGTERM, how long running requests may take to end")
+    threads = 4 * (os.cpu_count() or 1)  # TF Serving's own default
+    for field in dataclasses.fields(Config):
+        default = threads if field.name in ("grpc_max_threads", "rest_api_num_threads") else field.default
+        kind = {"int": int, "float": float}.get(field.type, str)
+        more = {"type": kind}
+        if field.type == "bool":
+            more = {"type": _boolean, "nargs": "?", "const": True, "metavar": "true|false"}
+        if field.name == "log_format":
+            more["choices"] = ("text", "json")
+        parser.add_argument(f"--{field.name}", default=default, help=_HELP[field.name], **more)
     config = Config(**vars(parser.parse_args(arguments)))
 
+    if not config.model_base_path and not config.model_config_file:
+        parser.error("--model_base_path: is required, or --model_config_file")
     if not 0 <= config.port <= 65535:
         parser.error(f"--port: {config.port} is not a port; give 0 to 65535")
-    if config.grpc_max_threads < 1:
-        parser.error(f"--grpc_max_threads: {config.grpc_max_threads} is too few; give 1 or more")
+    if not -1 <= config.rest_api_port <= 65535:
+        parser.error(f"--rest_api_port: {config.rest_api_port} is not a port; give -1 to 65535")
+    if config.rest_api_port == config.port and config.port:
+        parser.error(f"--rest_api_port: {config.port} is the gRPC port too; give another")
     if not config.model_name:
         parser.error("--model_name: is empty; give the name that requests use")
-    for name in (
-        "file_system_poll_wait_seconds",
-        "tensorflow_intra_op_parallelism",
-        "tensorflow_inter_op_parallelism",
-        "shutdown_grace_seconds",
-    ):
-        if not getattr(config, name) >= 0:  # also refuses NaN
-            parser.error(f"--{name}: {getattr(config, name)} is negative; give 0 or more")
+    if config.batching_parameters_file and not config.enable_batching:
+        parser.error("--batching_parameters_file: needs --enable_batching")
+    if config.monitoring_config_file and not config.rest_api_port:
+        parser.error("--monitoring_config_file: metrics are on the REST port; give --rest_api_port too")
+    for name, least in _LEAST.items():
+        if not getattr(config, name) >= least:  # also refuses NaN
+            parser.error(f"--{name}: {getattr(config, name)} is too small; give {least} or more")
+    try:
+        channel_arguments(config.grpc_channel_arguments)
+    except ValueError as error:
+        parser.error(f"--grpc_channel_arguments: {error}")
     return config
+
+
+def channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    """The (name, value) pairs of `--grpc_channel_arguments`.
+
+    Raises:
+      ValueError: a part is not name=value.
+    """
+    pairs: list[tuple[str, int | str]] = []
+    for part in filter(None, text.split(",")):
+        name, separator, value = part.partition("=")
+        if not separator or not name:
+            raise ValueError(f"'{part}' is not name=value")
+        pairs.append((name, int(value) if value.lstrip("-").isdigit() else value))
+    return pairs
 
 
 def _boolean(text: str) -> bool:

@@ -71,10 +71,12 @@ def _serve(config: flags.Config, stop: threading.Event) -> int:
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
     from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-    from serving.model_server import servable, warmup
+    from serving.model_server import config_files, servable, warmup
+    from serving.model_server.errors import StatusError
     from serving.model_server.model_service import ModelService
     from serving.model_server.prediction_service import PredictionService
-    from serving.model_server.version_manager import VersionManager
+    from serving.model_server.server_core import ServerCore, single_model
+    from serving.model_server.version_manager import Policy, VersionManager
 
     tf.config.threading.set_intra_op_parallelism_threads(config.tensorflow_intra_op_parallelism)
     tf.config.threading.set_inter_op_parallelism_threads(config.tensorflow_inter_op_parallelism)
@@ -101,35 +103,59 @@ def _serve(config: flags.Config, stop: threading.Event) -> int:
         print(_PORT_ERROR.format(config.port), file=sys.stderr)
         return 1
 
-    def load(path: str, version: int) -> servable.Servable:
-        started = time.monotonic()
-        loaded = servable.load(path, version)
-        warmed = warmup.warm_up(loaded) if config.enable_model_warmup else 0
-        seconds = time.monotonic() - started
-        _log.info("loaded version %d in %.1f s, %d warm-up requests", version, seconds, warmed)
-        return loaded
+    def make_manager(name: str, base_path: str, policy: Policy) -> VersionManager:
+        def load(path: str, version: int) -> servable.Servable:
+            started = time.monotonic()
+            loaded = servable.load(path, version)
+            warmed = warmup.warm_up(loaded) if config.enable_model_warmup else 0
+            seconds = time.monotonic() - started
+            _log.info(
+                "loaded version %d of %s in %.1f s, %d warm-up requests", version, name, seconds, warmed
+            )
+            return loaded
 
-    def announce(version: int) -> None:
-        if not stop.is_set():
-            _set_health(health_servicer, health_pb2.HealthCheckResponse.SERVING)
-        print(f"serving {config.model_name} version {version} on port {port}", flush=True)
+        def announce(version: int) -> None:
+            if not stop.is_set() and core.all_serve():
+                _set_health(health_servicer, health_pb2.HealthCheckResponse.SERVING)
+            print(f"serving {name} version {version} on port {port}", flush=True)
 
-    manager = VersionManager(
-        config.model_name, config.model_base_path, load, config.file_system_poll_wait_seconds, announce
-    )
+        return VersionManager(
+            name,
+            base_path,
+            load,
+            config.file_system_poll_wait_seconds,
+            announce,
+            policy,
+        )
+
+    core = ServerCore(make_manager, config.allow_version_labels_for_unavailable_models)
+    try:
+        if config.model_config_file:
+            models = config_files.read_models(config.model_config_file)
+        else:
+            models = single_model(config.model_name, config.model_base_path)
+    except StatusError as error:
+        print(f"--model_config_file: {error.message}", file=sys.stderr)
+        return 1
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-        PredictionService(manager, config.enable_serialization_as_tensor_content), server
+        PredictionService(core, config.enable_serialization_as_tensor_content), server
     )
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), server)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     server.start()
     if config.port_file:
         _write(config.port_file, f"{port}\n")
-    manager.start()
+    try:
+        core.reload(models)
+    except StatusError as error:
+        print(f"--model_config_file: {config.model_config_file}: {error.message}", file=sys.stderr)
+        return 1
+    if config.model_config_file and config.model_config_file_poll_wait_seconds > 0:
+        core.watch_file(config.model_config_file, config.model_config_file_poll_wait_seconds)
 
     stop.wait()
     _log.info("stopping: %d requests to finish", pool.pending)
-    manager.stop()
+    core.stop()
     health_servicer.enter_graceful_shutdown()
     _drain(server, pool, config.shutdown_grace_seconds)
     _log.info("stopped")

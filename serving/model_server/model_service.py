@@ -1,24 +1,29 @@
-"""The gRPC face of the version manager: `tensorflow.serving.ModelService`."""
+"""The gRPC face of the server core: `tensorflow.serving.ModelService`."""
 
 from __future__ import annotations
 
+import time
+
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
 from serving.model_server.errors import Code, StatusError
-from serving.model_server.prediction_service import abort
-from serving.model_server.version_manager import VersionManager
+from serving.model_server.prediction_service import abort, deadline
+from serving.model_server.server_core import ServerCore
+
+# How long a reload waits for new models when the caller gave no deadline.
+_RELOAD_SECONDS = 600.0
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; HandleReloadConfigRequest answers UNIMPLEMENTED.
+    """GetModelStatus and HandleReloadConfigRequest.
 
     Args:
-      manager: knows the versions.
+      core: knows the models.
     """
 
-    def __init__(self, manager: VersionManager) -> None:
-        self._manager = manager
+    def __init__(self, core: ServerCore) -> None:
+        self._core = core
 
     def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
@@ -27,18 +32,29 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         try:
             if not request.HasField("model_spec"):
                 raise StatusError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
-            response = get_model_status_pb2.GetModelStatusResponse()
-            for status in self._manager.statuses(request.model_spec):
-                entry = response.model_version_status.add(version=status.version, state=int(status.state))
-                entry.status.error_code = int(status.code)
-                entry.status.error_message = status.message
-            return response
+            return status_response(self._core, request)
         except Exception as error:
             abort(context, error)
 
-    def HandleReloadConfigRequest(self, request: object, context: grpc.ServicerContext) -> None:
-        """Always UNIMPLEMENTED."""
-        context.abort(
-            grpc.StatusCode.UNIMPLEMENTED,
-            "HandleReloadConfigRequest is not implemented by this server; restart it with other flags",
-        )
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Replaces the configuration; waits until its new models serve."""
+        try:
+            until = deadline(context) or time.monotonic() + _RELOAD_SECONDS
+            self._core.reload(request.config, wait_until=until)
+            return model_management_pb2.ReloadConfigResponse()  # its status is OK
+        except Exception as error:
+            abort(context, error)
+
+
+def status_response(
+    core: ServerCore, request: get_model_status_pb2.GetModelStatusRequest
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """The answer of GetModelStatus; errors as in `ServerCore.statuses`."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in core.statuses(request.model_spec):
+        entry = response.model_version_status.add(version=status.version, state=int(status.state))
+        entry.status.error_code = int(status.code)
+        entry.status.error_message = status.message
+    return response

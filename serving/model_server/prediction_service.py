@@ -14,7 +14,7 @@ from tensorflow_serving.apis import (
 
 from serving.model_server import predictor
 from serving.model_server.errors import Code, StatusError
-from serving.model_server.version_manager import VersionManager
+from serving.model_server.server_core import ServerCore
 
 _log = logging.getLogger(__name__)
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -43,12 +43,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata; the other three calls answer UNIMPLEMENTED.
 
     Args:
-      manager: gives the version that answers.
+      core: gives the version that answers.
       as_content: see `tensors.encode`.
     """
 
-    def __init__(self, manager: VersionManager, as_content: bool = False) -> None:
-        self._manager = manager
+    def __init__(self, core: ServerCore, as_content: bool = False) -> None:
+        self._core = core
         self._as_content = as_content
 
     def Predict(
@@ -59,7 +59,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             until = deadline(context)
             predictor.check_deadline(until)
             _need_model_spec(request)
-            with self._manager.lease(request.model_spec) as servable:
+            with self._core.lease(request.model_spec) as servable:
                 return predictor.run(servable, request, until, self._as_content)
         except Exception as error:
             abort(context, error)
@@ -78,7 +78,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 if field != _SIGNATURE_DEF:
                     raise StatusError(Code.INVALID_ARGUMENT, f"Metadata field {field} is not supported")
             response = get_model_metadata_pb2.GetModelMetadataResponse()
-            with self._manager.lease(request.model_spec) as servable:
+            with self._core.lease(request.model_spec) as servable:
                 response.model_spec.name = request.model_spec.name
                 response.model_spec.version.value = servable.version
                 signatures = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)

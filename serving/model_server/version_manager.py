@@ -1,9 +1,10 @@
-"""Watches a model's version folders and decides which version serves.
+"""Watches a model's version folders and decides which versions serve.
 
-The highest complete version that loads and passes its warm-up serves. A new version is loaded
-and warmed beside the old one, then takes the traffic in one step; the old one is dropped when
-its last request has ended. A version that fails is reported, logged once, and tried again only
-when its files change, so that a copy in progress needs no restart.
+A policy says how many: the latest n, all, or named ones. Versions that are incomplete, do not
+load or do not pass their warm-up do not count. A new version is loaded and warmed beside the
+old ones, then takes the traffic in one step; an old one is dropped when its last request has
+ended. A version that fails is reported, logged once, and tried again only when its files
+change, so that a copy in progress needs no restart.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from tensorflow_serving.apis import model_pb2
 
@@ -49,6 +51,19 @@ class VersionStatus:
     message: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Which versions serve.
+
+    Attributes:
+      latest: so many of the highest; None for all of them.
+      specific: exactly these, whatever `latest` says.
+    """
+
+    latest: int | None = 1
+    specific: frozenset[int] | None = None
+
+
 @dataclasses.dataclass
 class _Lease:
     """A loaded version and the requests that are using it."""
@@ -58,7 +73,7 @@ class _Lease:
 
 
 class VersionManager:
-    """Serves the newest good version of one model from a folder.
+    """Serves the good versions of one model from a folder.
 
     Args:
       model_name: the name that requests use.
@@ -66,7 +81,9 @@ class VersionManager:
       loader: (path, version) -> a servable ready to answer (loaded and warmed); raises
         `StatusError` when the version cannot serve.
       poll_seconds: pause between two looks at the folder; 0 looks only once.
-      on_available: called with the version each time one takes the traffic.
+      on_available: called with the version each time one begins to serve.
+      policy: which versions serve.
+      concurrency: requests that may be in work at the same time; 0 for any number.
     """
 
     def __init__(
@@ -76,21 +93,29 @@ class VersionManager:
         loader: Callable[[str, int], Servable],
         poll_seconds: float = 1.0,
         on_available: Callable[[int], None] = lambda version: None,
+        policy: Policy = Policy(),
+        concurrency: int = 0,
     ) -> None:
         self._model_name = model_name
         self._base_path = base_path
         self._loader = loader
         self._poll_seconds = poll_seconds
         self._on_available = on_available
+        self._policy = policy
+        self._concurrency = concurrency
+        self._in_flight = 0
+        self._labels: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._current: _Lease | None = None
+        self._serving: dict[int, _Lease] = {}
         self._draining: list[_Lease] = []
         self._statuses: dict[int, VersionStatus] = {}
         self._seen: dict[int, Fingerprint] = {}  # at the last look
         self._failed: dict[int, Fingerprint] = {}  # do not try again while unchanged
         self._logged: set[object] = set()
         self._first_look_done = False
+        self._retired = False
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="version-manager", daemon=True)
 
     def start(self) -> None:
@@ -100,6 +125,59 @@ class VersionManager:
     def stop(self) -> None:
         """Stops watching. What serves goes on serving."""
         self._stop.set()
+        self._wake.set()
+
+    def retire(self) -> None:
+        """Stops watching and refuses further requests; versions go when their requests end."""
+        with self._lock:
+            self._retired = True
+            for version in list(self._serving):
+                self._begin_drain(version)
+        self.stop()
+
+    def reconfigure(self, base_path: str, policy: Policy) -> None:
+        """Changes folder and policy; takes effect at the next look, which comes at once."""
+        with self._lock:
+            self._base_path, self._policy = base_path, policy
+        self._wake.set()
+
+    @property
+    def base_path(self) -> str:
+        """The folder that is watched."""
+        return self._base_path
+
+    @property
+    def policy(self) -> Policy:
+        """Which versions serve."""
+        return self._policy
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Version of each label; replaced as a whole, never changed."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Mapping[str, int]) -> None:
+        self._labels = dict(labels)
+
+    def available(self) -> list[int]:
+        """The versions that serve, newest first."""
+        with self._lock:
+            return sorted(self._serving, reverse=True)
+
+    def describe_failures(self) -> str:
+        """Why nothing serves, for a person."""
+        with self._lock:
+            reasons = [
+                f"version {version}: {status.message}"
+                for version, status in sorted(self._statuses.items())
+                if status.code != Code.OK
+            ]
+        return f"{self._model_name}: " + (", ".join(reasons) or f"no versions found in {self._base_path}")
+
+    def looked(self) -> bool:
+        """Whether a look at the folder has ended that left nothing half-copied."""
+        return self._first_look_done
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
@@ -107,54 +185,66 @@ class VersionManager:
 
         Raises:
           StatusError: NOT_FOUND for another model or a version that does not serve;
-            INVALID_ARGUMENT for no name or a version label; UNAVAILABLE while the first
-            version is still being loaded.
+            INVALID_ARGUMENT for no name or an unknown version label; UNAVAILABLE while the
+            first version is still being loaded; RESOURCE_EXHAUSTED beyond the concurrency.
         """
         with self._lock:
             lease = self._find(spec)
+            if self._concurrency and self._in_flight >= self._concurrency:
+                raise StatusError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"model {self._model_name} is working on {self._in_flight} requests, its limit; try later",
+                )
             lease.in_flight += 1
+            self._in_flight += 1
         try:
             yield lease.servable
         finally:
             with self._lock:
                 lease.in_flight -= 1
+                self._in_flight -= 1
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[VersionStatus]:
         """Status of the version that `spec` names, or of all, newest first.
 
         Raises:
           StatusError: NOT_FOUND for another model or a version never seen; INVALID_ARGUMENT
-            for a version label.
+            for an unknown version label.
         """
-        self._refuse_label(spec)
+        wanted = self._wanted_version(spec)
         with self._lock:
             known = self._statuses if spec.name == self._model_name else {}
-            if spec.HasField("version"):
-                version = spec.version.value
-                if version not in known:
-                    raise StatusError(
-                        Code.NOT_FOUND, f"Could not find version {version} of model {spec.name}"
-                    )
-                return [dataclasses.replace(known[version])]
+            if wanted is not None:
+                if wanted not in known:
+                    raise StatusError(Code.NOT_FOUND, f"Could not find version {wanted} of model {spec.name}")
+                return [dataclasses.replace(known[wanted])]
             if not known:
                 raise StatusError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
             return [dataclasses.replace(known[version]) for version in sorted(known, reverse=True)]
 
     def poll(self) -> None:
         """Looks at the folder once and loads what is new. `start` does this repeatedly."""
+        policy = self._policy
         versions = self._list()
-        if self._current is None and any(version not in self._seen for version in versions):
+        if not self._serving and any(version not in self._seen for version in versions):
             # At start-up do not wait a whole poll to see whether the files are still changing.
             self._seen = {version: _fingerprint(path) for version, path in versions.items()}
             self._stop.wait(_SETTLE_SECONDS)
         seen, self._seen = self._seen, {version: _fingerprint(path) for version, path in versions.items()}
         self._forget(versions)
+        wanted, limit = set(versions), policy.latest
+        if policy.specific is not None:
+            wanted, limit = wanted & policy.specific, None
+        chosen: list[int] = []
         copying = False
-        for version in sorted(versions, reverse=True):
+        for version in sorted(wanted, reverse=True):
             if self._stop.is_set():
                 return
-            if self._current is not None and version == self._current.servable.version:
+            if limit is not None and len(chosen) == limit:
                 break
+            if version in self._serving:
+                chosen.append(version)
+                continue
             before = self._seen[version]
             settled = seen.get(version) == before or self._poll_seconds == 0
             if self._failed.get(version) == before:
@@ -162,7 +252,11 @@ class VersionManager:
             if not settled:
                 copying = True
             elif self._load(version, versions[version], before):
-                break
+                chosen.append(version)
+                if limit is not None:
+                    # Before further ones are loaded: memory holds one version more, not all twice.
+                    self._unload_all_but(chosen, limit - len(chosen))
+        self._unload_all_but(chosen)
         self._first_look_done = self._first_look_done or not copying
 
     def _watch(self) -> None:
@@ -172,9 +266,28 @@ class VersionManager:
             except Exception:  # the watcher must outlive whatever a file system can do
                 self._log_once("watch", "looking at %s failed", self._base_path, exc_info=True)
             self._drop_drained()
-            if self._poll_seconds == 0:
-                return
-            self._stop.wait(self._poll_seconds)
+            if self._poll_seconds:
+                self._wake.wait(self._poll_seconds)
+            else:
+                while not self._wake.wait(_SETTLE_SECONDS):  # looks again for another configuration only
+                    self._drop_drained()
+            self._wake.clear()
+        while self._retired and self._draining:
+            self._drop_drained()
+            time.sleep(_SETTLE_SECONDS)
+
+    def _unload_all_but(self, chosen: list[int], keep: int = 0) -> None:
+        """Drains what is not chosen, less the `keep` highest; the last one that serves stays."""
+        with self._lock:
+            others = sorted((version for version in self._serving if version not in chosen), reverse=True)
+            for version in others[keep if chosen else max(keep, 1) :]:
+                self._begin_drain(version)
+        self._drop_drained()
+
+    def _begin_drain(self, version: int) -> None:
+        # With the lock held.
+        self._draining.append(self._serving.pop(version))
+        self._statuses[version].state = State.UNLOADING
 
     def _list(self) -> dict[int, str]:
         try:
@@ -208,14 +321,13 @@ class VersionManager:
             self._fail(version, before, error)
             return False
         with self._lock:
-            old, self._current = self._current, _Lease(servable)
+            if self._retired:
+                self._statuses[version].state = State.END
+                return False
+            self._serving[version] = _Lease(servable)
             self._statuses[version] = VersionStatus(version, State.AVAILABLE)
             self._failed.pop(version, None)
-            if old is not None:
-                self._draining.append(old)
-                self._statuses[old.servable.version].state = State.UNLOADING
         self._on_available(version)
-        self._drop_drained()
         return True
 
     def _drop_drained(self) -> None:
@@ -251,25 +363,25 @@ class VersionManager:
     def _find(self, spec: model_pb2.ModelSpec) -> _Lease:
         if not spec.name:
             raise StatusError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
-        self._refuse_label(spec)
-        version = spec.version.value if spec.HasField("version") else None
-        current = self._current
-        if (
-            spec.name == self._model_name
-            and current is not None
-            and version in (None, current.servable.version)
-        ):
-            return current
-        if spec.name == self._model_name and not self._first_look_done:
-            raise StatusError(Code.UNAVAILABLE, f"model {spec.name} is still being loaded")
+        version = self._wanted_version(spec)
+        if spec.name == self._model_name:
+            if self._serving and (version is None or version in self._serving):
+                return self._serving[max(self._serving) if version is None else version]
+            if not self._first_look_done and not self._retired:
+                raise StatusError(Code.UNAVAILABLE, f"model {spec.name} is still being loaded")
         wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
         raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
 
-    def _refuse_label(self, spec: model_pb2.ModelSpec) -> None:
-        if spec.WhichOneof("version_choice") == "version_label":
-            raise StatusError(
-                Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {spec.version_label}"
-            )
+    def _wanted_version(self, spec: model_pb2.ModelSpec) -> int | None:
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version_label":
+            labels = self._labels if spec.name == self._model_name else {}
+            if spec.version_label not in labels:
+                raise StatusError(
+                    Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {spec.version_label}"
+                )
+            return labels[spec.version_label]
+        return spec.version.value if choice == "version" else None
 
     def _log_once(self, key: object, text: str, *arguments: object, exc_info: bool = False) -> None:
         if key not in self._logged:

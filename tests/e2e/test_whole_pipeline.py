@@ -43,11 +43,11 @@ class Shop:
         self.home.mkdir()
         tree = yaml.safe_load((ROOT / "pipeline/configs/complete_journey.yaml").read_text())
         tree["name"] = NAME
-        tree["data"] = {"root": write_shop(folder / "data", household_frames(80))}
+        tree["data"] = {"root": write_shop(folder / "data", household_frames(50))}
         tree["candidates"] = {"min_events": 3}
         tree["retrieval"] = {"epochs": 1, "batch_sessions": 256}
         tree["ranking"] = {"epochs": 3, "list_size": 64, "eval_list_size": 64}
-        # what a slice of 80 households can be held to: that it runs, not that it is good
+        # what a slice of 50 households can be held to: that it runs, not that it is good
         tree["quality"] = {"must_beat": [], "min_auc": 0.5, "max_regression": 0.9}
         self.config = folder / "shop.yaml"
         self.config.write_text(yaml.safe_dump(tree))
@@ -142,7 +142,7 @@ def test_killed_run_resumes_where_it_was(shop):
         assert states[name][0] == "COMPLETE", name
     # models: text encoder, towers, ranker, servable; nothing of the killed component is left
     assert len(shop.artifacts("Model")) == 4
-    assert len(shop.artifacts("CandidateIndex")) == 1
+    assert len(shop.artifacts("components.CandidateIndex")) == 1
 
 
 def test_summary_and_report(shop):

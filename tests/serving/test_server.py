@@ -18,54 +18,22 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import wrappers_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
 from tests.serving import overlap_model
 from tests.serving.process import ROOT, Server, wait_until
+from tests.serving.stubs import Status, Stubs
 
-Status = get_model_status_pb2.ModelVersionStatus
 SIMILAR = {"item_id": ["100"], "k": 3}
-
-
-class Stubs:
-    """Stock stubs on one channel."""
-
-    def __init__(self, port: int) -> None:
-        self.channel = grpc.insecure_channel(f"localhost:{port}")
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
-        self.health = health_pb2_grpc.HealthStub(self.channel)
-
-    def predict(
-        self, signature: str, inputs: dict, timeout: float = 20, **more: object
-    ) -> predict_pb2.PredictResponse:
-        request = overlap_model.predict_request(signature, inputs)
-        request.output_filter.extend(more.get("output_filter", []))
-        return self.prediction.Predict(request, timeout=timeout)
-
-    def status(self) -> dict[int, Status]:
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = "shelfwise"
-        return {
-            entry.version: entry
-            for entry in self.model.GetModelStatus(request, timeout=20).model_version_status
-        }
-
-    def healthy(self, service: str = "") -> bool:
-        answer = self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
-        return answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +247,6 @@ def test_calls_that_are_not_implemented_say_so(stubs: Stubs) -> None:
         (stubs.prediction.Classify, classification_pb2.ClassificationRequest()),
         (stubs.prediction.Regress, regression_pb2.RegressionRequest()),
         (stubs.prediction.MultiInference, inference_pb2.MultiInferenceRequest()),
-        (stubs.model.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest()),
     ]
     for call, request in calls:
         with pytest.raises(grpc.RpcError) as raised:

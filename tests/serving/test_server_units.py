@@ -53,7 +53,9 @@ def test_flags_are_those_of_tensorflow_model_server() -> None:
 @pytest.mark.parametrize(
     "flag",
     ["--port=70000", "--grpc_max_threads=0", "--file_system_poll_wait_seconds=-1", "--model_name=",
-     "--tensorflow_intra_op_parallelism=-2", "--enable_model_warmup=perhaps", "--rest_api_port=8501"],
+     "--tensorflow_intra_op_parallelism=-2", "--enable_model_warmup=perhaps", "--rest_api_port=70000", "--rest_api_port=-2", "--rest_api_port=8500",
+     "--monitoring_config_file=m", "--batching_parameters_file=b", "--grpc_channel_arguments=a",
+     "--log_format=xml", "--max_request_bytes=0", "--unknown_flag=1"],
 )  # fmt: skip
 def test_wrong_flag_is_named(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

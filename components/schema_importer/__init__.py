@@ -1,0 +1,1 @@
+"""SchemaImporter: a reviewed schema as an artifact."""

@@ -1,0 +1,226 @@
+"""Settings, input files, errors and the Dockerfile; no TFX."""
+
+import fnmatch
+import importlib.metadata
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import kubeflow
+from components import fingerprint
+from kubeflow import inputs, spec
+from pipeline import config as config_lib
+from pipeline.config import Kubeflow
+from pipeline.errors import ConfigError, DataError
+from tests.kubeflow import dockerfile
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = ROOT / "kubeflow" / "Dockerfile"
+CONFIG = ROOT / "pipeline" / "configs" / "complete_journey.yaml"
+
+
+def _load(**overrides):
+    return config_lib.load(CONFIG, {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+def _spec():
+    return {
+        "components": {name: {"executorLabel": f"{name}_executor"} for name in ("A", "B", "Latest")},
+        "deploymentSpec": {
+            "executors": {
+                "A_executor": {"container": {"image": "i"}},
+                "B_executor": {"container": {"image": "i"}},
+                "Latest_executor": {"resolver": {}},
+            }
+        },
+        "root": {
+            "dag": {
+                "tasks": {
+                    name: {"componentRef": {"name": name}, "cachingOptions": {"enableCache": True}}
+                    for name in ("B", "A", "Latest")
+                }
+            }
+        },
+    }
+
+
+def test_settings_go_to_containers_only():
+    tree = _spec()
+    settings = Kubeflow.model_validate(
+        {
+            "pipeline_root": "gs://b/r/",
+            "retries": 2,
+            "resources": {"default": {"cpu": 1}, "B": {"memory_gb": 4, "accelerator": "google.com/tpu"}},
+        }
+    )
+    spec.apply_settings(tree, settings, uncached=["A"])
+    assert {name: container.get("resources") for name, container in spec.containers(tree).items()} == {
+        "A": {"cpuLimit": 1.0},
+        "B": {"memoryLimit": 4.0, "accelerator": {"type": "google.com/tpu", "count": "1"}},
+    }
+    assert tree["root"]["dag"]["tasks"] == {
+        "A": {"componentRef": {"name": "A"}, "cachingOptions": {}, "retryPolicy": {"maxRetryCount": 2}},
+        "B": {
+            "componentRef": {"name": "B"},
+            "cachingOptions": {"enableCache": True},
+            "retryPolicy": {"maxRetryCount": 2},
+        },
+        "Latest": {"componentRef": {"name": "Latest"}, "cachingOptions": {"enableCache": True}},
+    }
+    assert tree["defaultPipelineRoot"] == "gs://b/r"
+    assert spec.resolvers(tree) == ["Latest"]
+
+
+def test_without_settings_nothing_is_asked_for_and_nothing_cached():
+    tree = _spec()
+    spec.apply_settings(tree, Kubeflow(retries=0, caching=False))
+    for name, container in spec.containers(tree).items():
+        assert container == {"image": "i"}
+        assert tree["root"]["dag"]["tasks"][name] == {"componentRef": {"name": name}, "cachingOptions": {}}
+
+
+@pytest.mark.parametrize("name", ["C", "Latest"])
+def test_resources_of_what_runs_no_container(name):
+    settings = Kubeflow.model_validate({"resources": {name: {"cpu": 1}}})
+    with pytest.raises(ConfigError, match=rf"kubeflow\.resources\.{name}: .*; known: default, A, B$"):
+        spec.apply_settings(_spec(), settings)
+
+
+def test_the_schema_folder_moves_into_the_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert inputs.as_in_image(_load()).schema_dir == "/opt/shelfwise/schema/complete_journey"
+    elsewhere = _load(kubeflow__project_dir="/srv/app")
+    assert inputs.as_in_image(elsewhere).schema_dir == "/srv/app/schema/complete_journey"
+    for kept in ("gs://bucket/schema", "/opt/shelfwise/other"):
+        assert inputs.as_in_image(_load(schema_dir=kept)).schema_dir == kept
+    with pytest.raises(ConfigError, match=r"schema_dir: .* lies outside of .*; move it there"):
+        inputs.as_in_image(_load(schema_dir=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"schema_dir: .*/models has no items\.pbtxt"):
+        inputs.as_in_image(_load(schema_dir="models"))
+
+
+def test_files_that_can_be_reached_count_as_in_a_local_run(tmp_path):
+    config = _load()
+    packaged = {"items.path": config.data.resolve(config.items.path)}
+    assert inputs.Fingerprints(config)(packaged) == fingerprint.data_version(packaged)
+    (tmp_path / "events.csv").write_text("a\n1\n")
+    mounted = {"events.path": str(tmp_path / "events.csv")}
+    found = inputs.Fingerprints(_load(data__root=str(tmp_path)))
+    assert found(mounted) == fingerprint.data_version(mounted)
+    assert found.unreachable == []
+
+
+def test_files_out_of_reach_count_by_their_path(tmp_path):
+    (tmp_path / "events.csv").write_text("a\n1\n")
+    here, away = str(tmp_path / "events.csv"), str(tmp_path / "volume" / "items.csv")
+    found = inputs.Fingerprints(_load(data__root=str(tmp_path)))
+    version = found({"events.path": here, "items.path": away, "users.path": "nowhere://shop/users.csv"})
+    known = fingerprint.data_version({"events.path": here})
+    assert version == f"{known}.unversioned:{away},nowhere://shop/users.csv"
+    assert found.unreachable == [away, "nowhere://shop/users.csv"]
+
+
+@pytest.mark.slow
+def test_a_place_that_does_not_answer_costs_its_time_once():
+    # without credentials Beam would try for 90 s; the bucket's name is not a legal one
+    found = inputs.Fingerprints(_load(data__root="gs://No_Such_Bucket"), seconds=1.0)
+    started = time.monotonic()
+    versions = [found({"events.path": f"gs://No_Such_Bucket/{name}.csv"}) for name in "abc"]
+    assert time.monotonic() - started < 3.0
+    assert versions == [f"unversioned:gs://No_Such_Bucket/{name}.csv" for name in "abc"]
+
+
+def test_files_that_no_container_can_have(tmp_path):
+    with pytest.raises(ConfigError, match=r"items\.path: data/items\.csv is a path on this machine"):
+        inputs.Fingerprints(_load(data__root="data"))({"items.path": "data/items.csv"})
+    config = _load(items__path="no_such.parquet")
+    with pytest.raises(DataError, match=r"no_such\.parquet: no such file \(items\.path\)"):
+        inputs.Fingerprints(config)({"items.path": config.data.resolve(config.items.path)})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--config", "no.yaml"], r"no\.yaml: cannot be read"),
+        (["--set", "kubeflow.retries=-1"], r".*kubeflow\.retries: .*greater than or equal to 0"),
+        (
+            ["--set", "kubeflow.resources.default.cpus=1"],
+            r".*unknown key 'kubeflow\.resources\.default\.cpus'",
+        ),
+        (
+            ["--set", "kubeflow.pipeline_root=runs"],
+            r"kubeflow\.pipeline_root: 'runs' means nothing to a container",
+        ),
+        (["--set", "kubeflow.serving_dir=models"], r"kubeflow\.serving_dir: 'models' means nothing"),
+        (
+            ["--output", "spec.txt"],
+            r"--output spec\.txt: expected a name that ends in \.yaml",
+        ),
+        (["--nonsense"], r"unrecognized arguments: --nonsense \(try --help\)"),
+    ],
+)
+def test_wrong_arguments_are_one_line(argv, message, tmp_path):
+    command = [sys.executable, str(ROOT / "kubeflow" / "runner.py"), *argv]
+    started = time.monotonic()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"error: {message}.*\n", done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert time.monotonic() - started < 8  # importing TFX would take longer
+
+
+def test_help_needs_no_tensorflow():
+    script = "import sys, kubeflow.runner\nprint({'tfx', 'tensorflow', 'apache_beam'} & set(sys.modules))"
+    for argv, expected in (
+        (["-c", script], "set()\n"),
+        (["-m", "kubeflow.runner", "--help"], "--output FILE"),
+    ):
+        done = subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert expected in done.stdout
+
+
+def test_no_installed_package_is_named_kubeflow():
+    assert Path(kubeflow.__file__).parent == ROOT / "kubeflow"
+    # "shelfwise" itself, where it is installed
+    assert set(importlib.metadata.packages_distributions().get("kubeflow", [])) <= {"shelfwise"}
+    assert not re.search(r"(?m)^kubeflow", (ROOT / "requirements" / "lock-py311.txt").read_text())
+
+
+def test_the_image_copies_what_is_there_and_needed():
+    ignored = [
+        line.strip()
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    copied = []
+    for sources, _ in dockerfile.copies(DOCKERFILE):
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert not any(fnmatch.fnmatch(source, pattern) for pattern in ignored), source
+            copied.append(source)
+    setup = (ROOT / "setup.py").read_text()
+    packages = re.search(r"_PACKAGES = \[(.*?)\]", setup).group(1).replace('"', "").split(", ")
+    assert set(packages) <= set(copied)
+    assert {"setup.py", "pyproject.toml", "shelfwise_env.py", "shelfwise_env.pth"} <= set(copied)
+
+
+def test_the_image_has_the_locked_environment_and_no_root():
+    found = dockerfile.instructions(DOCKERFILE)
+    names = [name for name, _ in found]
+    assert found[0] == ("FROM", "python:3.11-slim")
+    assert dict(found)["WORKDIR"] == Kubeflow().project_dir
+    runs = " ".join(rest for name, rest in found if name == "RUN")
+    files = re.findall(r"requirements/[\w.-]+", runs)
+    assert {"requirements/lock-py311.txt", "requirements/tools.txt"} == set(files)
+    assert re.search(r"(?m)^uv==", (ROOT / "requirements" / "tools.txt").read_text())
+    assert "--no-deps --require-hashes" in runs
+    assert dict(found)["USER"] == "shelfwise"
+    assert names.index("USER") > max(index for index, name in enumerate(names) if name == "COPY")
+    assert "ENTRYPOINT" not in names
+    image_check = found[-1][1]
+    assert "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor" in image_check
+    assert "pipeline.pipeline" in image_check

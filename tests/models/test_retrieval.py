@@ -1,0 +1,104 @@
+"""The retrieval loss against a naive softmax, and the export."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.retrieval_trainer import executor
+from models.retrieval import RetrievalModel
+from tests.models import test_towers as towers
+from tests.models import tiny_shop
+
+TEMPERATURE = 0.2
+SHARE = np.random.default_rng(8).dirichlet(np.full(61, 0.3)).astype(np.float32)
+TARGETS = np.asarray([[3, 5], [5, 0], [9, 9], [0, 0], [12, 3], [0, 40], [7, 1]], np.int32)
+
+
+def make(share=SHARE, **dropouts):
+    return RetrievalModel(towers.make_query_tower(**dropouts), towers.make_item_tower(), share, TEMPERATURE)
+
+
+def batch(targets=TARGETS, **fixed):
+    return towers.query_inputs(**fixed) | {"target_row": tf.constant(targets)}
+
+
+def naive_loss(model, inputs, share):
+    queries = model.query_tower(inputs, training=False).numpy().astype(np.float64)
+    pairs = [(s, int(row)) for s, rows in enumerate(inputs["target_row"].numpy()) for row in rows if row > 0]
+    vectors = {row: model.item_tower(tf.constant([row])).numpy()[0].astype(np.float64) for _, row in pairs}
+    total = 0.0
+    for mine, (session, row) in enumerate(pairs):
+
+        def logit(other, session=session):
+            return queries[session] @ vectors[other] / TEMPERATURE - np.log(np.clip(share[other], 1e-6, 1))
+
+        negatives = [other for place, (_, other) in enumerate(pairs) if place != mine and other != row]
+        logits = [logit(row), *(logit(other) for other in negatives)]
+        total += np.log(np.exp(logits).sum()) - logits[0]
+    return total / max(len(pairs), 1)
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_loss_equals_a_naive_softmax_with_logq_and_without_accidental_hits(seed):
+    model, inputs = make(), batch(seed=seed)
+    expected = naive_loss(model, inputs, SHARE)
+    for _ in range(2):  # it keeps no state
+        np.testing.assert_allclose(model.compute_loss(inputs, training=False), expected, rtol=1e-4)
+
+
+def test_a_popular_item_is_a_smaller_negative():
+    """The sign of the correction: more often drawn, less pushed away."""
+    targets = np.asarray([[3, 0], [5, 0]], np.int32)
+    inputs = batch(targets, batch=2)
+    losses = []
+    for popular in (0.01, 0.9):
+        share = np.full(61, 0.05, np.float32)
+        share[5] = popular
+        model = make(share)
+        losses.append(float(model.compute_loss(inputs | {"target_row": tf.constant(targets)})))
+        queries, items = model.query_tower(inputs), model.item_tower(tf.constant([3, 5]))
+        logits = (queries.numpy() @ items.numpy().T) / TEMPERATURE - np.log([0.05, popular])
+        first = np.log(np.exp(logits[0]).sum()) - logits[0, 0]
+        second = np.log(np.exp(logits[1]).sum()) - logits[1, 1]
+        np.testing.assert_allclose(losses[-1], (first + second) / 2, rtol=1e-4)
+    alone = [naive_loss(make(), batch(np.asarray([[3, 0]], np.int32), batch=1), SHARE)]
+    assert alone == [0.0]  # without negatives there is nothing to lose
+    assert losses[0] != losses[1]
+
+
+def test_padding_targets_are_ignored():
+    model = make()
+    wide = np.concatenate([np.zeros_like(TARGETS), TARGETS, np.zeros_like(TARGETS)], 1)
+    ours, theirs = (model.compute_loss(batch(targets)) for targets in (TARGETS, wide))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    assert float(model.compute_loss(batch(np.zeros_like(TARGETS)))) == 0.0
+
+
+def test_accidental_hits_are_removed():
+    """Two sessions with the same target: no negative remains."""
+    inputs = batch(np.asarray([[9, 9], [9, 0]], np.int32), batch=2)
+    np.testing.assert_allclose(make().compute_loss(inputs), 0.0, atol=1e-5)
+
+
+def test_training_uses_dropout_and_lowers_the_loss():
+    model = make(user_dropout=0.5, history_dropout=0.5)
+    inputs = batch()
+    before = float(model.compute_loss(inputs, training=False))
+    assert len({round(float(model.compute_loss(inputs, training=True)), 6) for _ in range(5)}) > 1
+    model.compile(tf.keras.optimizers.Adam(0.02))
+    model.fit(tf.data.Dataset.from_tensors(inputs).repeat(30), epochs=1, verbose=0)
+    assert float(model.compute_loss(inputs, training=False)) < before - 0.5
+
+
+def test_save_load(tmp_path):
+    model, inputs = make(id_dropout=0.9, user_dropout=0.9, history_dropout=0.9), batch()
+    model.compute_loss(inputs)
+    executor._export(model, inputs, str(tmp_path))
+    loaded = tf.saved_model.load(str(tmp_path))
+    parsed = {name: value for name, value in inputs.items() if name != "target_row"}
+    for _ in range(2):  # and no dropout
+        np.testing.assert_allclose(loaded.query(parsed), model.query_tower(inputs, training=False), atol=1e-6)
+    rows = tf.range(len(tiny_shop.items()))
+    np.testing.assert_allclose(loaded.item(rows), model.item_tower(rows, training=False), atol=1e-6)
+    other = {name: value for name, value in towers.query_inputs(batch=2, length=9).items()}
+    np.testing.assert_allclose(loaded.query(other), model.query_tower(other, training=False), atol=1e-6)

@@ -1,0 +1,235 @@
+"""Candidate sources against naive numpy, one request at a time."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import features as F
+from models import snapshot
+from models.requests import RequestParser
+from models.sources import CandidateSources, segment_extreme, segment_sum
+from tests.models import tiny_shop
+from tests.models.tiny_shop import CONFIG, CUTOFF
+
+REQUESTS = 12
+DIM = 5
+
+
+@functools.cache
+def shop_snapshot():
+    return snapshot.build(tiny_shop.log(), tiny_shop.items(), CUTOFF, CONFIG.candidates)
+
+
+@functools.cache
+def vectors():
+    count = len(shop_snapshot().candidate_row)
+    values = np.random.default_rng(1).normal(size=(count, DIM)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+@functools.cache
+def queries():
+    values = np.random.default_rng(2).normal(size=(REQUESTS, DIM)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+@functools.cache
+def sources(**sizes):
+    config = CONFIG.candidates.model_copy(update=sizes)
+    return CandidateSources(shop_snapshot(), vectors(), config)
+
+
+@functools.cache
+def histories():
+    return tiny_shop.random_histories(REQUESTS)
+
+
+@functools.cache
+def parsed():
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    return parser(tiny_shop.request(["u01"] * REQUESTS, histories()))
+
+
+def position_of(item):
+    ids = tiny_shop.items().item_id.tolist()
+    row = ids.index(item) if item in ids else 0
+    return int(shop_snapshot().row_candidate[row])
+
+
+def naive_scores(history, query):
+    """Scores of all candidates by source: plain loops over the history's events."""
+    table = shop_snapshot()
+    count = len(table.candidate_row)
+    again = np.zeros(count)
+    for item, age in history:
+        position = position_of(item)
+        if position < count:
+            again[position] += 0.5 ** (age / 90)
+    together = np.zeros(count)
+    for own in np.flatnonzero(again > 0):  # fewer than the sources' limit of seeds
+        for other, weight in zip(table.neighbour[own], table.neighbour_weight[own], strict=True):
+            if other < count:
+                together[other] += weight * math.log1p(again[own])
+    return {
+        F.BUY_AGAIN: again,
+        F.CO_PURCHASED: together,
+        F.TWO_TOWER: vectors() @ query,
+        F.TRENDING: table.trending + table.popularity / (table.popularity.max() + 1),
+    }
+
+
+def naive_top(scores, allowed, size):
+    """source -> positions, best first."""
+    out = {}
+    for name in F.SOURCES:
+        usable = allowed & ((scores[name] > 0) | (name in (F.TWO_TOWER, F.TRENDING)))
+        order = sorted(np.flatnonzero(usable), key=lambda p: (-np.float32(scores[name][p]), p))
+        out[name] = order[: min(size[name], len(allowed))]
+    return out
+
+
+def find(which, allowed=None, batch=slice(None)):
+    request = {name: value[batch] for name, value in parsed().items()}
+    query = tf.constant(queries()[batch])
+    if allowed is None:
+        allowed = np.ones((1, which.count), bool)
+    return which(request, query, tf.constant(allowed))
+
+
+@pytest.mark.parametrize("restricted", [False, True])
+@pytest.mark.parametrize("k", ["config", "more than the catalogue"])
+def test_each_source_gives_its_naive_top(restricted, k):
+    which = (
+        sources() if k == "config" else sources(two_tower=999, buy_again=999, co_purchased=999, trending=999)
+    )
+    size = dict.fromkeys(F.SOURCES, 999) if k != "config" else {
+        name: getattr(CONFIG.candidates, name) for name in F.SOURCES
+    }  # fmt: skip
+    rng = np.random.default_rng(3)
+    allowed = (
+        rng.random((REQUESTS, which.count)) < 0.5 if restricted else np.ones((REQUESTS, which.count), bool)
+    )
+    found = find(which, allowed)
+    for place in range(REQUESTS):
+        scores = naive_scores(histories()[place], queries()[place])
+        expected = naive_top(scores, allowed[place], size)
+        for name in F.SOURCES:
+            np.testing.assert_allclose(found.scores[name][place], scores[name], rtol=1e-4, atol=1e-5)
+            limit = min(size[name], which.count)
+            ranks = np.full(which.count + 1, limit, np.float32)
+            ranks[expected[name]] = np.arange(len(expected[name]))
+            np.testing.assert_array_equal(found.ranks[name][place], ranks, err_msg=f"{name} {place}")
+        union = sorted(set().union(*expected.values()))
+        position = found.position[place].numpy()
+        assert sorted(position[position < which.count]) == union
+        np.testing.assert_array_equal(found.valid[place], position < which.count)
+        assert len(position) == sum(min(size[name], which.count) for name in F.SOURCES)
+        assert (position[position >= which.count] == which.count).all()
+
+
+def test_own_counts_and_ages():
+    found = find(sources())
+    count = sources().count
+    assert sources().own_names == ("count", "decay_14", "decay_45", "decay_90", "decay_180")
+    for place, history in enumerate(histories()):
+        for candidate in range(count):
+            ages = [age for item, age in history if position_of(item) == candidate]
+            own = [len(ages), *(sum(0.5 ** (age / days) for age in ages) for days in (14, 45, 90, 180))]
+            np.testing.assert_allclose(found.own[place, candidate], own, rtol=1e-4, atol=1e-6)
+            if ages:
+                np.testing.assert_allclose(found.last_age[place, candidate], min(ages), rtol=1e-6)
+                np.testing.assert_allclose(found.first_age[place, candidate], max(ages), rtol=1e-6)
+
+
+def test_an_empty_history_still_gets_two_tower_and_trending():
+    found = find(sources(), batch=slice(REQUESTS - 1, REQUESTS))
+    assert histories()[-1] == []
+    scores = naive_scores([], queries()[-1])
+    for name in (F.BUY_AGAIN, F.CO_PURCHASED):
+        assert (found.ranks[name].numpy() == sources().sizes[name]).all()
+    expected = naive_top(scores, np.ones(sources().count, bool), sources().sizes)
+    position = found.position[0].numpy()
+    assert sorted(position[position < sources().count]) == sorted(
+        {*expected[F.TWO_TOWER], *expected[F.TRENDING]}
+    )
+
+
+def test_nothing_is_found_when_nothing_is_allowed():
+    found = find(sources(), np.zeros((REQUESTS, sources().count), bool))
+    assert not found.valid.numpy().any()
+    assert (found.position.numpy() == sources().count).all()
+
+
+def test_a_source_of_size_zero_is_off():
+    which = sources(two_tower=0, co_purchased=0)
+    assert which.ranks_of == (F.BUY_AGAIN, F.TRENDING)
+    found = find(which)
+    assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending
+    assert set(found.ranks) == {F.BUY_AGAIN, F.TRENDING}
+
+
+def test_fixed_positions_are_described_as_they_are():
+    which = sources()
+    fixed = tf.constant([[3, which.count, 3, 0]] * REQUESTS)
+    searched = find(which)
+    found = which(parsed(), tf.constant(queries()), tf.ones([1, which.count], tf.bool), fixed)
+    np.testing.assert_array_equal(found.position, fixed)
+    np.testing.assert_array_equal(found.valid, fixed.numpy() < which.count)
+    for name in F.SOURCES:
+        np.testing.assert_array_equal(found.ranks[name], searched.ranks[name])
+
+
+def test_the_strongest_link_is_the_own_item_that_adds_most():
+    which, table = sources(), shop_snapshot()
+    found = find(which)
+    position = np.tile(np.arange(which.count + 1, dtype=np.int32), (REQUESTS, 1))
+    link, linked = which.strongest_link(found, tf.constant(position))
+    hits = 0
+    for place, history in enumerate(histories()):
+        again = naive_scores(history, queries()[place])[F.BUY_AGAIN]
+        for candidate in range(which.count):
+            adds = {}
+            for own in np.flatnonzero(again > 0):
+                for other, weight in zip(table.neighbour[own], table.neighbour_weight[own], strict=True):
+                    if other == candidate:
+                        adds[own] = weight * math.log1p(again[own])
+            assert bool(linked[place, candidate]) == bool(adds)
+            if adds:
+                hits += 1
+                np.testing.assert_allclose(adds[int(link[place, candidate])], max(adds.values()), rtol=1e-4)
+        assert not linked[place, which.count]
+    assert hits > 50
+
+
+def test_a_batch_gives_what_single_requests_give():
+    whole = find(sources())
+    for place in range(REQUESTS):
+        one = find(sources(), batch=slice(place, place + 1))
+        np.testing.assert_array_equal(whole.position[place], one.position[0])
+        for name in F.SOURCES:
+            np.testing.assert_array_equal(whole.ranks[name][place], one.ranks[name][0])
+
+
+@pytest.mark.parametrize("shape", [(3, 7, 2), (1, 1, 1), (2, 0, 3)])
+def test_segments_equal_loops(shape):
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=shape).astype(np.float32)
+    index = rng.integers(0, 4, shape[:2]).astype(np.int32)
+    total = np.zeros((shape[0], 4, shape[2]), np.float32)
+    largest = np.full((shape[0], 4), np.finfo(np.float32).min)
+    smallest = np.full((shape[0], 4), np.finfo(np.float32).max)
+    for b in range(shape[0]):
+        for place in range(shape[1]):
+            at = index[b, place]
+            total[b, at] += values[b, place]
+            largest[b, at] = max(largest[b, at], values[b, place, 0])
+            smallest[b, at] = min(smallest[b, at], values[b, place, 0])
+    np.testing.assert_allclose(
+        segment_sum(tf.constant(values), tf.constant(index), 4), total, rtol=1e-5, atol=1e-6
+    )
+    first = tf.constant(values[..., 0])
+    np.testing.assert_array_equal(segment_extreme(first, tf.constant(index), 4, largest=True), largest)
+    np.testing.assert_array_equal(segment_extreme(first, tf.constant(index), 4, largest=False), smallest)
