@@ -10,6 +10,8 @@ import tensorflow_recommenders as tfrs
 
 from models.towers import ItemTower, QueryTower
 
+MEAN_LOSS = "mean_loss"
+
 
 class RetrievalModel(tfrs.Model):
     """Two towers and `tfrs.tasks.Retrieval` with the logQ correction.
@@ -39,6 +41,7 @@ class RetrievalModel(tfrs.Model):
         self.item_tower = item_tower
         self._sampling_probability = tf.constant(sampling_probability, tf.float32)
         self._task = tfrs.tasks.Retrieval(temperature=temperature, remove_accidental_hits=True)
+        self._mean_loss = tf.keras.metrics.Mean(MEAN_LOSS)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats, of the targets among the batch's targets (scalar)."""
@@ -55,14 +58,20 @@ class RetrievalModel(tfrs.Model):
             compute_batch_metrics=False,
         )
         # the task sums over the batch; a mean keeps the learning rate independent of its size
-        return loss / tf.cast(tf.maximum(tf.size(row), 1), tf.float32)
+        loss /= tf.cast(tf.maximum(tf.size(row), 1), tf.float32)
+        self._mean_loss.update_state(loss)
+        return loss
 
 
 def training_curves(history: Mapping[str, list[float]]) -> dict[str, list[float]]:
     """The curves of a Keras history that say something.
 
-    `tfrs.Model` also logs the regularisation loss and the total; without regularisation the
-    one is 0 and the other the loss again.
+    `tfrs.Model` logs the loss of an epoch's last batch, the regularisation loss (0 without
+    regularisation) and their sum; the models here add the epoch's mean, which becomes `loss`.
     """
     dull = ("regularization_loss", "total_loss")
-    return {name: values for name, values in history.items() if not name.endswith(dull)}
+    last_batch = ("loss", "val_loss")
+    kept = {
+        name: values for name, values in history.items() if not name.endswith(dull) and name not in last_batch
+    }
+    return {name.replace(MEAN_LOSS, "loss"): values for name, values in kept.items()}

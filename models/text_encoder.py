@@ -162,7 +162,9 @@ def encode_all(
     vectors = np.concatenate(parts)
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
-        raise UserError(f"the text encoder gave a vector that is not finite for {distinct[order[row]]!r}")
+        raise UserError(
+            f"the text encoder gave a vector that is not finite for {str(distinct[order[row]])!r}"
+        )
     out = np.empty_like(vectors)
     out[order] = vectors
     return out[back]

@@ -167,7 +167,7 @@ class Retrieval(_Section):
     embedding_dim: int = Field(64, ge=4)
     batch_sessions: int = Field(1024, ge=1)
     targets_per_session: int = Field(4, ge=1)
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(2, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     temperature: float = Field(0.1, gt=0)
     item_id_dropout: float = Field(0.1, ge=0, lt=1)
@@ -197,16 +197,17 @@ class Ranking(_Section):
 
     windows: int = Field(1, ge=1)  # label windows before the evaluation window
     window_days: float = Field(28, gt=0)
-    list_size: int = Field(128, ge=8)  # candidates of one training list
+    list_size: int = Field(256, ge=8)  # candidates of one training list
     eval_users: int = Field(600, ge=1)  # a sample: TFMA handles every candidate in Python
     eval_list_size: int = Field(64, ge=8)
-    epochs: int = Field(6, ge=1)
-    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(3, ge=1)
+    batch_size: int = Field(16, ge=1)  # lists
     holdout_share: float = Field(0.05, gt=0, lt=0.5)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
     cross_layers: int = Field(2, ge=1)
     list_loss_weight: float = Field(0.1, ge=0)
     hidden: list[int] = [128, 64]
+    dropout: float = Field(0.1, ge=0, lt=1)
     seed: int = 17
 
 

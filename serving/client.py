@@ -6,6 +6,9 @@ Example::
         for item in client.recommend(user_id="1", k=10):
             print(item.rank, item.item_text, item.reason)
 
+    async with AsyncClient("localhost:8500") as client:
+        items = await client.recommend(user_id="1", k=10)
+
     python -m serving.client recommend --user 1 --k 10
 
 TensorFlow is only imported when the first call is made (the protocol's messages need it), so
@@ -15,10 +18,12 @@ that the command line's help and its checks are quick.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import json
 import math
 import os
+import queue
 import random
 import sys
 import time
@@ -30,6 +35,8 @@ from pipeline.errors import UserError
 
 DEFAULT_ADDRESS = "localhost:8500"
 CONTEXT_PREFIX = "context_"
+# Codes after which another attempt may help; all calls only read, so repeating them is safe.
+RETRIABLE_CODES = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED")
 _HISTORY = ("history_item_id", "history_age_days", "history_event_type")
 
 
@@ -124,20 +131,25 @@ class VersionStatus:
     error_message: str
 
 
-class Client:
-    """A synchronous gRPC client; one channel, made at the first call and reused. Thread-safe.
+class _Connection:
+    """What both clients share: the arguments, requests and answers, but not the waiting.
 
     Args:
-      address: "host:port".
+      address: "host:port", or "dns:///host:port" to spread calls over all its addresses.
       model_name: the model's name on the server.
       timeout: seconds that a call may take, retries included.
-      version: ask this version; None asks the one that serves.
-      max_attempts: how often a call is tried when no server answers (UNAVAILABLE); other
-        errors are never retried.
+      version: ask this version; None asks the newest.
+      version_label: ask the version behind this label, e.g. "stable"; not with `version`.
+      max_attempts: how often a call is tried when it ends with one of `retry_codes`.
+      retry_codes: gRPC names of such codes, out of `RETRIABLE_CODES`.
       initial_backoff: pause in seconds before the second attempt; it doubles each time.
       max_backoff: longest pause in seconds.
+      hedge_after: seconds after which an attempt without an answer gets a second one beside
+        it; the first answer counts. None never does.
       tls: encrypt, and check the server's certificate.
       root_certificates: PEM of the authorities to trust; None trusts the system's.
+      client_key: PEM of the client's key, for servers that want to know their clients.
+      client_certificate: PEM of the client's certificate.
 
     Raises:
       RequestError: an argument is out of range.
@@ -150,11 +162,16 @@ class Client:
         timeout: float = 5.0,
         *,
         version: int | None = None,
+        version_label: str | None = None,
         max_attempts: int = 5,
+        retry_codes: Sequence[str] = ("UNAVAILABLE",),
         initial_backoff: float = 0.1,
         max_backoff: float = 2.0,
+        hedge_after: float | None = None,
         tls: bool = False,
         root_certificates: bytes | None = None,
+        client_key: bytes | None = None,
+        client_certificate: bytes | None = None,
     ) -> None:
         host, _, port = address.rpartition(":")
         if not host or not port.isdigit():
@@ -163,19 +180,139 @@ class Client:
             raise RequestError(f"timeout: {timeout} is not a positive number of seconds")
         if max_attempts < 1:
             raise RequestError(f"max_attempts: {max_attempts} is too few; give 1 or more")
-        if root_certificates is not None and not tls:
-            raise RequestError("root_certificates: given without tls; set tls=True")
+        if version is not None and version_label is not None:
+            raise RequestError("version_label: given together with version; give one of them")
+        if hedge_after is not None and not hedge_after >= 0:
+            raise RequestError(f"hedge_after: {hedge_after} is not a number of seconds of 0 or more")
+        for code in retry_codes:
+            if code not in RETRIABLE_CODES:
+                raise RequestError(
+                    f"retry_codes: {code} is not safe; choose from {', '.join(RETRIABLE_CODES)}"
+                )
+        for name, value in (
+            ("root_certificates", root_certificates),
+            ("client_key", client_key),
+            ("client_certificate", client_certificate),
+        ):
+            if value is not None and not tls:
+                raise RequestError(f"{name}: given without tls; set tls=True")
+        if (client_key is None) != (client_certificate is None):
+            raise RequestError("client_key: goes with client_certificate; give both or none")
         self._address = address
         self._model_name = model_name
         self._timeout = timeout
         self._version = version
+        self._version_label = version_label
         self._max_attempts = max_attempts
+        self._retry_codes = frozenset(retry_codes)
         self._initial_backoff = initial_backoff
         self._max_backoff = max_backoff
-        self._tls = tls
-        self._root_certificates = root_certificates
+        self._hedge_after = hedge_after
+        self._tls = (root_certificates, client_key, client_certificate) if tls else None
         self._wire: _Wire | None = None
         self._known: Metadata | None = None
+
+    def _metadata_request(self, wire: _Wire) -> Any:
+        request = wire.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._address_model(request.model_spec)
+        return request
+
+    def _read_metadata(self, wire: _Wire, response: Any) -> Metadata:
+        signatures = wire.get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(signatures)
+        self._known = Metadata(
+            response.model_spec.name,
+            response.model_spec.version.value,
+            {
+                name: SignatureInfo(_tensor_infos(wire, value.inputs), _tensor_infos(wire, value.outputs))
+                for name, value in signatures.signature_def.items()
+                if not name.startswith("__")  # the SavedModel's own initialisation
+            },
+        )
+        return self._known
+
+    def _status_request(self, wire: _Wire) -> Any:
+        request = wire.get_model_status_pb2.GetModelStatusRequest()
+        self._address_model(request.model_spec)
+        return request
+
+    def _read_status(self, wire: _Wire, response: Any) -> list[VersionStatus]:
+        states = wire.get_model_status_pb2.ModelVersionStatus.State
+        names = {code.value[0]: code.name for code in wire.grpc.StatusCode}
+        found = [
+            VersionStatus(
+                entry.version,
+                states.Name(entry.state),
+                names.get(entry.status.error_code, str(entry.status.error_code)),
+                entry.status.error_message,
+            )
+            for entry in response.model_version_status
+        ]
+        return sorted(found, key=lambda entry: -entry.version)
+
+    def _predict_request(self, wire: _Wire, known: Metadata, signature: str, given: Mapping[str, Any]) -> Any:
+        info = known.signatures.get(signature)
+        if info is None:
+            raise RequestError(
+                f"model {known.name} version {known.version} has no signature '{signature}'; "
+                f"it has {', '.join(sorted(known.signatures))}"
+            )
+        request = wire.predict_pb2.PredictRequest()
+        self._address_model(request.model_spec)
+        request.model_spec.signature_name = signature
+        for name, values in fill(known, signature, given).items():
+            dtype, shape, flat = values
+            proto = request.inputs[name]
+            proto.dtype = wire.types_pb2.DataType.Value(dtype)
+            for size in shape:
+                proto.tensor_shape.dim.add(size=size)
+            field, convert = _VALUES[dtype]
+            getattr(proto, field).extend(convert(value) for value in flat)
+        return request
+
+    def _read_outputs(self, wire: _Wire, response: Any) -> dict[str, Any]:
+        return {name: wire.make_ndarray(proto) for name, proto in response.outputs.items()}
+
+    def _may_be_outdated(self, error: ClientError) -> bool:
+        # The model may have been replaced by one with other inputs since they were read.
+        return not isinstance(error, ServerError) or error.code in ("INVALID_ARGUMENT", "FAILED_PRECONDITION")
+
+    def _address_model(self, spec: Any) -> None:
+        spec.name = self._model_name
+        if self._version is not None:
+            spec.version.value = self._version
+        elif self._version_label is not None:
+            spec.version_label = self._version_label
+
+    def _pause(self, error: Any, attempt: int, end: float) -> float | None:
+        """Seconds to wait before the next attempt; None when there is none."""
+        # Jitter keeps many clients from coming back at the same moment.
+        pause = min(self._initial_backoff * 2 ** (attempt - 1), self._max_backoff) * random.uniform(0.8, 1.2)
+        retriable = error.code().name in self._retry_codes and attempt < self._max_attempts
+        return pause if retriable and time.monotonic() + pause < end else None
+
+    def _error(self, error: Any) -> ServerError:
+        code, details = error.code().name, " ".join((error.details() or "").split())
+        if code == "UNAVAILABLE":
+            return ServerUnavailable(
+                code,
+                f"no model server answers at {self._address} ({details[:200]}); start one with "
+                "`python -m serving.model_server --model_base_path=<folder of versions>`, "
+                "or give another address",
+            )
+        if code == "DEADLINE_EXCEEDED":
+            return ServerError(
+                code,
+                f"{self._address} did not answer within {self._timeout:g} s; allow more time or ask for less",
+            )
+        return ServerError(code, f"{self._address}: {code}: {details}")
+
+
+class Client(_Connection):
+    """A synchronous gRPC client; one channel, made at the first call and reused. Thread-safe.
+
+    Arguments: see `_Connection`.
+    """
 
     def __enter__(self) -> Client:
         return self
@@ -221,11 +358,10 @@ class Client:
           RequestError: an argument is wrong or unknown to the model.
           ServerError: the server refused, failed or cannot be reached.
         """
-        given = _history(history_item_id, history_age_days, history_event_type)
-        given |= {"user_id": _text("user_id", user_id), "k": _count("k", k)}
-        given |= {"exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given |= {"k": _count("k", k), "exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
         given |= {"category": _texts("category", category)}
-        return _recommendations(self._predict("recommend", given | _context(context)))
+        return _recommendations(self._predict("recommend", given))
 
     def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
         """Items like `item_id`, best first; arguments and errors as in `recommend`."""
@@ -243,22 +379,13 @@ class Client:
         context: Mapping[str, Any] | None = None,
     ) -> list[RankedItem]:
         """Scores given items for a user, in the order given; arguments as in `recommend`."""
-        candidates = _texts("candidate_item_id", candidate_item_id)
-        if not candidates:
-            raise RequestError("candidate_item_id: is empty; give the items to rank")
-        given = _history(history_item_id, history_age_days, history_event_type)
-        given |= {"user_id": _text("user_id", user_id), "candidate_item_id": candidates}
-        outputs = self._predict("rank", given | _context(context))
-        return [
-            RankedItem(item, float(score), float(probability))
-            for item, score, probability in zip(
-                candidates, outputs["score"][0], outputs["p_purchase"][0], strict=True
-            )
-        ]
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
+        return _ranked(candidates, self._predict("rank", given))
 
     def embed_text(self, text: str) -> list[float]:
         """The text encoder's vector of `text`."""
-        return self._predict("embed_text", {"text": _text("text", text)})["embedding"][0].tolist()
+        return _vector(self._predict("embed_text", {"text": _text("text", text)}))
 
     def embed_user(
         self,
@@ -270,148 +397,241 @@ class Client:
         context: Mapping[str, Any] | None = None,
     ) -> list[float]:
         """The query tower's vector of a user; arguments as in `recommend`."""
-        given = _history(history_item_id, history_age_days, history_event_type)
-        given |= {"user_id": _text("user_id", user_id)}
-        return self._predict("embed_user", given | _context(context))["embedding"][0].tolist()
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        return _vector(self._predict("embed_user", given))
 
     def embed_item(self, item_id: str) -> list[float]:
         """The item tower's vector of an item."""
         given = {"item_id": _text("item_id", item_id, empty=False)}
-        return self._predict("embed_item", given)["embedding"][0].tolist()
+        return _vector(self._predict("embed_item", given))
 
     def metadata(self) -> Metadata:
         """Asks the server what the model version can be asked."""
         wire = self._connect()
-        request = wire.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-        self._address_model(request.model_spec)
-        response = self._call(wire.prediction.GetModelMetadata, request)
-        signatures = wire.get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        self._known = Metadata(
-            response.model_spec.name,
-            response.model_spec.version.value,
-            {
-                name: SignatureInfo(_tensor_infos(wire, value.inputs), _tensor_infos(wire, value.outputs))
-                for name, value in signatures.signature_def.items()
-                if not name.startswith("__")  # the SavedModel's own initialisation
-            },
+        return self._read_metadata(
+            wire, self._call(wire.prediction.GetModelMetadata, self._metadata_request(wire))
         )
-        return self._known
 
     def status(self) -> list[VersionStatus]:
         """Asks the server for the state of the model's versions, newest first."""
         wire = self._connect()
-        request = wire.get_model_status_pb2.GetModelStatusRequest()
-        self._address_model(request.model_spec)
-        response = self._call(wire.model.GetModelStatus, request)
-        states = wire.get_model_status_pb2.ModelVersionStatus.State
-        names = {code.value[0]: code.name for code in wire.grpc.StatusCode}
-        found = [
-            VersionStatus(
-                entry.version,
-                states.Name(entry.state),
-                names.get(entry.status.error_code, str(entry.status.error_code)),
-                entry.status.error_message,
-            )
-            for entry in response.model_version_status
-        ]
-        return sorted(found, key=lambda entry: -entry.version)
+        return self._read_status(wire, self._call(wire.model.GetModelStatus, self._status_request(wire)))
 
     def _predict(self, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Calls a signature for a batch of one; gives its outputs as numpy arrays."""
-        wire = self._connect()
         known = self._known or self.metadata()
         try:
-            return self._predict_once(wire, known, signature, given)
+            return self._predict_once(known, signature, given)
         except (RequestError, ServerError) as error:
-            if isinstance(error, ServerError) and error.code not in (
-                "INVALID_ARGUMENT",
-                "FAILED_PRECONDITION",
-            ):
+            if not self._may_be_outdated(error) or self.metadata() == known:
                 raise
-            # The model may have been replaced by one with other inputs since they were read.
-            if self.metadata() == known:
-                raise
-            return self._predict_once(wire, self._known, signature, given)
+            return self._predict_once(self._known, signature, given)
 
-    def _predict_once(
-        self, wire: _Wire, known: Metadata, signature: str, given: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        info = known.signatures.get(signature)
-        if info is None:
-            raise RequestError(
-                f"model {known.name} version {known.version} has no signature '{signature}'; "
-                f"it has {', '.join(sorted(known.signatures))}"
-            )
-        request = wire.predict_pb2.PredictRequest()
-        self._address_model(request.model_spec)
-        request.model_spec.signature_name = signature
-        for name, values in fill(known, signature, given).items():
-            dtype, shape, flat = values
-            proto = request.inputs[name]
-            proto.dtype = wire.types_pb2.DataType.Value(dtype)
-            for size in shape:
-                proto.tensor_shape.dim.add(size=size)
-            field, convert = _VALUES[dtype]
-            getattr(proto, field).extend(convert(value) for value in flat)
-        response = self._call(wire.prediction.Predict, request)
-        return {name: wire.make_ndarray(proto) for name, proto in response.outputs.items()}
-
-    def _address_model(self, spec: Any) -> None:
-        spec.name = self._model_name
-        if self._version is not None:
-            spec.version.value = self._version
+    def _predict_once(self, known: Metadata, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        wire = self._connect()
+        request = self._predict_request(wire, known, signature, given)
+        return self._read_outputs(wire, self._call(wire.prediction.Predict, request))
 
     def _connect(self) -> _Wire:
         if self._wire is None:
-            self._wire = _Wire(self._address, self._tls, self._root_certificates)
+            self._wire = _Wire(self._address, self._tls)
         return self._wire
 
-    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+    def _call(self, method: Any, request: Any) -> Any:
         """One call with retries; every attempt gets what is left of the time."""
         grpc = self._connect().grpc
         end = time.monotonic() + self._timeout
         for attempt in range(1, self._max_attempts + 1):
             try:
-                return method(request, timeout=max(end - time.monotonic(), 0))
+                if self._hedge_after is None:
+                    return method(request, timeout=max(end - time.monotonic(), 0))
+                return self._hedged(method, request, end)
             except grpc.RpcError as error:
-                # Jitter keeps many clients from coming back at the same moment.
-                pause = min(self._initial_backoff * 2 ** (attempt - 1), self._max_backoff) * random.uniform(
-                    0.8, 1.2
-                )
-                unavailable = error.code() == grpc.StatusCode.UNAVAILABLE
-                if unavailable and attempt < self._max_attempts and time.monotonic() + pause < end:
-                    time.sleep(pause)
-                    continue
-                raise self._error(error, unavailable) from error
+                pause = self._pause(error, attempt, end)
+                if pause is None:
+                    raise self._error(error) from error
+                time.sleep(pause)
         raise AssertionError("unreachable")
 
-    def _error(self, error: Any, unavailable: bool) -> ServerError:
-        code, details = error.code().name, " ".join((error.details() or "").split())
-        if unavailable:
-            return ServerUnavailable(
-                code,
-                f"no model server answers at {self._address} ({details[:200]}); start one with "
-                "`python -m serving.model_server --model_base_path=<folder of versions>`, "
-                "or give another address",
-            )
-        if code == "DEADLINE_EXCEEDED":
-            return ServerError(
-                code,
-                f"{self._address} did not answer within {self._timeout:g} s; allow more time or ask for less",
-            )
-        return ServerError(code, f"{self._address}: {code}: {details}")
+    def _hedged(self, method: Any, request: Any, end: float) -> Any:
+        """One attempt, and a second beside it when the first is late; the first answer counts."""
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def begin() -> Any:
+            call = method.future(request, timeout=max(end - time.monotonic(), 0))
+            call.add_done_callback(ended.put)
+            return call
+
+        calls = [begin()]
+        try:
+            first = ended.get(timeout=self._hedge_after)
+        except queue.Empty:
+            calls.append(begin())
+            first = ended.get()
+        if first.exception() is not None and len(calls) == 2:
+            first = ended.get()  # the other may still succeed
+        for call in calls:
+            call.cancel()  # does nothing to those that have ended
+        return first.result()
+
+
+class AsyncClient(_Connection):
+    """The same for asyncio. Use it within one event loop.
+
+    Arguments: see `_Connection`. Methods, results and errors are those of `Client`.
+    """
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channel; the next call opens another."""
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            await wire.channel.close()
+
+    async def recommend(
+        self,
+        user_id: str = "",
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+        exclude_item_id: Sequence[str] = (),
+        category: Sequence[str] = (),
+        k: int = 10,
+    ) -> list[Recommendation]:
+        """See `Client.recommend`."""
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given |= {"k": _count("k", k), "exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
+        given |= {"category": _texts("category", category)}
+        return _recommendations(await self._predict("recommend", given))
+
+    async def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
+        """See `Client.similar`."""
+        given = {"item_id": _text("item_id", item_id, empty=False), "k": _count("k", k)}
+        return _recommendations(await self._predict("similar", given))
+
+    async def rank(
+        self,
+        user_id: str = "",
+        candidate_item_id: Sequence[str] = (),
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[RankedItem]:
+        """See `Client.rank`."""
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
+        return _ranked(candidates, await self._predict("rank", given))
+
+    async def embed_text(self, text: str) -> list[float]:
+        """See `Client.embed_text`."""
+        return _vector(await self._predict("embed_text", {"text": _text("text", text)}))
+
+    async def embed_user(
+        self,
+        user_id: str = "",
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[float]:
+        """See `Client.embed_user`."""
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        return _vector(await self._predict("embed_user", given))
+
+    async def embed_item(self, item_id: str) -> list[float]:
+        """See `Client.embed_item`."""
+        given = {"item_id": _text("item_id", item_id, empty=False)}
+        return _vector(await self._predict("embed_item", given))
+
+    async def metadata(self) -> Metadata:
+        """See `Client.metadata`."""
+        wire = await self._connect()
+        response = await self._call(wire.prediction.GetModelMetadata, self._metadata_request(wire))
+        return self._read_metadata(wire, response)
+
+    async def status(self) -> list[VersionStatus]:
+        """See `Client.status`."""
+        wire = await self._connect()
+        response = await self._call(wire.model.GetModelStatus, self._status_request(wire))
+        return self._read_status(wire, response)
+
+    async def _predict(self, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        known = self._known or await self.metadata()
+        try:
+            return await self._predict_once(known, signature, given)
+        except (RequestError, ServerError) as error:
+            if not self._may_be_outdated(error) or await self.metadata() == known:
+                raise
+            return await self._predict_once(self._known, signature, given)
+
+    async def _predict_once(
+        self, known: Metadata, signature: str, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        wire = await self._connect()
+        request = self._predict_request(wire, known, signature, given)
+        return self._read_outputs(wire, await self._call(wire.prediction.Predict, request))
+
+    async def _connect(self) -> _Wire:
+        if self._wire is None:
+            # The first import takes seconds, in which the loop shall go on.
+            await asyncio.get_running_loop().run_in_executor(None, _Wire.load)
+            self._wire = _Wire(self._address, self._tls, asynchronous=True)
+        return self._wire
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        grpc = (await self._connect()).grpc
+        end = time.monotonic() + self._timeout
+        for attempt in range(1, self._max_attempts + 1):
+            try:
+                if self._hedge_after is None:
+                    return await method(request, timeout=max(end - time.monotonic(), 0))
+                return await self._hedged(method, request, end)
+            except grpc.RpcError as error:
+                pause = self._pause(error, attempt, end)
+                if pause is None:
+                    raise self._error(error) from error
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    async def _hedged(self, method: Any, request: Any, end: float) -> Any:
+        async def begin() -> Any:
+            return await method(request, timeout=max(end - time.monotonic(), 0))
+
+        tasks = [asyncio.ensure_future(begin())]
+        try:
+            ended, running = await asyncio.wait(tasks, timeout=self._hedge_after)
+            if not ended:
+                tasks.append(asyncio.ensure_future(begin()))
+                ended, running = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if running and all(task.exception() is not None for task in ended):
+                    ended, _ = await asyncio.wait(running)  # the other may still succeed
+            good = [task for task in ended if task.exception() is None]
+            return (good or list(ended))[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()  # does nothing to those that have ended
 
 
 class _Wire:
     """Channel, stubs and the modules of the protocol, which are slow to import."""
 
-    def __init__(self, address: str, tls: bool, root_certificates: bytes | None) -> None:
-        # The messages come with TensorFlow, whose start-up lines are not for our users. Nothing
-        # is computed here, so switching oneDNN off (it announces itself) costs nothing.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        if "tensorflow" not in sys.modules:
-            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    def __init__(
+        self,
+        address: str,
+        tls: tuple[bytes | None, bytes | None, bytes | None] | None,
+        asynchronous: bool = False,
+    ) -> None:
+        self.load()
         import grpc
         from tensorflow import make_ndarray
         from tensorflow.core.framework import types_pb2
@@ -437,13 +657,27 @@ class _Wire:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
-        if tls:
-            credentials = grpc.ssl_channel_credentials(root_certificates)
-            self.channel = grpc.secure_channel(address, credentials, options)
+        if address.startswith("dns:"):
+            spread = {"loadBalancingConfig": [{"round_robin": {}}]}
+            options.append(("grpc.service_config", json.dumps(spread)))
+        maker = grpc.aio if asynchronous else grpc
+        if tls is not None:
+            self.channel = maker.secure_channel(address, grpc.ssl_channel_credentials(*tls), options)
         else:
-            self.channel = grpc.insecure_channel(address, options)
+            self.channel = maker.insecure_channel(address, options)
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
+
+    @staticmethod
+    def load() -> None:
+        """Imports what takes long."""
+        # The messages come with TensorFlow, whose start-up lines are not for our users. Nothing
+        # is computed here, so switching oneDNN off (it announces itself) costs nothing.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if "tensorflow" not in sys.modules:
+            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+        import tensorflow  # noqa: F401
+        from tensorflow_serving.apis import prediction_service_pb2_grpc  # noqa: F401
 
 
 # Type on the wire -> field of TensorProto, conversion of one value.
@@ -580,6 +814,33 @@ def _context(context: Mapping[str, Any] | None) -> dict[str, Any]:
     return named
 
 
+def _user(
+    user_id: str,
+    item_ids: Sequence[str],
+    ages: Sequence[float] | None,
+    event_types: Sequence[str] | None,
+    context: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    given = _history(item_ids, ages, event_types)
+    return {"user_id": _text("user_id", user_id), **given, **_context(context)}
+
+
+def _candidates(item_ids: Sequence[str]) -> list[str]:
+    candidates = _texts("candidate_item_id", item_ids)
+    if not candidates:
+        raise RequestError("candidate_item_id: is empty; give the items to rank")
+    return candidates
+
+
+def _ranked(candidates: Sequence[str], outputs: Mapping[str, Any]) -> list[RankedItem]:
+    rows = zip(candidates, outputs["score"][0], outputs["p_purchase"][0], strict=True)
+    return [RankedItem(item, float(score), float(probability)) for item, score, probability in rows]
+
+
+def _vector(outputs: Mapping[str, Any]) -> list[float]:
+    return outputs["embedding"][0].tolist()
+
+
 def _recommendations(outputs: Mapping[str, Any]) -> list[Recommendation]:
     texts = {name: [cell.decode("utf-8", "replace") for cell in outputs[name][0]] for name in _TEXT_OUTPUTS}
     rows = zip(
@@ -634,16 +895,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # gRPC logs failed connections on its own; our one line says it better.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
-        certificates = None
-        if options.ca_cert is not None:
-            certificates = _read(options.ca_cert)
+        certificates = _read("ca_cert", options.ca_cert)
+        key, certificate = _read("client_key", options.client_key), _read("client_cert", options.client_cert)
         with Client(
             options.address,
             options.model,
             options.timeout,
             version=options.version,
-            tls=options.tls or certificates is not None,
+            version_label=options.label,
+            max_attempts=options.attempts,
+            hedge_after=options.hedge_after,
+            tls=options.tls or certificates is not None or key is not None,
             root_certificates=certificates,
+            client_key=key,
+            client_certificate=certificate,
         ) as client:
             options.run(client, options)
     except UserError as error:
@@ -660,12 +925,20 @@ def _parser() -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
     common.add_argument("--address", default=DEFAULT_ADDRESS, help="host:port of the server (%(default)s)")
     common.add_argument("--model", default="shelfwise", help="model name (%(default)s)")
-    common.add_argument("--version", type=int, help="model version (the one that serves)")
+    which = common.add_mutually_exclusive_group()
+    which.add_argument("--version", type=int, help="model version (the newest)")
+    which.add_argument("--label", help="version label, e.g. stable")
     common.add_argument(
         "--timeout", type=float, default=10.0, help="seconds to wait, with retries (%(default)s)"
     )
+    common.add_argument("--attempts", type=int, default=5, help="tries while no server answers (%(default)s)")
+    common.add_argument(
+        "--hedge_after", type=float, metavar="SECONDS", help="ask a second time beside a late answer"
+    )
     common.add_argument("--tls", action="store_true", help="encrypt the connection")
     common.add_argument("--ca_cert", metavar="PEM", help="authority to trust; implies --tls")
+    common.add_argument("--client_key", metavar="PEM", help="key for mTLS, with --client_cert")
+    common.add_argument("--client_cert", metavar="PEM", help="certificate for mTLS")
     common.add_argument("--json", action="store_true", help="print JSON")
 
     user = _Parser(add_help=False)
@@ -870,11 +1143,13 @@ def _look_up(user_id: str, path: str | None) -> tuple[list[Event], dict[str, Any
     return events, context
 
 
-def _read(path: str) -> bytes:
+def _read(flag: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise RequestError(f"--ca_cert: {path} cannot be read ({error.strerror})") from error
+        raise RequestError(f"--{flag}: {path} cannot be read ({error.strerror})") from error
 
 
 if __name__ == "__main__":

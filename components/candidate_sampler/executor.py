@@ -90,6 +90,9 @@ def labelled(
         position = find({name: tensor(value) for name, value in inputs.items()}, tf.constant(allowed)).numpy()
         label = np.concatenate([wanted[batch], np.zeros((len(batch), 1), bool)], 1)
         label = np.take_along_axis(label, position, 1)
+        # lists have one length, however many candidates a window's catalogue gives
+        missing = [(0, 0), (0, max(list_size - position.shape[1], 0))]
+        position, label = np.pad(position, missing, constant_values=count), np.pad(label, missing)
         place, weight = _sample(position < count, label, list_size, rng)
         kept = np.take_along_axis(position, place, 1)
         excluded = [ids[np.flatnonzero(row)] if novel else ids[:0] for row in seen[batch]]

@@ -19,6 +19,9 @@ _START_SECONDS = 180.0
 _CALL_SECONDS = 60.0
 _STOP_SECONDS = 20.0
 _MODEL = "shelfwise"
+# What the server logs of a version that it cannot load. (A bare "failed" also stands in
+# TensorFlow's own log of a healthy start, e.g. where a GPU build finds no driver.)
+_REFUSED = "does not serve: "
 _WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 
 
@@ -82,12 +85,13 @@ def _ready_port(process: subprocess.Popen, log_path: str, port_path: str) -> int
         if f"serving {_MODEL} version" in text and os.path.exists(port_path):
             with open(port_path, encoding="utf-8") as file:
                 return int(file.read())
-        if process.poll() is not None or "failed" in text.lower():
+        if process.poll() is not None or _REFUSED in text:
             break
         time.sleep(0.2)
     with open(log_path, encoding="utf-8", errors="replace") as log:
         lines = [line for line in log.read().splitlines() if line.strip()]
-    raise RuntimeError("the model server did not serve the model: " + " | ".join(lines[-3:]))
+    told = [line for line in lines if _REFUSED in line] or lines[-3:]
+    raise RuntimeError("the model server did not serve the model: " + " | ".join(told))
 
 
 def validate(folder: str) -> tuple[bool, str]:

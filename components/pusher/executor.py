@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
 import tensorflow as tf
 
 from pipeline.errors import UserError
+
+_LAST = "saved_model.pb"
 
 
 def push(source: str, base: str) -> int:
@@ -33,21 +36,26 @@ def push(source: str, base: str) -> int:
         present = [int(name.rstrip("/")) for name in tf.io.gfile.listdir(base) if name.rstrip("/").isdigit()]
         version = max(int(time.time()), max(present, default=0) + 1)
         staging = os.path.join(base, f".{version}.part")
-        last = "saved_model.pb"
-        for folder, _, names in tf.io.gfile.walk(source):
-            to = (
-                os.path.join(staging, os.path.relpath(folder, source))
-                if folder.rstrip("/") != source.rstrip("/")
-                else staging
-            )
-            tf.io.gfile.makedirs(to)
-            for name in names:
-                if name != last:
-                    tf.io.gfile.copy(os.path.join(folder, name), os.path.join(to, name), overwrite=True)
-        tf.io.gfile.copy(os.path.join(source, last), os.path.join(staging, last), overwrite=True)
-        tf.io.gfile.rename(staging, os.path.join(base, str(version)))
+        try:
+            _copy(source.rstrip("/"), staging)
+            tf.io.gfile.rename(staging, os.path.join(base, str(version)))
+        except tf.errors.OpError:
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.rmtree(staging)
+            raise
     except tf.errors.OpError as error:
         raise UserError(
             f"{base}: the model cannot be pushed ({error.message}); check the path and its rights"
         ) from error
     return version
+
+
+def _copy(source: str, target: str) -> None:
+    for folder, _, names in tf.io.gfile.walk(source):
+        inside = os.path.relpath(folder, source)
+        to = target if inside == os.curdir else os.path.join(target, inside)
+        tf.io.gfile.makedirs(to)
+        for name in names:
+            if to != target or name != _LAST:
+                tf.io.gfile.copy(os.path.join(folder, name), os.path.join(to, name), overwrite=True)
+    tf.io.gfile.copy(os.path.join(source, _LAST), os.path.join(target, _LAST), overwrite=True)

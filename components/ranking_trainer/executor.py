@@ -140,7 +140,7 @@ def run(
     def dataset(rows: np.ndarray) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda values: values[rows], data))
 
-    model = RankingModel(retriever.pair_features.code_sizes, config)
+    model = RankingModel(data["features"].shape[-1], retriever.pair_features.code_sizes, config)
     real = data["features"][chosen][data["weight"][chosen] > 0]
     model.adapt(tf.constant(real[rng.permutation(len(real))[:_ADAPT_ROWS]]))
     batch = min(config.batch_size, len(chosen))

@@ -108,9 +108,10 @@ def batches(
         draw = tf.random.uniform([tf.shape(index)[0], config.targets_per_session])
         count = tf.cast(tf.gather(table["target_count"], index), tf.float32)[:, None]
         pick = tf.gather(table["target_start"], index)[:, None] + tf.cast(tf.floor(draw * count), tf.int32)
-        # a product of a float below 1 can still round up to the count
+        # a session without targets starts where the next one does, or beyond the last
         pick = tf.minimum(pick, tf.size(table["target_item"]) - 1)
-        batch["target_row"] = tf.gather(row_of, tf.gather(table["target_item"], pick))
+        drawn = tf.gather(row_of, tf.gather(table["target_item"], pick))
+        batch["target_row"] = tf.where(count > 0, drawn, 0)
         return batch
 
     data = tf.data.Dataset.from_tensor_slices(chosen.astype(np.int32))

@@ -59,7 +59,7 @@ class Batching:
       max_batch_size: rows of a merged batch at most.
       batch_timeout_micros: how long the first request waits for company.
       max_enqueued_batches: batches that may wait; more requests get UNAVAILABLE.
-      num_batch_threads: batches that run at the same time.
+      num_batch_threads: batches that run at the same time; 0 for one a core.
       allowed_batch_sizes: a batch is padded with copies of a row to the next of these sizes.
       pad_variable_length_inputs: requests of different inner sizes may share a batch.
     """

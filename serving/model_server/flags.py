@@ -66,7 +66,7 @@ _HELP: dict[str, str] = {
     "max_request_bytes": "longest request that is read, gRPC and REST",
     "max_concurrent_requests_per_model": "requests in work at the same time for one model; more are refused; "
     "0 for any number",
-    "enable_serialization_as_tensor_content": "answer with packed tensor_content instead of typed value fields",
+    "enable_serialization_as_tensor_content": "answer with packed tensor_content, not typed value fields",
     "tensorflow_intra_op_parallelism": "threads inside one op; 0 lets TensorFlow choose",
     "tensorflow_inter_op_parallelism": "ops that run at the same time; 0 lets TensorFlow choose",
     "shutdown_grace_seconds": "on SIGTERM, how long running requests may take to end",

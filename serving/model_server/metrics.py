@@ -32,9 +32,9 @@ class _Counters(registry.Collector):
             cells = self._values[name][2]
             cells[values] = cells.get(values, 0) + amount
 
-    def value(self, name: str, *values: str) -> float:
+    def total(self, name: str) -> float:
         with self._lock:
-            return self._values[name][2].get(values, 0)
+            return sum(self._values[name][2].values()) if name in self._values else 0
 
     def collect(self) -> Iterator[metrics_core.Metric]:
         with self._lock:
@@ -161,6 +161,6 @@ class Metrics:
         self._in_flight.set(in_flight)
         return exposition.generate_latest(self._registry)
 
-    def count(self, model: str, status: str) -> int:
-        """Requests of a model that ended with a status; "" is no model."""
-        return int(self._counters.value(f"{_PREFIX}request_count", model, status))
+    def total(self, name: str) -> int:
+        """Sum over all labels of a counter, by TF Serving's own name (`/tensorflow/...`); 0 if unknown."""
+        return int(self._counters.total(name.replace("/", ":")))

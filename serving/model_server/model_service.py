@@ -8,6 +8,7 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
 from serving.model_server.errors import Code, StatusError
+from serving.model_server.metrics import Metrics
 from serving.model_server.prediction_service import abort, deadline
 from serving.model_server.server_core import ServerCore
 
@@ -20,10 +21,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     Args:
       core: knows the models.
+      recorder: whose counters a reload may ask for.
     """
 
-    def __init__(self, core: ServerCore) -> None:
+    def __init__(self, core: ServerCore, recorder: Metrics) -> None:
         self._core = core
+        self._recorder = recorder
 
     def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
@@ -42,8 +45,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         """Replaces the configuration; waits until its new models serve."""
         try:
             until = deadline(context) or time.monotonic() + _RELOAD_SECONDS
+            before = {name: self._recorder.total(name) for name in request.metric_names}
             self._core.reload(request.config, wait_until=until)
-            return model_management_pb2.ReloadConfigResponse()  # its status is OK
+            response = model_management_pb2.ReloadConfigResponse()  # its status is OK
+            for name, value in before.items():
+                response.metric.add(name=name, int64_value_increase=self._recorder.total(name) - value)
+            return response
         except Exception as error:
             abort(context, error)
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
+    inference_pb2,
+    model_pb2,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from serving.model_server import predictor
+from serving.model_server import inference, predictor
 from serving.model_server.errors import Code, StatusError
+from serving.model_server.metrics import Metrics
+from serving.model_server.predictor import Executor
+from serving.model_server.servable import Servable
 from serving.model_server.server_core import ServerCore
 
 _log = logging.getLogger(__name__)
@@ -40,36 +49,83 @@ def deadline(context: grpc.ServicerContext) -> float | None:
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the other three calls answer UNIMPLEMENTED.
+    """Predict, Classify, Regress, MultiInference and GetModelMetadata.
 
     Args:
       core: gives the version that answers.
+      recorder: counts requests.
       as_content: see `tensors.encode`.
+      executor: what runs a signature.
     """
 
-    def __init__(self, core: ServerCore, as_content: bool = False) -> None:
+    def __init__(
+        self,
+        core: ServerCore,
+        recorder: Metrics,
+        as_content: bool = False,
+        executor: Executor = predictor.execute,
+    ) -> None:
         self._core = core
+        self._recorder = recorder
         self._as_content = as_content
+        self._executor = executor
 
     def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         """Runs one signature; error codes in serving/README.md."""
-        try:
-            until = deadline(context)
-            predictor.check_deadline(until)
-            _need_model_spec(request)
-            with self._core.lease(request.model_spec) as servable:
-                return predictor.run(servable, request, until, self._as_content)
-        except Exception as error:
-            abort(context, error)
+        return self._answer(
+            "Predict",
+            request,
+            context,
+            lambda servable, until: predictor.run(servable, request, until, self._as_content, self._executor),
+        )
+
+    def Classify(
+        self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
+    ) -> classification_pb2.ClassificationResponse:
+        """Runs one classification signature on tf.Examples."""
+        return self._answer(
+            "Classify",
+            request,
+            context,
+            lambda servable, until: inference.classify(
+                servable, request, until, self._executor, self._recorder
+            ),
+        )
+
+    def Regress(
+        self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
+    ) -> regression_pb2.RegressionResponse:
+        """Runs one regression signature on tf.Examples."""
+        return self._answer(
+            "Regress",
+            request,
+            context,
+            lambda servable, until: inference.regress(
+                servable, request, until, self._executor, self._recorder
+            ),
+        )
+
+    def MultiInference(
+        self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Runs several classification and regression signatures on the same tf.Examples."""
+        return self._answer(
+            "MultiInference",
+            request,
+            context,
+            lambda servable, until: inference.multi_inference(
+                servable, request, until, self._executor, self._recorder
+            ),
+        )
 
     def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """Reports the signature map; `signature_def` is the only metadata field there is."""
         try:
-            _need_model_spec(request)
+            _model_spec(request)
             if not request.metadata_field:
                 raise StatusError(
                     Code.INVALID_ARGUMENT, "GetModelMetadataRequest must specify at least one metadata_field"
@@ -87,26 +143,40 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except Exception as error:
             abort(context, error)
 
-    def Classify(self, request: object, context: grpc.ServicerContext) -> None:
-        """Always UNIMPLEMENTED."""
-        _refuse(context, "Classify")
+    def _answer(
+        self,
+        api: str,
+        request: Any,
+        context: grpc.ServicerContext,
+        work: Callable[[Servable, float | None], Any],
+    ) -> Any:
+        """Finds the version, works, counts."""
+        started = time.monotonic()
+        name, status = "", Code.INTERNAL
+        try:
+            until = deadline(context)
+            predictor.check_deadline(until)
+            spec = _model_spec(request)
+            name = spec.name
+            with self._core.lease(spec) as servable:
+                response = work(servable, until)
+            status = Code.OK
+            return response
+        except Exception as error:
+            if isinstance(error, StatusError):
+                status = error.code
+            abort(context, error)
+        finally:
+            # Names that nobody configured would fill the metrics.
+            known = name if status == Code.OK or name in self._core.models() else ""
+            self._recorder.request(known, api, "GRPC", status.name, time.monotonic() - started)
 
-    def Regress(self, request: object, context: grpc.ServicerContext) -> None:
-        """Always UNIMPLEMENTED."""
-        _refuse(context, "Regress")
 
-    def MultiInference(self, request: object, context: grpc.ServicerContext) -> None:
-        """Always UNIMPLEMENTED."""
-        _refuse(context, "MultiInference")
-
-
-def _need_model_spec(request: object) -> None:
+def _model_spec(request: Any) -> model_pb2.ModelSpec:
+    if isinstance(request, inference_pb2.MultiInferenceRequest):
+        if not request.tasks:
+            raise StatusError(Code.INVALID_ARGUMENT, "Inference request requires at least one task.")
+        request = request.tasks[0]
     if not request.HasField("model_spec"):
         raise StatusError(Code.INVALID_ARGUMENT, "Missing ModelSpec")
-
-
-def _refuse(context: grpc.ServicerContext, call: str) -> None:
-    context.abort(
-        grpc.StatusCode.UNIMPLEMENTED,
-        f"{call} is not implemented by this server; call Predict with a signature_name instead",
-    )
+    return request.model_spec

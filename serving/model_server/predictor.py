@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2
@@ -15,12 +16,17 @@ from serving.model_server.servable import Servable, Signature
 
 DEFAULT_SIGNATURE = "serving_default"
 
+Arrays = Mapping[str, np.ndarray]
+# (version, signature name, inputs, deadline) -> outputs; see `execute`.
+Executor = Callable[[Servable, str, Arrays, float | None], Arrays]
+
 
 def run(
     servable: Servable,
     request: predict_pb2.PredictRequest,
     deadline: float | None = None,
     as_content: bool = False,
+    executor: Executor | None = None,
 ) -> predict_pb2.PredictResponse:
     """Answers one Predict request with one version.
 
@@ -29,6 +35,7 @@ def run(
       request: the request. Its model name and version were looked up by the caller.
       deadline: `time.monotonic()` second after which nobody waits for the answer.
       as_content: see `tensors.encode`.
+      executor: what runs the signature; None runs it at once (`execute`).
 
     Returns:
       The response: `model_spec` (name as asked, version, signature) and the outputs that the
@@ -50,8 +57,39 @@ def run(
     names = _outputs(signature, request.output_filter)
     inputs = _inputs(signature, request.inputs)
     check_deadline(deadline)  # decoding a large request takes time too
+    results = (executor or execute)(servable, name, inputs, deadline)
+    response = predict_pb2.PredictResponse()
+    response.model_spec.name = request.model_spec.name
+    response.model_spec.version.value = servable.version
+    response.model_spec.signature_name = name
+    for output in names:
+        response.outputs[output].CopyFrom(
+            tensors.encode(results[output], signature.outputs[output], as_content)
+        )
+    return response
+
+
+def execute(servable: Servable, name: str, inputs: Arrays, deadline: float | None = None) -> Arrays:
+    """Runs one signature now.
+
+    Args:
+      servable: the version.
+      name: a signature that it has.
+      inputs: all its inputs, checked against their specs.
+      deadline: `time.monotonic()` second after which it does not begin.
+
+    Returns:
+      All its outputs.
+
+    Raises:
+      StatusError: the graph's own code; INVALID_ARGUMENT when it refuses the inputs;
+        DEADLINE_EXCEEDED.
+    """
+    check_deadline(deadline)
+    signature = servable.signatures[name]
     try:
-        results = signature.function(**inputs)
+        given = {key: tf.constant(inputs[key], spec.dtype) for key, spec in signature.inputs.items()}
+        return {key: value.numpy() for key, value in signature.function(**given).items()}
     except tf.errors.OpError as error:
         raise from_tensorflow(error, _batch_hint(error, inputs)) from error
     except UnicodeDecodeError as error:
@@ -60,13 +98,6 @@ def run(
         raise StatusError(Code.INVALID_ARGUMENT, " ".join(text.split())[:1000]) from error
     except (ValueError, TypeError) as error:  # the function's own check of its arguments
         raise StatusError(Code.INVALID_ARGUMENT, str(error).splitlines()[0][:1000]) from error
-    response = predict_pb2.PredictResponse()
-    response.model_spec.name = request.model_spec.name
-    response.model_spec.version.value = servable.version
-    response.model_spec.signature_name = name
-    for output in names:
-        response.outputs[output].CopyFrom(tensors.encode(results[output], as_content))
-    return response
 
 
 def check_deadline(deadline: float | None) -> None:
@@ -75,7 +106,7 @@ def check_deadline(deadline: float | None) -> None:
         raise StatusError(Code.DEADLINE_EXCEEDED, "the deadline passed before the work began")
 
 
-def _inputs(signature: Signature, protos: dict[str, tensor_pb2.TensorProto]) -> dict[str, tf.Tensor]:
+def _inputs(signature: Signature, protos: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, np.ndarray]:
     missing = signature.inputs.keys() - protos.keys() - signature.defaults.keys()
     extra = protos.keys() - signature.inputs.keys()
     if missing or extra:
@@ -108,12 +139,12 @@ def _outputs(signature: Signature, names: Iterable[str]) -> list[str]:
     return chosen or list(signature.outputs)
 
 
-def _batch_hint(error: tf.errors.OpError, inputs: dict[str, tf.Tensor]) -> str:
+def _batch_hint(error: tf.errors.OpError, inputs: Arrays) -> str:
     # A graph that gets batches of different sizes fails in some inner op, whose message names
     # no input. The shapes do.
     if not isinstance(error, tf.errors.InvalidArgumentError):
         return ""
-    batched = {name: value.shape for name, value in inputs.items() if value.shape.rank}
+    batched = {name: value.shape for name, value in inputs.items() if value.ndim}
     if len({shape[0] for shape in batched.values()}) < 2:
         return ""
     shapes = ", ".join(f"{name} {list(shape)}" for name, shape in sorted(batched.items()))

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the TF Text ops that the graph may use
 from google.protobuf import message, text_format
@@ -24,18 +25,18 @@ class Signature:
 
     Attributes:
       inputs: what it takes, by name.
-      outputs: names of what it gives.
+      outputs: type of what it gives, by name.
       defaults: values of inputs that a request may leave out.
       function: called with one tensor per input as keyword arguments, gives tensors by name.
     """
 
     inputs: Mapping[str, InputSpec]
-    outputs: tuple[str, ...]
-    defaults: Mapping[str, tf.Tensor]
+    outputs: Mapping[str, tf.DType]
+    defaults: Mapping[str, np.ndarray]
     function: Callable[..., Mapping[str, tf.Tensor]]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # a version is itself, whatever it holds
 class Servable:
     """A version that can answer.
 
@@ -44,6 +45,7 @@ class Servable:
       path: the folder.
       signatures: callable entries by name.
       signature_defs: the MetaGraphDef's own signature map, as GetModelMetadata reports it.
+      model: the name that requests use.
     """
 
     version: int
@@ -52,14 +54,16 @@ class Servable:
     signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
     # The loaded object owns variables and tables; functions alone do not keep them alive.
     _owner: object = dataclasses.field(repr=False)
+    model: str = ""
 
 
-def load(path: str, version: int) -> Servable:
+def load(path: str, version: int, model: str = "") -> Servable:
     """Loads a SavedModel folder.
 
     Args:
       path: the version's folder.
       version: its number.
+      model: the model's name.
 
     Returns:
       The servable; nothing of it has run yet.
@@ -77,17 +81,14 @@ def load(path: str, version: int) -> Servable:
     signatures = {
         name: Signature(
             inputs={key: _input_spec(key, info) for key, info in signature_defs[name].inputs.items()},
-            outputs=tuple(signature_defs[name].outputs),
-            defaults={
-                key: tf.constant(tf.make_ndarray(value))
-                for key, value in signature_defs[name].defaults.items()
-            },
+            outputs={key: tf.as_dtype(info.dtype) for key, info in signature_defs[name].outputs.items()},
+            defaults={key: tf.make_ndarray(value) for key, value in signature_defs[name].defaults.items()},
             function=function,
         )
         for name, function in functions.items()
         if name in signature_defs
     }
-    return Servable(version, path, signatures, signature_defs, loaded)
+    return Servable(version, path, signatures, signature_defs, loaded, model)
 
 
 def _read_signature_defs(path: str) -> dict[str, meta_graph_pb2.SignatureDef]:

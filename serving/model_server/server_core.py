@@ -59,6 +59,15 @@ class ServerCore:
         """Names of the models in the configuration."""
         return sorted(self._managers)
 
+    def states(self) -> dict[tuple[str, int], int]:
+        """State of every known (model, version)."""
+        found = {}
+        for name, manager in self._managers.items():
+            with contextlib.suppress(StatusError):  # no version yet
+                for status in manager.statuses(model_pb2.ModelSpec(name=name)):
+                    found[name, status.version] = int(status.state)
+        return found
+
     def all_serve(self) -> bool:
         """Whether every model has a version that serves."""
         return all(manager.available() for manager in self._managers.values())
@@ -210,7 +219,8 @@ def _checked(
         if not os.path.isabs(model.base_path):
             raise StatusError(
                 Code.INVALID_ARGUMENT,
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}",
+                f"Expected model {model.name} to have an absolute path or URI; "
+                f"got base_path()={model.base_path}",
             )
         # model_type TENSORFLOW (1) is the old way to say it.
         if model.model_platform != _PLATFORM and not (not model.model_platform and model.model_type == 1):

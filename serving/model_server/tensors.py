@@ -53,15 +53,15 @@ class InputSpec:
     shape: tuple[int | None, ...] | None
 
 
-def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> tf.Tensor:
-    """Turns one input of a request into a tensor.
+def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
+    """Turns one input of a request into an array.
 
     Args:
       proto: the tensor as it came over the wire.
       spec: what the signature declares.
 
     Returns:
-      A tensor of the declared dtype, with the proto's shape.
+      An array of the declared dtype (strings: object array of bytes), with the proto's shape.
 
     Raises:
       StatusError: INVALID_ARGUMENT, naming the input: other dtype, other rank or size, or
@@ -76,7 +76,7 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> tf.Tensor:
     shape = tuple(dim.size for dim in proto.tensor_shape.dim)
     if any(size < 0 for size in shape):
         raise _parsing(spec, f"its shape {list(shape)} has a negative size")
-    _check_shape(shape, spec)
+    check_shape(shape, spec)
     count = 1
     for size in shape:  # Python integers: a product of sizes cannot wrap around
         count *= size
@@ -84,29 +84,31 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> tf.Tensor:
     try:
         # make_ndarray fills missing values from the last one, as TF Serving does.
         array = tf.make_ndarray(proto)
-        return tf.constant(array, dtype=spec.dtype, shape=shape)
+        if array.shape != shape:  # no values at all for a shape that needs some
+            raise ValueError(f"{array.size} values do not fill shape {list(shape)}")
+        return array
     except (ValueError, TypeError, OverflowError, MemoryError, tf.errors.OpError) as error:
         raise _parsing(spec, str(error).splitlines()[0]) from error
 
 
-def encode(value: tf.Tensor, as_content: bool = False) -> tensor_pb2.TensorProto:
+def encode(array: np.ndarray, dtype: tf.DType, as_content: bool = False) -> tensor_pb2.TensorProto:
     """Turns one output into a TensorProto.
 
     Args:
-      value: an eager tensor.
+      array: the values; strings as an object array of bytes.
+      dtype: their type.
       as_content: pack numbers in `tensor_content` instead of the typed value field. Clients
         that read `outputs["score"].float_val` need the typed field, TF Serving's default.
 
     Returns:
       The proto; `tf.make_ndarray` gives back the same array.
     """
-    array = value.numpy()
-    dtype = value.dtype.as_datatype_enum
-    field = _VALUE_FIELDS.get(dtype)
-    if field is None or (as_content and dtype != types_pb2.DT_STRING):
-        return tf.make_tensor_proto(array, dtype=value.dtype, shape=value.shape)
-    proto = tensor_pb2.TensorProto(dtype=dtype)
-    for size in value.shape:
+    number = dtype.as_datatype_enum
+    field = _VALUE_FIELDS.get(number)
+    if field is None or (as_content and number != types_pb2.DT_STRING):
+        return tf.make_tensor_proto(array, dtype=dtype, shape=array.shape)
+    proto = tensor_pb2.TensorProto(dtype=number)
+    for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     flat = np.asarray(array).ravel()
     if field == "half_val":
@@ -125,7 +127,8 @@ def describe_shape(shape: tuple[int | None, ...] | None) -> str:
     )
 
 
-def _check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
+def check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
+    """Raises INVALID_ARGUMENT, naming the input, unless `shape` fits what the signature declares."""
     if spec.shape is None:
         return
     fits = len(shape) == len(spec.shape) and all(

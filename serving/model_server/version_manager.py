@@ -193,7 +193,7 @@ class VersionManager:
             if self._concurrency and self._in_flight >= self._concurrency:
                 raise StatusError(
                     Code.RESOURCE_EXHAUSTED,
-                    f"model {self._model_name} is working on {self._in_flight} requests, its limit; try later",
+                    f"model {self._model_name} works on {self._in_flight} requests, its limit; try later",
                 )
             lease.in_flight += 1
             self._in_flight += 1

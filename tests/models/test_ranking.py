@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from components.ranking_trainer import executor
-from models.ranking import RankingModel
+from models.ranking import PiecewiseLinearEncoding, RankingModel
 from tests.models.tiny_shop import CONFIG
 
 WIDTH = 4
@@ -14,6 +14,7 @@ WIDTH = 4
 def make(list_loss_weight=0.3):
     tf.keras.utils.set_random_seed(2)
     model = RankingModel(
+        WIDTH,
         {"department": 4, "brand": 5},
         CONFIG.ranking.model_copy(update={"list_loss_weight": list_loss_weight}),
     )
@@ -99,16 +100,55 @@ def test_a_pairs_logit_does_not_depend_on_its_list():
     np.testing.assert_allclose(tf.gather(model(inputs), order, axis=1), model(shuffled), atol=1e-5)
 
 
-def test_features_are_normalised_and_codes_matter():
+def test_every_code_and_feature_matters():
     model, inputs = make(), batch()
     logits = model(inputs).numpy()
     for name in ("department", "brand"):
         codes = inputs["codes"] | {name: (inputs["codes"][name] + 1) % 4}
         assert np.abs(model(inputs | {"codes": codes}).numpy() - logits).max() > 1e-5
-    # far beyond 5 standard deviations nothing changes any more
-    far = inputs | {"features": tf.fill(inputs["features"].shape, 1e6)}
-    farther = inputs | {"features": tf.fill(inputs["features"].shape, 1e9)}
-    np.testing.assert_allclose(model(far), model(farther), atol=1e-6)
+    for feature in range(WIDTH):
+        moved = inputs["features"] + tf.one_hot(feature, WIDTH)
+        assert np.abs(model(inputs | {"features": moved}).numpy() - logits).max() > 1e-5
+
+
+def test_features_far_outside_what_was_seen_are_clipped():
+    model, inputs = make(), batch()
+    for sign in (-1, 1):
+        far, farther = (inputs | {"features": tf.fill(inputs["features"].shape, sign * x)} for x in (1e6, 1e8))
+        np.testing.assert_allclose(model(far), model(farther), atol=1e-5)
+
+
+@pytest.mark.parametrize("bins", [4, 16])
+def test_piecewise_linear_encoding_equals_loops(bins):
+    rng = np.random.default_rng(3)
+    seen = np.stack(
+        [
+            rng.normal(size=500),
+            np.where(rng.random(500) < 0.9, 0, rng.exponential(size=500)),  # mostly one value
+            np.full(500, 3.0),
+            rng.integers(0, 2, 500),
+        ],
+        1,
+    ).astype(np.float32)
+    layer = PiecewiseLinearEncoding(4, bins)
+    layer.adapt(seen)
+    values = np.concatenate([seen[:40], [[-9, -9, -9, -9], [99, 99, 99, 99]]]).astype(np.float32)
+    got = layer(tf.constant(values)).numpy().reshape(len(values), 4, bins)
+    for feature in range(4):
+        column = seen[:, feature]
+        edges = sorted({float(np.float32(q)) for q in np.quantile(column, np.linspace(0, 1, 4 * bins + 1))})
+        if len(edges) > bins + 1:
+            edges = [edges[round(place)] for place in np.linspace(0, len(edges) - 1, bins + 1)]
+        assert edges[0] == column.min()
+        assert edges[-1] == column.max()
+        for row, value in enumerate(values[:, feature]):
+            expected = [min(max((value - a) / (b - a), 0), 1) for a, b in zip(edges, edges[1:], strict=False)]
+            expected += [0] * (bins - len(expected))
+            np.testing.assert_allclose(got[row, feature], expected, atol=1e-4)
+    # nothing to tell apart, nothing told; otherwise greater values never give smaller numbers
+    assert not got[:, 2].any()
+    order = np.argsort(values[:, 0])
+    assert (np.diff(got[order, 0], axis=0) >= -1e-6).all()
 
 
 def test_it_learns_to_order():

@@ -71,7 +71,6 @@ def test_padding_targets_are_ignored():
     wide = np.concatenate([np.zeros_like(TARGETS), TARGETS, np.zeros_like(TARGETS)], 1)
     ours, theirs = (model.compute_loss(batch(targets)) for targets in (TARGETS, wide))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    assert float(model.compute_loss(batch(np.zeros_like(TARGETS)))) == 0.0
 
 
 def test_accidental_hits_are_removed():

@@ -1,10 +1,14 @@
 """The BERT text encoder: the real MiniLM, once for this file."""
 
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from safetensors.numpy import load_file
+from scipy.special import erf
 
 from components import shop
 from components.text_encoder_trainer import executor
@@ -43,12 +47,49 @@ def test_a_text_alone_has_the_vector_it_has_in_a_batch(encode, vectors, place):
 
 
 def test_similar_texts_are_nearer_than_dissimilar_ones(encode):
-    texts = ["whole milk", "skimmed milk 1 l", "toothbrush", "electric tooth brush", "red wine", "merlot"]
+    texts = ["whole milk", "skimmed milk 1 l", "toothbrush", "electric tooth brush", "red wine", "wine from red grapes"]
     near = encode(tf.constant(texts)).numpy()
     near = near @ near.T
     for one, other in ((0, 1), (2, 3), (4, 5)):
         strangers = [place for place in range(len(texts)) if place not in (one, other)]
         assert near[one, other] > max(near[one, strangers].max(), near[other, strangers].max()) + 0.1
+
+
+def numpy_bert(ids):
+    """Mean of the last layer, by the paper's equations and the weights' file, of one text's ids."""
+    folder = Path(text_encoder.preset_folder(tiny_shop.CONFIG.text_encoder.preset))
+    weights = load_file(folder / "model.safetensors")
+    heads = json.loads((folder / "config.json").read_text())["num_attention_heads"]
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    embeddings = [weights[f"embeddings.{n}_embeddings.weight"] for n in ("word", "position", "token_type")]
+    x = norm(embeddings[0][ids] + embeddings[1][: len(ids)] + embeddings[2][0], "embeddings.LayerNorm")
+    for layer in range(6):
+        at = f"encoder.layer.{layer}."
+        query, key, value = (
+            linear(x, f"{at}attention.self.{name}").reshape(len(ids), heads, -1).transpose(1, 0, 2)
+            for name in ("query", "key", "value")
+        )
+        attention = np.exp(query @ key.transpose(0, 2, 1) / np.sqrt(query.shape[-1]))
+        attention /= attention.sum(-1, keepdims=True)
+        mixed = (attention @ value).transpose(1, 0, 2).reshape(len(ids), -1)
+        x = norm(x + linear(mixed, f"{at}attention.output.dense"), f"{at}attention.output.LayerNorm")
+        wide = linear(x, f"{at}intermediate.dense")
+        wide = wide / 2 * (1 + erf(wide / np.sqrt(2)))
+        x = norm(x + linear(wide, f"{at}output.dense"), f"{at}output.LayerNorm")
+    return x.mean(0)
+
+
+def test_vectors_equal_bert_in_numpy(encoder, vectors):
+    for ids, vector in zip(encoder.tokenize(tf.constant(TEXTS)).numpy(), vectors, strict=True):
+        mean = numpy_bert(ids[ids > 0])
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-3)
 
 
 def test_tokens_are_word_pieces_between_cls_and_sep(encoder):
@@ -114,27 +155,37 @@ def test_best_dtype_is_one_the_encoder_takes():
     assert text_encoder.best_dtype() in ("float32", "bfloat16")
 
 
-def test_the_component_exports_the_encoder_and_the_catalogues_vectors(encode, encoder):
+# --- the component, with a tiny BERT -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return text_encoder.TextEncoder(tiny_shop.bert_preset(), LENGTH)
+
+
+def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):
     """Save -> load -> equal, and every item finds its text's vector."""
     folder, summary = tiny_shop.text_encoder()
     loaded = tf.saved_model.load(shop.model_folder(folder))
-    expected = encode(tf.constant(TEXTS)).numpy()
-    np.testing.assert_allclose(loaded.encode(tf.constant(TEXTS)), expected, atol=1e-5)
-    served = loaded.signatures["serving_default"](text=tf.constant(TEXTS))
+    texts = tf.constant(TEXTS)
+    expected = tiny(texts).numpy()
+    assert np.abs(expected[1] - expected[2]).max() > 0.01
+    np.testing.assert_allclose(loaded.encode(texts), expected, atol=1e-5)
+    served = loaded.signatures["serving_default"](text=texts)
     np.testing.assert_allclose(served["embedding"], expected, atol=1e-5)
 
     items = tiny_shop.items()
     table = arrays.load(os.path.join(folder, executor.VECTORS))
     distinct = len(set(items.text))
-    assert len(table["vectors"]) == distinct < len(items)
-    of_items = encode(tf.constant(items.text.tolist())).numpy()
+    assert len(table["vectors"]) == distinct == 31 < len(items)
+    of_items = tiny(tf.constant(items.text.tolist())).numpy()
     np.testing.assert_allclose(table["vectors"][table["index"]], of_items, atol=2e-5)
-    assert summary.startswith(f"{distinct} distinct texts of {len(items) - 1} items to 384 dimensions")
+    assert summary.startswith(f"{distinct} distinct texts of {len(items) - 1} items to {tiny.dim} dimensions")
 
 
-def test_the_export_holds_every_weight_once():
+def test_the_export_holds_every_weight_once(tiny):
     folder, _ = tiny_shop.text_encoder()
     variables = tf.train.list_variables(os.path.join(shop.model_folder(folder), "variables", "variables"))
-    stored = sum(int(np.prod(shape)) for _, shape in variables)
-    # MiniLM-L6 has 22.7 million parameters
-    assert 22e6 < stored < 23.5e6
+    stored = sum(int(np.prod(shape)) for name, shape in variables if "OBJECT_GRAPH" not in name)
+    weights = sum(int(np.prod(weight.shape)) for weight in tiny._backbone.weights)
+    assert weights <= stored < weights * 1.01

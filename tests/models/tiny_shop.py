@@ -9,8 +9,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import json
 import os
 import shutil
+import string
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from safetensors.numpy import save_file
 
 from components import shop
 from components.candidate_index import executor as index_executor
@@ -55,6 +58,8 @@ DEPARTMENTS = ["bakery", "dairy", "produce"]
 BRANDS = ["acme", "best", "corner", "daily"]
 STORES = ["s1", "s2", "s3"]
 CHANNELS = ["display", "mailer"]
+KINDS = ["bread", "milk", "apple", "cheese", "pear", "roll"]
+BERT_DIM = 16
 
 CONFIG = Config.model_validate(
     {
@@ -228,7 +233,6 @@ def past_log() -> EventLog:
 def item_frame() -> pd.DataFrame:
     """The catalogue: item_id, text, department and brand codes (0 = missing), exposures by week."""
     rng = np.random.default_rng(4)
-    kinds = ["bread", "milk", "apple", "cheese", "pear", "roll"]
     rows = []
     for number, item in enumerate(ITEMS):
         department = 0 if number == 7 else number % 3 + 1
@@ -238,7 +242,7 @@ def item_frame() -> pd.DataFrame:
             {
                 "item_id": item,
                 # items 0 and 30 share a text
-                "text": f"{kinds[number % 6]}. {BRANDS[number % 4]} {number % 30}",
+                "text": f"{KINDS[number % 6]}. no {number % 30}",
                 "department": department,
                 "brand": brand,
                 "exposure_week": [START + 7 * DAY * week for week in weeks],
@@ -335,10 +339,54 @@ LABEL_START = WINDOWS.label_starts(CONFIG.ranking)[0]
 
 
 @functools.cache
+def bert_preset() -> str:
+    """A BERT of one layer with random weights, in Hugging Face's layout."""
+    rng = np.random.default_rng(9)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "no", *KINDS]
+    words += [mark + sign for mark in ("", "##") for sign in string.digits + string.ascii_lowercase]
+    shapes = {
+        "embeddings.word_embeddings.weight": (len(words), BERT_DIM),
+        "embeddings.position_embeddings.weight": (32, BERT_DIM),
+        "embeddings.token_type_embeddings.weight": (2, BERT_DIM),
+    }
+    at = "encoder.layer.0"
+    names = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
+    for name in (*names, f"{at}.attention.output.dense", "pooler.dense"):
+        shapes |= {f"{name}.weight": (BERT_DIM, BERT_DIM), f"{name}.bias": (BERT_DIM,)}
+    for name, out, size in (("intermediate", 32, BERT_DIM), ("output", BERT_DIM, 32)):
+        shapes |= {f"{at}.{name}.dense.weight": (out, size), f"{at}.{name}.dense.bias": (out,)}
+    for name in ("embeddings", f"{at}.attention.output", f"{at}.output"):
+        shapes |= {f"{name}.LayerNorm.weight": (BERT_DIM,), f"{name}.LayerNorm.bias": (BERT_DIM,)}
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertModel"],
+        "vocab_size": len(words),
+        "hidden_size": BERT_DIM,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "max_position_embeddings": 32,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+        "position_embedding_type": "absolute",
+    }
+    target = folder() / "bert"
+    target.mkdir()
+    (target / "vocab.txt").write_text("\n".join(words))
+    (target / "config.json").write_text(json.dumps(config))
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(weights, target / "model.safetensors", {"format": "pt"})
+    return str(target)
+
+
+@functools.cache
 def text_encoder() -> tuple[str, str]:
-    """(artifact folder, summary) of the real MiniLM."""
+    """(artifact folder, summary) of the tiny BERT."""
     out = str(folder() / "text_encoder")
-    return out, text_executor.run(items(), CONFIG.text_encoder, out)
+    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset()})
+    return out, text_executor.run(items(), config, out)
 
 
 @functools.cache

@@ -136,6 +136,17 @@ class OverlapModel(tf.Module):
         index = tf.maximum(self._table.lookup(parsed["candidate_item_id"]), 0)
         return {"p_purchase": tf.sigmoid(tf.gather(self._popularity, index))}
 
+    @tf.function(input_signature=[_spec("inputs", [None])])
+    def classification(self, inputs):
+        """Two classes an example: likely and unlikely to be bought."""
+        likely = self.serving_default(inputs)["p_purchase"][:, :1]
+        classes = tf.tile(tf.constant([["likely", "unlikely"]]), [tf.shape(inputs)[0], 1])
+        return {"classes": classes, "scores": tf.concat([likely, 1 - likely], axis=1)}
+
+    @tf.function(input_signature=[_spec("inputs", [None])])
+    def regression(self, inputs):
+        return {"outputs": self.serving_default(inputs)["p_purchase"][:, 0]}
+
     @tf.function(input_signature=[_spec("seconds", [], tf.float64)])
     def busy(self, seconds):
         """Works for so long: stands for a heavy request."""
@@ -160,6 +171,8 @@ def export(path: str, boost: float) -> None:
         "embed_user",
         "embed_item",
         "serving_default",
+        "classification",
+        "regression",
         "busy",
     )
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})

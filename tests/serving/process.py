@@ -20,10 +20,12 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         self.base_path = base_path
         self.out, self.log, self.port_file = folder / "stdout.txt", folder / "stderr.txt", folder / "port.txt"
+        self.rest_port_file = folder / "rest_port.txt"
         command = [
             *(sys.executable, "-m", "serving.model_server", "--model_name=shelfwise"),
             *(f"--model_base_path={base_path}", "--file_system_poll_wait_seconds=0.2"),
             *("--tensorflow_intra_op_parallelism=1", f"--port_file={self.port_file}"),
+            f"--rest_api_port_file={self.rest_port_file}",
             *(flags if any(flag.startswith("--port=") for flag in flags) else ("--port=0", *flags)),
         ]
         environment = {
@@ -37,6 +39,11 @@ class Server:
     def port(self) -> int:
         wait_until(self.port_file.exists, self)
         return int(self.port_file.read_text())
+
+    @property
+    def rest_port(self) -> int:
+        wait_until(self.rest_port_file.exists, self)
+        return int(self.rest_port_file.read_text())
 
     @property
     def address(self) -> str:

@@ -158,6 +158,7 @@ def test_tls(exports: dict[int, Path], tmp_path: Path) -> None:
     from tensorflow_serving.apis import prediction_service_pb2_grpc
 
     from serving.model_server import servable
+    from serving.model_server.metrics import Metrics
     from serving.model_server.prediction_service import PredictionService
     from serving.model_server.version_manager import VersionManager
 
@@ -186,7 +187,7 @@ def test_tls(exports: dict[int, Path], tmp_path: Path) -> None:
     with futures.ThreadPoolExecutor(2) as pool:
         secure = grpc.server(pool)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(manager), secure
+            PredictionService(manager, Metrics()), secure
         )
         credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
         address = f"localhost:{secure.add_secure_port('localhost:0', credentials)}"

@@ -24,7 +24,7 @@ SIMILAR = {"item_id": ["100"], "k": 1}
 
 
 def models_config(*models: str) -> str:
-    return "model_config_list {%s}" % "".join(f"\n  config {{ {model} }}" for model in models)
+    return "model_config_list {\n" + "".join(f"  config {{ {model} }}\n" for model in models) + "}"
 
 
 def model(name: str, base: Path, more: str = "") -> str:
@@ -190,6 +190,7 @@ def test_models_labels_and_reload(
     )
     stubs = Stubs(server.port)
     wait_until(stubs.healthy, server)  # only when every model serves
+    wait_until(lambda: status(stubs, "first") == {2: 30, 3: 30}, server)
     assert (ask(stubs, "first"), ask(stubs, "first", version=2), ask(stubs, "second")) == (3, 2, 5)
     assert refused(lambda: ask(stubs, "first", version=1))[0] == "NOT_FOUND"
     assert f"serving first version 3 on port {server.port}" in server.out.read_text()

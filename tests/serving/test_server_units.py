@@ -53,7 +53,8 @@ def test_flags_are_those_of_tensorflow_model_server() -> None:
 @pytest.mark.parametrize(
     "flag",
     ["--port=70000", "--grpc_max_threads=0", "--file_system_poll_wait_seconds=-1", "--model_name=",
-     "--tensorflow_intra_op_parallelism=-2", "--enable_model_warmup=perhaps", "--rest_api_port=70000", "--rest_api_port=-2", "--rest_api_port=8500",
+     "--tensorflow_intra_op_parallelism=-2", "--enable_model_warmup=perhaps", "--rest_api_port=70000",
+     "--rest_api_port=-2", "--rest_api_port=8500",
      "--monitoring_config_file=m", "--batching_parameters_file=b", "--grpc_channel_arguments=a",
      "--log_format=xml", "--max_request_bytes=0", "--unknown_flag=1"],
 )  # fmt: skip
@@ -86,24 +87,27 @@ def test_wrong_flag_is_named(flag: str, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize("as_content", [False, True])
 def test_encode_and_decode_agree_with_tensorflow(array: np.ndarray, as_content: bool) -> None:
     value = tf.constant(array)
-    encoded = tensors.encode(value, as_content)
+    encoded = tensors.encode(value.numpy(), value.dtype, as_content)
     np.testing.assert_array_equal(tf.make_ndarray(encoded), value.numpy())
     spec = tensors.InputSpec("x", value.dtype, tuple(None for _ in array.shape))
     decoded = tensors.decode(encoded, spec)
-    assert decoded.dtype == value.dtype
+    assert tf.as_dtype(decoded.dtype) == value.dtype
     assert decoded.shape == value.shape
-    np.testing.assert_array_equal(decoded.numpy(), value.numpy())
+    np.testing.assert_array_equal(decoded, value.numpy())
 
 
 def test_encode_fills_the_typed_field_unless_told_otherwise() -> None:
-    value = tf.constant([1.0, 2.0])
-    assert list(tensors.encode(value).float_val) == [1.0, 2.0]
-    assert tensors.encode(value, as_content=True).tensor_content == np.array([1, 2], np.float32).tobytes()
+    value = np.array([1, 2], np.float32)
+    assert list(tensors.encode(value, tf.float32).float_val) == [1.0, 2.0]
+    assert (
+        tensors.encode(value, tf.float32, as_content=True).tensor_content
+        == np.array([1, 2], np.float32).tobytes()
+    )
 
 
 def test_one_value_fills_the_shape() -> None:
     decoded = tensors.decode(proto(types_pb2.DT_FLOAT, [2, 2], float_val=[7]), FLOATS)
-    np.testing.assert_array_equal(decoded.numpy(), np.full([2, 2], 7, np.float32))
+    np.testing.assert_array_equal(decoded, np.full([2, 2], 7, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -310,3 +314,30 @@ def test_before_the_first_look_the_model_is_unavailable_not_unknown(manager: Ver
     with label as raised, manager.lease(spec(version_label="canary")):
         pass
     assert raised.value.code == Code.INVALID_ARGUMENT
+
+
+def test_version_whose_warm_up_answers_are_not_numbers_never_serves(
+    exports: dict[int, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(exports[1], tmp_path / "1")
+    shutil.copytree(exports[2], tmp_path / "2")
+    history = {
+        "user_id": ["1"],
+        "history_item_id": [["100"]],
+        "history_age_days": [[-1.0]],  # its weight is 1 / (1 - 1)
+        "history_event_type": [["view"]],
+        "context_store_id": ["1"],
+        "context_timestamp": np.zeros(1, np.int64),
+    }
+    overlap_model.write_warmup(str(tmp_path / "2"), [("embed_user", history)])
+
+    def load(path: str, version: int) -> servable.Servable:
+        loaded = servable.load(path, version)
+        warmup.warm_up(loaded)
+        return loaded
+
+    manager = VersionManager("shelfwise", str(tmp_path), load)
+    manager.poll()
+    assert current(manager) == 1
+    assert states(manager)[2] == (State.END, Code.INTERNAL)
+    assert "record 1: output embedding of signature embed_user" in manager.statuses(spec())[0].message

@@ -1,0 +1,243 @@
+"""Labelled lists against the data frame of events, and the ranker's features against serving."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.candidate_sampler import executor
+from components.ranking_trainer import executor as ranking_executor
+from models import example_io
+from models import features as F
+from pipeline.errors import DataError
+from tests.models import tiny_shop
+from tests.models.tiny_shop import CONFIG, CUTOFF, DAY, LABEL_START
+
+LENGTH = CONFIG.candidates.history_length
+
+
+@functools.cache
+def request(as_of=LABEL_START, end=CUTOFF):
+    return executor.Request(as_of, end, tiny_shop.factory().at(as_of))
+
+
+@functools.cache
+def lists(novel, list_size):
+    """user id -> what `labelled` yields for that user."""
+    log, out = tiny_shop.log(), {}
+    for batch in executor.labelled(log, request(), LENGTH, novel, list_size, seed=1):
+        for place, user in enumerate(batch["user"]):
+            out[log.users[user]] = {name: values[place] for name, values in batch.items()}
+    return out
+
+
+@functools.cache
+def truth():
+    """user -> (items bought before, items bought in the window), candidates only."""
+    items = tiny_shop.items()
+    candidates = set(items.item_id[request().retriever.sources.candidate_row.numpy()[:-1]])
+    frame = tiny_shop.events()
+    before, window = frame[frame["timestamp"] < LABEL_START], frame[frame["timestamp"].between(LABEL_START, CUTOFF - 1)]
+    return {
+        user: (
+            set(before.loc[before["user_id"] == user, "item_id"]) & candidates,
+            set(window.loc[window["user_id"] == user, "item_id"]) & candidates,
+        )
+        for user in before["user_id"].unique()
+    }
+
+
+@functools.cache
+def found_by_search(user, novel):
+    """Candidate ids that the sources find for a user's request, built from the data frame."""
+    retriever = request().retriever
+    allowed = retriever.not_excluded(tf.constant([sorted(truth()[user][0]) if novel else [""]]))
+    position = retriever.find(request_of(user), allowed).position
+    rows = tf.gather(retriever.sources.candidate_row, position)
+    return set(tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))[0]) - {""}
+
+
+def request_of(user):
+    frame = tiny_shop.events()
+    past = frame[(frame["user_id"] == user) & (frame["timestamp"] < LABEL_START)].tail(LENGTH)
+    return {
+        "user_id": tf.constant([user]),
+        "history_item_id": tf.constant([past["item_id"].tolist()]),
+        "history_age_days": tf.constant([((LABEL_START - past["timestamp"]) / DAY).tolist()], tf.float32),
+        "history_event_type": tf.constant([past["event_type"].tolist()]),
+        "context_store_id": tf.constant([past["store_id"].iloc[-1]]),
+        "context_timestamp": tf.constant([LABEL_START], tf.int64),
+    }
+
+
+@pytest.mark.parametrize("novel", [False, True])
+def test_users_are_those_with_a_past_and_a_label(novel):
+    expected = {user for user, (seen, bought) in truth().items() if bought - (seen if novel else set())}
+    assert set(lists(novel, 16)) == expected
+    assert len(expected) > 20
+
+
+@pytest.mark.parametrize("novel", [False, True])
+@pytest.mark.parametrize("size", [16, 200])
+def test_labels_are_what_is_bought_in_the_window(novel, size):
+    for user, row in lists(novel, size).items():
+        seen, bought = truth()[user]
+        wanted = bought - seen if novel else bought
+        ids, label, weight = row[F.CANDIDATE_ITEM_ID], row[F.LABEL], row[F.CANDIDATE_WEIGHT]
+        real = weight > 0
+        found = found_by_search(user, novel)
+        assert (ids[~real] == "").all()
+        assert not label[~real].any()
+        assert len(set(ids[real])) == real.sum() == min(len(found), size)
+        assert set(ids[real]) <= found
+        assert set(ids[label > 0]) == wanted & found
+        assert (label[real] == [item in wanted for item in ids[real]]).all()
+        assert row["found_share"] == pytest.approx(len(wanted & found) / len(wanted))
+        if novel:
+            assert not set(ids) & seen
+
+
+@pytest.mark.parametrize("novel", [False, True])
+def test_weights_stand_for_all_candidates(novel):
+    sampled = 0
+    for user, row in lists(novel, 12).items():
+        weight, label = row[F.CANDIDATE_WEIGHT], row[F.LABEL]
+        if label.sum() == len(label):
+            continue  # no place was left for the others
+        assert weight.sum() == pytest.approx(len(found_by_search(user, novel)), rel=1e-5)
+        assert (weight[label > 0] == 1).all()
+        assert len(set(weight[(label == 0) & (weight > 0)].tolist())) <= 1
+        sampled += weight.max() > 1
+    assert sampled > 10
+
+
+def test_the_sample_of_the_others_is_uniform():
+    """Every candidate that is not bought is as likely to be kept."""
+    valid = np.tile(np.arange(12) < 10, (4000, 1))
+    label = np.tile(np.arange(12) < 2, (4000, 1))
+    place, weight = executor._sample(valid, label, 6, np.random.default_rng(2))
+    kept = np.stack([(place == column).any(1) for column in range(12)], 1)
+    share = kept.mean(0)
+    assert (share[:2] == 1).all()
+    np.testing.assert_allclose(share[2:10], 4 / 8, atol=0.04)
+    assert (share[10:] == 0).all()
+    assert (weight.sum(1) == 10).all()
+
+
+@pytest.mark.parametrize("novel", [False, True])
+def test_inputs_are_the_state_at_the_moment(novel):
+    for user, row in lists(novel, 16).items():
+        expected = request_of(user)
+        size = expected["history_item_id"].shape[1]
+        for name, value in expected.items():
+            got = row[name] if np.ndim(row[name]) == 0 else row[name][:size]
+            value = tiny_shop.text(value)[0]
+            if name == F.HISTORY_AGE_DAYS:
+                np.testing.assert_allclose(got, value, rtol=1e-5)
+            else:
+                np.testing.assert_array_equal(got, value)
+        assert (row["history_item_id"][size:] == "").all()
+        assert row["as_of"] == LABEL_START
+        excluded = set(row[F.EXCLUDE_ITEM_ID]) - {""}
+        assert excluded == (truth()[user][0] if novel else set())
+
+
+def test_later_events_change_no_input(tmp_path):
+    """The leak test: only labels may depend on the window, and nothing on what follows it."""
+    frame = tiny_shop.events()
+    log = tiny_shop.read_log(frame[frame["timestamp"] < CUTOFF], tmp_path)
+    for batch in executor.labelled(log, request(), LENGTH, False, 16, seed=1):
+        for place, user in enumerate(log.users[batch["user"]]):
+            for name, value in lists(False, 16)[user].items():
+                if name != "user":
+                    np.testing.assert_array_equal(batch[name][place], value, err_msg=name)
+
+
+def test_records_carry_the_lists(tmp_path):
+    """What is written is what `labelled` yielded; padding of histories is cut off."""
+    table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "train"))
+    task = example_io.first(table, "slice_task", "")
+    users = example_io.first(table, F.USER_ID, "")
+    counts = {"all": len(lists(False, 16)), "novel": len(lists(True, 16))}
+    assert {name: int((task == name).sum()) for name in counts} == counts
+    assert set(users[task == "all"]) == set(lists(False, 16))
+    assert (example_io.lengths(table, F.LABEL) == CONFIG.ranking.list_size).all()
+    assert "" not in example_io.flat(table, F.HISTORY_ITEM_ID)
+    for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE):
+        np.testing.assert_array_equal(example_io.lengths(table, name), example_io.lengths(table, F.HISTORY_ITEM_ID))
+    ids = dict(zip(example_io.first(table, F.USER_ID, "")[task == "all"], np.flatnonzero(task == "all"), strict=True))
+    row = ids["u03"]
+    history = table.column(F.HISTORY_ITEM_ID)[int(row)].as_py()
+    assert [value.decode() for value in history] == tiny_shop.text(request_of("u03")["history_item_id"])[0].tolist()
+    groups = set(example_io.first(table, "slice_half", ""))
+    assert groups == {"odd", "even"}
+
+
+def test_the_eval_split_is_of_the_window_after_the_cutoff():
+    table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "eval"))
+    assert set(example_io.first(table, executor.AS_OF, 0)) == {CUTOFF}
+    assert (example_io.lengths(table, F.LABEL) == CONFIG.ranking.eval_list_size).all()
+    assert "of what is bought next" in tiny_shop.built().summaries["candidates"]
+
+
+# --- the ranker's features -------------------------------------------------------------
+
+
+def test_training_and_serving_compute_the_same_features():
+    """The skew test: `load_features` of written lists against a search for the same requests."""
+    folder = example_io.split_folder(tiny_shop.built().candidates, "train")
+    data, _ = ranking_executor.load_features(folder, tiny_shop.factory().at, ("store_id",))
+    table = example_io.read_table(folder)
+    users, task = (example_io.first(table, name, "") for name in (F.USER_ID, "slice_task"))
+    ids = ranking_executor.padded(table, F.CANDIDATE_ITEM_ID, "")
+    retriever = request().retriever
+    compared = 0
+    for row in range(0, len(users), 4):
+        exclude = sorted(truth()[users[row]][0]) if task[row] == "novel" else [""]
+        found, features, codes = retriever.describe(
+            request_of(users[row]), retriever.not_excluded(tf.constant([exclude]))
+        )
+        rows = tf.gather(retriever.sources.candidate_row, found.position)
+        place = {item: at for at, item in enumerate(tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))[0])}
+        for at, item in enumerate(ids[row]):
+            if item:
+                difference = np.abs(data["features"][row, at] - features[0, place[item]].numpy())
+                # a rounding error may swap the ranks of two items that are as near
+                assert (difference > 1e-3).sum() <= 1, (users[row], item)
+                for name, code in codes.items():
+                    assert data["codes"][name][row, at] == code[0, place[item]]
+                compared += 1
+    assert compared > 150
+
+
+def test_windows_whose_catalogues_differ_in_size(tmp_path):
+    """In a small shop the sources give all there is, which grows from window to window."""
+    sizes = dict.fromkeys(F.SOURCES, 300)
+    config = CONFIG.model_copy(update={"candidates": CONFIG.candidates.model_copy(update=sizes)})
+    makes = tiny_shop.factory()
+    makes = type(makes)(config, makes.items, makes.vocabularies, tiny_shop.towers()[0], makes._index_uri)
+    requests = [
+        executor.Request(start, start + 28 * DAY, makes.at(start)) for start in (LABEL_START, CUTOFF)
+    ]
+    assert len({each.retriever.sources.count for each in requests}) == 2
+    ranking = CONFIG.ranking.model_copy(update={"list_size": 256})
+    counts, _ = executor.run(tiny_shop.log(), requests, requests[1], {}, LENGTH, ranking, str(tmp_path))
+    folder = example_io.split_folder(str(tmp_path), "train")
+    data, _ = ranking_executor.load_features(folder, makes.at, ("store_id",))
+    assert len(data["features"]) == counts["train"] > 80
+    assert data["features"].shape[:2] == data["label"].shape == data["weight"].shape
+    table = example_io.read_table(folder)
+    ids = ranking_executor.padded(table, F.CANDIDATE_ITEM_ID, "")
+    np.testing.assert_array_equal(data["weight"] > 0, ids != "")
+    # and in the order of the lists, though they are computed moment by moment
+    catalogue = dict(zip(makes.items.item_id, makes.items.categorical["department"], strict=True))
+    for row in range(0, len(ids), 9):
+        real = ids[row] != ""
+        assert data["codes"]["department"][row][real].tolist() == [catalogue[item] for item in ids[row][real]]
+
+
+def test_a_split_without_lists_is_an_error_that_says_so(tmp_path):
+    example_io.write_records(str(tmp_path), [])
+    with pytest.raises(DataError, match="nobody bought a candidate in the label window"):
+        ranking_executor.load_features(str(tmp_path), tiny_shop.factory().at, ("store_id",))

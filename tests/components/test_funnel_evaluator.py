@@ -1,0 +1,304 @@
+"""The evaluation's protocol, baselines and verdict, on the tiny shop."""
+
+import collections
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from components import shop
+from components.funnel_evaluator import executor, metrics
+from pipeline.config import Quality
+from pipeline.errors import DataError, UserError
+from tests.models import tiny_shop
+from tests.models.tiny_shop import CONFIG, CUTOFF, DAY, END, NEWCOMER, WINDOWS
+
+MIN_EVENTS = CONFIG.candidates.min_events
+QUALITY = CONFIG.quality
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_once():
+    """Each SavedModel is loaded once for this file: loading takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.saved_model, "load", functools.cache(tf.saved_model.load))
+        yield
+
+
+@pytest.fixture(scope="module")
+def protocol():
+    return executor.Protocol.of(tiny_shop.log(), WINDOWS, MIN_EVENTS)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Catalogue and per user what was bought before and after the cut-off: plain loops."""
+    frame = tiny_shop.events()
+    before, after = collections.defaultdict(collections.Counter), collections.defaultdict(set)
+    lines, recent = collections.Counter(), collections.defaultdict(set)
+    for row in frame.itertuples():
+        if row.timestamp < CUTOFF:
+            before[row.user_id][row.item_id] += 1
+            lines[row.item_id] += 1
+            if CUTOFF - row.timestamp <= 28 * DAY:
+                recent[row.item_id].add(row.user_id)
+        elif row.timestamp < END:
+            after[row.user_id].add(row.item_id)
+    catalogue = {item for item, count in lines.items() if count >= MIN_EVENTS}
+    relevant = {
+        user: items & catalogue
+        for user, items in after.items()
+        if items & catalogue and set(before[user]) & catalogue
+    }
+    return catalogue, before, relevant, lines, recent
+
+
+def names_of(protocol, row):
+    return set(protocol.log.items[protocol.catalogue[np.flatnonzero(row)]])
+
+
+def test_catalogue_relevant_and_seen_equal_plain_loops(protocol, truth):
+    catalogue, before, relevant, _, _ = truth
+    log = protocol.log
+    assert set(log.items[protocol.catalogue]) == catalogue
+    assert {tiny_shop.RARE, tiny_shop.LATE}.isdisjoint(catalogue)
+    for number, user in enumerate(log.users):
+        seen = set(before[user]) & catalogue
+        bought = relevant.get(user, set())
+        assert names_of(protocol, protocol.seen[number]) == seen
+        assert names_of(protocol, protocol.relevant["all"][number]) == bought
+        assert names_of(protocol, protocol.relevant["novel"][number]) == bought - seen
+    assert set(log.users[protocol.users("all")]) == set(relevant)
+    assert NEWCOMER not in relevant
+    novel = {user for user, items in relevant.items() if items - set(before[user])}
+    assert set(log.users[protocol.users("novel")]) == novel
+    assert 0 < len(novel) <= len(relevant)
+
+
+def test_the_window_ends_before_its_end(truth):
+    short = dataclasses.replace(WINDOWS, end=CUTOFF + 3 * DAY)
+    frame = tiny_shop.events()
+    inside = frame[frame["timestamp"].between(CUTOFF, short.end - 1)]
+    protocol = executor.Protocol.of(tiny_shop.log(), short, MIN_EVENTS)
+    assert set(protocol.log.users[protocol.users("all")]) <= set(inside["user_id"])
+    assert len(protocol.users("all")) < len(truth[2])
+
+
+def test_a_window_without_purchases_is_an_error():
+    empty = dataclasses.replace(WINDOWS, end=CUTOFF)
+    with pytest.raises(DataError, match="evaluation window"):
+        executor.Protocol.of(tiny_shop.log(), empty, MIN_EVENTS)
+
+
+@pytest.mark.parametrize("task", executor.TASKS)
+@pytest.mark.parametrize("k", [1, 5, 100])
+@pytest.mark.parametrize("name", ["popularity", "popularity_recent", "personal_frequency"])
+def test_baselines_equal_plain_loops(protocol, truth, task, k, name):
+    catalogue, before, _, lines, recent = truth
+    users = protocol.users(task)
+    top = executor.baselines(protocol, k)[name](users, task)
+    assert top.shape == (len(users), k)
+    names = protocol.log.items[protocol.catalogue]
+    for user, row in zip(protocol.log.users[users], top, strict=True):
+        score = {
+            "popularity": lambda item: lines[item],
+            "popularity_recent": lambda item: len(recent[item]),
+            "personal_frequency": lambda item, user=user: (before[user][item], lines[item]),
+        }[name]
+        allowed = catalogue - (set(before[user]) if task == "novel" else set())
+        got = names[row[row >= 0]].tolist()
+        assert len(got) == len(set(got)) == min(k, len(allowed))
+        assert (row[len(got) :] == -1).all()
+        assert set(got) <= allowed
+        # ties may be in any order: the scores must be the best ones, best first
+        assert [score(item) for item in got] == sorted(map(score, allowed), reverse=True)[: len(got)]
+
+
+@pytest.fixture(scope="module")
+def folder():
+    return shop.model_folder(tiny_shop.built().servable)
+
+
+@pytest.mark.parametrize("task", executor.TASKS)
+def test_servable_asks_with_the_right_requests(protocol, folder, task):
+    """The lists are those of `recommend` for the histories at the cut-off."""
+    users = protocol.users(task)
+    k = 6
+    top = executor.servable(folder, protocol, 40, k)(users, task)
+    assert top.shape == (len(users), k)
+    names = protocol.log.items[protocol.catalogue]
+    signature = tf.saved_model.load(folder).signatures["recommend"]
+    frame = tiny_shop.events()
+    for place in (0, len(users) - 1):
+        user = protocol.log.users[users[place]]
+        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < CUTOFF)]
+        last = past.tail(40)
+        request = {
+            "user_id": tf.constant([user]),
+            "history_item_id": tf.constant([last["item_id"].tolist()]),
+            "history_age_days": tf.constant([((CUTOFF - last["timestamp"]) / DAY).tolist()], tf.float32),
+            "history_event_type": tf.constant([last["event_type"].tolist()]),
+            "context_store_id": tf.constant([last["store_id"].iloc[-1]]),
+            "context_timestamp": tf.constant([CUTOFF], tf.int64),
+        }
+        seen = [past["item_id"].unique().tolist()] if task == "novel" else None
+        answer = signature(**tiny_shop.recommend_inputs(request, k, seen))
+        ids = [item for item in tiny_shop.text(answer["item_id"])[0] if item]
+        assert names[top[place][: len(ids)]].tolist() == ids
+        if task == "novel":
+            assert not set(ids) & set(past["item_id"])
+
+
+def run(folder, output, blessed_folder=None, ranking_blessed=True, candidates=CONFIG.candidates, **quality):
+    return executor.run(
+        log=tiny_shop.log(),
+        windows=WINDOWS,
+        model_folder=folder,
+        blessed_folder=blessed_folder,
+        ranking_blessed=ranking_blessed,
+        users=None,
+        users_uri=None,
+        candidates=candidates,
+        quality=QUALITY.model_copy(update=quality),
+        output=str(output),
+    )
+
+
+def test_run_writes_what_it_found(folder, protocol, tmp_path):
+    found = run(folder, tmp_path, must_beat=[])
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    assert found["catalogue"] == len(protocol.catalogue)
+    assert found["window"] == {"start": CUTOFF, "end": END}
+    assert found["n_users"] == {task: len(protocol.users(task)) for task in executor.TASKS}
+    assert found["blessed"] is True
+    assert found["reasons"] == []
+    assert set(found["baselines"]) == {"popularity", "popularity_recent", "personal_frequency"}
+    for task in executor.TASKS:
+        table = pq.read_table(tmp_path / f"recommendations.{task}.parquet").to_pandas()
+        users = protocol.log.users[protocol.users(task)]
+        assert set(table["user_id"]) == set(users)
+        lists = table.groupby("user_id")
+        assert lists["rank"].apply(lambda ranks: ranks.tolist() == list(range(1, len(ranks) + 1))).all()
+        # the figures are those of the lists that were written
+        relevant = [names_of(protocol, protocol.relevant[task][user]) for user in protocol.users(task)]
+        recall = [
+            len(set(lists.get_group(user)["item_id"][:5]) & wanted) / len(wanted)
+            for user, wanted in zip(users, relevant, strict=True)
+        ]
+        assert found["funnel"][task]["recall@5"] == pytest.approx(np.mean(recall))
+        assert found["funnel"][task]["recall@5_se"] == pytest.approx(pd.Series(recall).sem())
+        assert 0 < found["funnel"][task]["coverage@5"] <= 1
+    regular = found["slices"]["activity=regular (10-299)"]
+    assert regular["n_users"] == len(protocol.users("all"))
+    assert regular["all"]["ndcg@5"] == pytest.approx(found["funnel"]["all"]["ndcg@5"])
+    difference, error = found["paired"]["popularity"]["all"]["ndcg@5"]
+    assert difference == pytest.approx(
+        found["funnel"]["all"]["ndcg@5"] - found["baselines"]["popularity"]["all"]["ndcg@5"]
+    )
+    assert error > 0
+
+
+def test_max_users_and_a_previous_model(folder, tmp_path):
+    found = run(folder, tmp_path, blessed_folder=folder, must_beat=[], max_users=7)
+    assert found["n_users"]["all"] == 7
+    assert found["last_blessed"] == found["funnel"]
+    assert found["blessed"] is True
+    assert all("keeps up with the last blessed" in reason for reason in found["reasons"])
+    assert found["paired"]["last_blessed"]["all"]["ndcg@5"] == [0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("quality", "message"),
+    [
+        ({"must_beat": ["chance"]}, r"quality.must_beat: unknown baseline \['chance'\]"),
+        ({"primary_metric": "ndcg@7"}, "quality.primary_metric: 'ndcg@7' is not measured"),
+    ],
+)
+def test_unknown_names_in_the_configuration(folder, tmp_path, quality, message):
+    with pytest.raises(UserError, match=message):
+        run(folder, tmp_path, **quality)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_duplicated_item_stops_the_evaluation(protocol, monkeypatch, tmp_path, folder):
+    """A servable that repeats an item would look better than it is."""
+
+    def repeated(*args):
+        return lambda users, task: np.zeros((len(users), 5), int)
+
+    monkeypatch.setattr(executor, "servable", repeated)
+    with pytest.raises(ValueError, match="twice"):
+        run(folder, tmp_path)
+
+
+def verdict(funnel, others, ranking_blessed=True, counts=None, **quality):
+    """_decide for constant metrics: task -> value of the funnel, name -> task -> value."""
+    values = {("funnel", task): {"ndcg@5": np.full(4, value)} for task, value in funnel.items()}
+    for name, tasks in others.items():
+        values |= {(name, task): {"ndcg@5": np.full(4, value)} for task, value in tasks.items()}
+    settings = Quality(primary_metric="ndcg@5", must_beat=[n for n in others if n != "last_blessed"], **quality)
+    return executor._decide(
+        values, counts or dict.fromkeys(executor.TASKS, 4), settings, ranking_blessed, "last_blessed" in others
+    )
+
+
+@pytest.mark.parametrize(
+    ("funnel", "baseline", "blessed"),
+    [
+        ((0.3, 0.3), (0.2, 0.2), True),
+        ((0.3, 0.2), (0.2, 0.2), False),  # equal is not better
+        ((0.1, 0.3), (0.2, 0.2), False),
+        ((0.3, 0.1), (0.2, 0.2), False),
+    ],
+)
+def test_the_funnel_must_beat_every_baseline_in_every_task(funnel, baseline, blessed):
+    tasks = dict(zip(executor.TASKS, funnel, strict=True))
+    others = {
+        "popularity": dict(zip(executor.TASKS, baseline, strict=True)),
+        "personal_frequency": dict.fromkeys(executor.TASKS, 0.05),
+    }
+    reasons, passed = verdict(tasks, others)
+    assert passed is blessed
+    assert len(reasons) == 4
+    assert sum("<=" in reason for reason in reasons) == sum(a <= b for a, b in zip(funnel, baseline, strict=True))
+
+
+@pytest.mark.parametrize(("ours", "blessed"), [(0.30, True), (0.2, True), (0.1961, True), (0.1959, False)])
+def test_the_last_blessed_model_sets_the_floor(ours, blessed):
+    reasons, passed = verdict(
+        dict.fromkeys(executor.TASKS, ours),
+        {"last_blessed": dict.fromkeys(executor.TASKS, 0.2)},
+        max_regression=0.02,
+    )
+    assert passed is blessed
+    assert [("keeps up" in reason, "behind" in reason) for reason in reasons] == [(blessed, not blessed)] * 2
+
+
+def test_the_evaluators_refusal_stands():
+    reasons, passed = verdict(dict.fromkeys(executor.TASKS, 1.0), {}, ranking_blessed=False)
+    assert passed is False
+    assert reasons == ["the Evaluator did not bless the ranking head"]
+
+
+def test_a_task_nobody_is_in_decides_nothing():
+    reasons, passed = verdict(
+        {"all": 0.3}, {"popularity": {"all": 0.2}}, counts={"all": 4, "novel": 0}
+    )
+    assert passed is True
+    assert len(reasons) == 1
+
+
+def test_standard_error_of_the_paired_difference():
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.random(9), rng.random(9)
+    values = {("funnel", "all"): {"m": ours}, ("x", "all"): {"m": theirs}}
+    got = executor._paired(values, {"all": 9, "novel": 0})
+    mean, error = got["x"]["all"]["m"]
+    assert mean == pytest.approx((ours - theirs).mean())
+    assert error == pytest.approx(pd.Series(ours - theirs).sem())
+    assert metrics.standard_error(ours - theirs) == pytest.approx(error)

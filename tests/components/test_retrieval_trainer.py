@@ -1,0 +1,257 @@
+"""What the towers learn from: sessions read, targets drawn, windows kept; and what is exported."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from components import shop
+from components.retrieval_trainer import executor
+from models import arrays
+from models import features as F
+from pipeline.errors import DataError
+from tests.models import tiny_shop
+from tests.models.tiny_shop import CONFIG, DAY, LABEL_START, START
+
+LENGTH = CONFIG.retrieval.history_length
+
+
+@pytest.fixture(scope="module")
+def folders():
+    return [tiny_shop.transformed_folders()[split] for split in tiny_shop.WINDOWS.past]
+
+
+@pytest.fixture(scope="module")
+def sessions(folders):
+    return executor.read_sessions(folders, ["store_id"], LENGTH)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Sessions of the past in the order in which they were written: (user, moment, events)."""
+    frame = tiny_shop.events()
+    out = []
+    for split in tiny_shop.WINDOWS.past:
+        start, end = tiny_shop.SPLITS[split]
+        inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
+        out += [(user, when, basket) for (user, when), basket in inside.groupby(["user_id", "timestamp"])]
+    return out
+
+
+def codes():
+    return {item: index + 1 for index, item in enumerate(tiny_shop.item_vocabulary())}
+
+
+def test_read_sessions_equals_the_frame(sessions, truth):
+    frame = tiny_shop.events()
+    assert len(sessions["user"]) == len(truth)
+    users = list(tiny_shop.vocabularies().users)
+    for place, (user, when, basket) in enumerate(truth):
+        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < when)].tail(LENGTH)
+        pad = LENGTH - len(past)
+        assert sessions["user"][place] == (users.index(user) + 1 if user in users else 0)
+        assert sessions["timestamp"][place] == when
+        history = [codes().get(item, 0) for item in past["item_id"]]
+        assert sessions["history_item"][place].tolist() == [0] * pad + history
+        ages = [0] * pad + [(when - t) / DAY for t in past["timestamp"]]
+        np.testing.assert_allclose(sessions["history_age_days"][place], ages, rtol=1e-5)
+        start, count = sessions["target_start"][place], sessions["target_count"][place]
+        targets = sessions["target_item"][start : start + count].tolist()
+        assert targets == [codes().get(item, 0) for item in basket["item_id"]]
+        assert sessions["weekday"][place] == pd.Timestamp(when, unit="s").isoweekday()
+
+
+def test_sessions_without_any_history(tmp_path):
+    columns = {"user": [[1], [2]], "timestamp": [[5], [6]], "target_item": [[1], [2, 3]]}
+    tiny_shop.example_io.write_records(str(tmp_path), [tiny_shop.record_batch(columns)])
+    read = executor.read_sessions([str(tmp_path)], [], 3)
+    assert read["history_item"].tolist() == [[0] * 3] * 2
+    assert read["target_start"].tolist() == [0, 1]
+
+
+def test_item_rows_of_the_vocabulary():
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    assert rows[0] == 0
+    for row, item in zip(rows[1:], tiny_shop.item_vocabulary(), strict=True):
+        assert tiny_shop.items().item_id[row] == ("" if item == tiny_shop.STRANGER else item)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batches_draw_targets_of_their_own_session(sessions, truth, training):
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    chosen = np.arange(130)
+    config = CONFIG.retrieval.model_copy(update={"targets_per_session": 5})
+    # the age of the oldest event tells the sessions apart
+    marked = dict(sessions) | {F.HISTORY_AGE_DAYS: sessions[F.HISTORY_AGE_DAYS].copy()}
+    marked[F.HISTORY_AGE_DAYS][:, 0] = np.arange(len(truth))
+    vocabularies = tiny_shop.vocabularies()
+    data = executor.batches(marked, chosen, rows, vocabularies, config, training)
+    passes = []
+    for _ in range(2):
+        drawn = {}
+        for batch in data:
+            for at, place in enumerate(batch[F.HISTORY_AGE_DAYS][:, 0].numpy().astype(int)):
+                drawn[place] = batch["target_row"][at].numpy().tolist()
+                np.testing.assert_array_equal(batch["history_row"][at], rows[sessions["history_item"][place]])
+                for name in ("user", "weekday", "hour", "context_store_id"):
+                    assert batch[name][at] == sessions[name][place]
+                user = truth[place][0]
+                in_table = user in vocabularies.users and user in vocabularies.attribute_user
+                region = (
+                    vocabularies.attributes["region"][list(vocabularies.attribute_user).index(user)]
+                    if in_table
+                    else 0
+                )
+                assert batch["user_region"][at] == region
+        # a partial batch is left out in training
+        assert len(drawn) == (128 if training else 130)
+        passes.append(drawn)
+    wanted = {
+        place: {int(rows[codes().get(item, 0)]) for item in truth[place][2]["item_id"]} for place in chosen
+    }
+    reached = {place: set(drawn[place]) for drawn in passes for place in drawn}
+    assert all(reached[place] <= wanted[place] for place in reached)
+    assert sum(map(len, reached.values())) > 0.7 * sum(map(len, wanted.values()))
+    if training:
+        assert sum(passes[0][place] != passes[1].get(place) for place in passes[0]) > 60
+
+
+def test_a_session_without_targets_gives_none(sessions):
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    empty = dict(sessions) | {"target_count": sessions["target_count"].copy()}
+    empty["target_count"][3] = 0
+    (batch,) = executor.batches(
+        empty, np.asarray([3]), rows, tiny_shop.vocabularies(), CONFIG.retrieval, training=False
+    )
+    assert not batch["target_row"].numpy().any()
+
+
+class Captured(executor.RetrievalModel):
+    """The real model, which remembers what it was made of."""
+
+    made = []
+
+    def __init__(self, query, item, probability, temperature):
+        super().__init__(query, item, probability, temperature)
+        Captured.made.append(probability)
+
+
+@pytest.fixture(scope="module")
+def trained(folders, tmp_path_factory):
+    """One run with every batch of sessions and the sampling probabilities written down."""
+    base = tmp_path_factory.mktemp("trained")
+    used = {}
+    with pytest.MonkeyPatch.context() as patch:
+        real = executor.batches
+
+        def batches(sessions, chosen, *rest, training):
+            used["training" if training else "holdout"] = chosen
+            return real(sessions, chosen, *rest, training=training)
+
+        patch.setattr(executor, "batches", batches)
+        patch.setattr(executor, "RetrievalModel", Captured)
+        executor.run(
+            folders,
+            tiny_shop.items(),
+            tiny_shop.item_vocabulary(),
+            tiny_shop.vocabularies(),
+            os.path.join(tiny_shop.text_encoder()[0], "text_vectors.npz"),
+            LABEL_START,
+            CONFIG.retrieval.model_copy(update={"epochs": 2}),
+            str(base / "model"),
+            str(base / "run"),
+        )
+    return base, used, Captured.made[-1]
+
+
+def test_only_sessions_before_the_label_window_are_learned_from(trained, sessions, truth):
+    _, used, _ = trained
+    training, holdout = set(used["training"].tolist()), set(used["holdout"].tolist())
+    assert not training & holdout
+    expected = {
+        place
+        for place, (_, when, _) in enumerate(truth)
+        if when < LABEL_START and sessions["history_item"][place].any()
+    }
+    assert training | holdout == expected
+    assert len(holdout) == max(1, int(len(expected) * CONFIG.retrieval.holdout_share))
+    assert any(when >= LABEL_START for _, when, _ in truth)
+
+
+def test_sampling_probabilities_are_the_shares_of_drawn_targets(trained, truth):
+    share = dict.fromkeys(tiny_shop.ITEMS, 0.0)
+    for _, when, basket in truth:
+        if when < LABEL_START:
+            for item in basket["item_id"]:
+                if item in codes() and item != tiny_shop.STRANGER:
+                    share[item] += 1 / len(basket)
+    total = sum(share.values())
+    for row, item in enumerate(tiny_shop.items().item_id[1:], 1):
+        assert trained[2][row] == pytest.approx(max(share[item] / total, 1e-9), rel=1e-4)
+
+
+def test_history_and_export(trained):
+    base, _, _ = trained
+    epochs = json.loads((base / "run" / "history.json").read_text())["epochs"]
+    assert [entry["epoch"] for entry in epochs] == [1, 2]
+    assert epochs[1]["loss"] < epochs[0]["loss"]
+    assert 0 < epochs[1]["holdout_recall@100"] <= 1
+    vectors = arrays.load(str(base / "model" / "item_vectors.npz"))["vectors"]
+    assert vectors.shape == (len(tiny_shop.items()), CONFIG.retrieval.embedding_dim)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    towers = tf.saved_model.load(shop.model_folder(str(base / "model")))
+    np.testing.assert_allclose(towers.item(tf.range(len(vectors))), vectors, atol=1e-6)
+
+
+def test_training_and_serving_give_the_same_query_vector(sessions, truth):
+    """The skew test of the query side: a session's batch against the same request in raw strings."""
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    retriever = tiny_shop.factory().at(LABEL_START)
+    frame = tiny_shop.events()
+    chosen = []
+    for place, (user, when, _) in enumerate(truth):
+        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < when)].tail(LENGTH)
+        known = user in tiny_shop.vocabularies().users  # training knows the attributes of these only
+        if known and len(past) and set(past["item_id"]) <= set(codes()) - {tiny_shop.STRANGER}:
+            chosen.append(place)
+    chosen = np.asarray(chosen[::25])
+    assert len(chosen) > 15
+    (batch,) = executor.batches(
+        sessions, chosen, rows, tiny_shop.vocabularies(), CONFIG.retrieval, training=False
+    )
+    batch.pop("target_row")
+    learned = retriever._towers.query(batch).numpy()
+    for at, place in enumerate(chosen):
+        user, when, basket = truth[place]
+        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < when)].tail(LENGTH + 7)
+        request = {
+            "user_id": tf.constant([user]),
+            "history_item_id": tf.constant([past["item_id"].tolist()]),
+            "history_age_days": tf.constant([((when - past["timestamp"]) / DAY).tolist()], tf.float32),
+            "history_event_type": tf.constant([past["event_type"].tolist()]),
+            "context_store_id": tf.constant([basket["store_id"].iloc[0]]),
+            "context_timestamp": tf.constant([when], tf.int64),
+        }
+        served = retriever.query(retriever.parser(request)).numpy()[0]
+        np.testing.assert_allclose(served, learned[at], atol=1e-5)
+
+
+def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
+    with pytest.raises(DataError, match="sessions with a history lie before .* ranking.windows"):
+        executor.run(
+            folders,
+            tiny_shop.items(),
+            tiny_shop.item_vocabulary(),
+            tiny_shop.vocabularies(),
+            "unused",
+            START + 2 * DAY,
+            CONFIG.retrieval,
+            str(tmp_path),
+            str(tmp_path),
+        )
+    assert not list(tmp_path.iterdir())
+
+
