@@ -35,4 +35,6 @@ def configure(log_format: str) -> None:
         handler.setFormatter(JsonFormatter())
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    # A request that does not parse gets its error; a stack trace for each would fill the disk.
+    logging.getLogger("grpc._common").setLevel(logging.CRITICAL)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

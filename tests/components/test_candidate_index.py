@@ -61,6 +61,8 @@ def test_too_low_a_recall_stops_the_run(vectors, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 7, 300])
 def test_recall_of_the_exact_search(count):
-    recall, milliseconds = executor.measure(np.random.default_rng(1).normal(size=(count, 4)).astype(np.float32))
+    recall, milliseconds = executor.measure(
+        np.random.default_rng(1).normal(size=(count, 4)).astype(np.float32)
+    )
     assert recall == 1.0
     assert milliseconds > 0

@@ -38,7 +38,10 @@ def truth():
     items = tiny_shop.items()
     candidates = set(items.item_id[request().retriever.sources.candidate_row.numpy()[:-1]])
     frame = tiny_shop.events()
-    before, window = frame[frame["timestamp"] < LABEL_START], frame[frame["timestamp"].between(LABEL_START, CUTOFF - 1)]
+    before, window = (
+        frame[frame["timestamp"] < LABEL_START],
+        frame[frame["timestamp"].between(LABEL_START, CUTOFF - 1)],
+    )
     return {
         user: (
             set(before.loc[before["user_id"] == user, "item_id"]) & candidates,
@@ -165,11 +168,17 @@ def test_records_carry_the_lists(tmp_path):
     assert (example_io.lengths(table, F.LABEL) == CONFIG.ranking.list_size).all()
     assert "" not in example_io.flat(table, F.HISTORY_ITEM_ID)
     for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE):
-        np.testing.assert_array_equal(example_io.lengths(table, name), example_io.lengths(table, F.HISTORY_ITEM_ID))
-    ids = dict(zip(example_io.first(table, F.USER_ID, "")[task == "all"], np.flatnonzero(task == "all"), strict=True))
+        np.testing.assert_array_equal(
+            example_io.lengths(table, name), example_io.lengths(table, F.HISTORY_ITEM_ID)
+        )
+    ids = dict(
+        zip(example_io.first(table, F.USER_ID, "")[task == "all"], np.flatnonzero(task == "all"), strict=True)
+    )
     row = ids["u03"]
     history = table.column(F.HISTORY_ITEM_ID)[int(row)].as_py()
-    assert [value.decode() for value in history] == tiny_shop.text(request_of("u03")["history_item_id"])[0].tolist()
+    assert [value.decode() for value in history] == tiny_shop.text(request_of("u03")["history_item_id"])[
+        0
+    ].tolist()
     groups = set(example_io.first(table, "slice_half", ""))
     assert groups == {"odd", "even"}
 
@@ -199,7 +208,9 @@ def test_training_and_serving_compute_the_same_features():
             request_of(users[row]), retriever.not_excluded(tf.constant([exclude]))
         )
         rows = tf.gather(retriever.sources.candidate_row, found.position)
-        place = {item: at for at, item in enumerate(tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))[0])}
+        place = {
+            item: at for at, item in enumerate(tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))[0])
+        }
         for at, item in enumerate(ids[row]):
             if item:
                 difference = np.abs(data["features"][row, at] - features[0, place[item]].numpy())
@@ -217,9 +228,7 @@ def test_windows_whose_catalogues_differ_in_size(tmp_path):
     config = CONFIG.model_copy(update={"candidates": CONFIG.candidates.model_copy(update=sizes)})
     makes = tiny_shop.factory()
     makes = type(makes)(config, makes.items, makes.vocabularies, tiny_shop.towers()[0], makes._index_uri)
-    requests = [
-        executor.Request(start, start + 28 * DAY, makes.at(start)) for start in (LABEL_START, CUTOFF)
-    ]
+    requests = [executor.Request(start, start + 28 * DAY, makes.at(start)) for start in (LABEL_START, CUTOFF)]
     assert len({each.retriever.sources.count for each in requests}) == 2
     ranking = CONFIG.ranking.model_copy(update={"list_size": 256})
     counts, _ = executor.run(tiny_shop.log(), requests, requests[1], {}, LENGTH, ranking, str(tmp_path))

@@ -241,9 +241,15 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, **quality):
     values = {("funnel", task): {"ndcg@5": np.full(4, value)} for task, value in funnel.items()}
     for name, tasks in others.items():
         values |= {(name, task): {"ndcg@5": np.full(4, value)} for task, value in tasks.items()}
-    settings = Quality(primary_metric="ndcg@5", must_beat=[n for n in others if n != "last_blessed"], **quality)
+    settings = Quality(
+        primary_metric="ndcg@5", must_beat=[n for n in others if n != "last_blessed"], **quality
+    )
     return executor._decide(
-        values, counts or dict.fromkeys(executor.TASKS, 4), settings, ranking_blessed, "last_blessed" in others
+        values,
+        counts or dict.fromkeys(executor.TASKS, 4),
+        settings,
+        ranking_blessed,
+        "last_blessed" in others,
     )
 
 
@@ -265,7 +271,9 @@ def test_the_funnel_must_beat_every_baseline_in_every_task(funnel, baseline, ble
     reasons, passed = verdict(tasks, others)
     assert passed is blessed
     assert len(reasons) == 4
-    assert sum("<=" in reason for reason in reasons) == sum(a <= b for a, b in zip(funnel, baseline, strict=True))
+    assert sum("<=" in reason for reason in reasons) == sum(
+        a <= b for a, b in zip(funnel, baseline, strict=True)
+    )
 
 
 @pytest.mark.parametrize(("ours", "blessed"), [(0.30, True), (0.2, True), (0.1961, True), (0.1959, False)])
@@ -286,9 +294,7 @@ def test_the_evaluators_refusal_stands():
 
 
 def test_a_task_nobody_is_in_decides_nothing():
-    reasons, passed = verdict(
-        {"all": 0.3}, {"popularity": {"all": 0.2}}, counts={"all": 4, "novel": 0}
-    )
+    reasons, passed = verdict({"all": 0.3}, {"popularity": {"all": 0.2}}, counts={"all": 4, "novel": 0})
     assert passed is True
     assert len(reasons) == 1
 

@@ -61,7 +61,8 @@ def test_a_model_that_cannot_be_loaded_is_refused_at_once(tmp_path, broken):
     else:
         shutil.copytree(shop.model_folder(tiny_shop.text_encoder()[0]), folder)
         shutil.copytree(
-            os.path.join(shop.model_folder(tiny_shop.built().servable), "assets.extra"), folder / "assets.extra"
+            os.path.join(shop.model_folder(tiny_shop.built().servable), "assets.extra"),
+            folder / "assets.extra",
         )
         (folder / "variables" / "variables.index").unlink()
     started = time.monotonic()

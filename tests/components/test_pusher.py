@@ -26,9 +26,7 @@ def model(tmp_path):
 
 
 def contents(folder):
-    return {
-        str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def versions(base):

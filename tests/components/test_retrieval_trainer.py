@@ -253,5 +253,3 @@ def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
             str(tmp_path),
         )
     assert not list(tmp_path.iterdir())
-
-

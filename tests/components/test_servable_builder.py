@@ -36,7 +36,9 @@ def test_warmup_requests_ask_every_signature_and_are_answered():
     for request in requests:
         assert request.model_spec.name == "shelfwise"
         inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
-        assert set(inputs) == set(model.signatures[request.model_spec.signature_name].structured_input_signature[1])
+        assert set(inputs) == set(
+            model.signatures[request.model_spec.signature_name].structured_input_signature[1]
+        )
         answer = model.signatures[request.model_spec.signature_name](
             **{name: tf.constant(value) for name, value in inputs.items()}
         )

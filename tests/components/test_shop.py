@@ -26,7 +26,9 @@ class Properties:
 )
 def test_windows(evaluate_on, past, future, cutoff, end):
     examples = Properties(train_end=100, eval_end=200, data_end=300)
-    assert shop.Windows.of(examples, Split(evaluate_on=evaluate_on)) == shop.Windows(past, future, cutoff, end)
+    assert shop.Windows.of(examples, Split(evaluate_on=evaluate_on)) == shop.Windows(
+        past, future, cutoff, end
+    )
 
 
 @pytest.mark.parametrize(("windows", "days"), [(1, 28), (3, 28), (2, 0.5)])
@@ -70,9 +72,7 @@ def test_attributes_of_the_users_table_sensitive_ones_included(tmp_path):
         "age": [["30"], ["40"], ["50"]],
     }
     example_io.write_records(str(tmp_path / "Split-users"), [record_batch(columns)])
-    users = Users(
-        path="x", user_id="x", categorical={"region": "x", "age": "x"}, sensitive=["age"]
-    )
+    users = Users(path="x", user_id="x", categorical={"region": "x", "age": "x"}, sensitive=["age"])
     log = tiny_shop.log()
     found = slicing.user_slices(log, CUTOFF, users, str(tmp_path))
     by_user = {name: dict(zip(log.users, values, strict=True)) for name, values in found.items()}

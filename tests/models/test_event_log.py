@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from models import example_io
 from models.event_log import EventLog
 from tests.models import tiny_shop
 from tests.models.tiny_shop import CUTOFF, DAY, GHOST, NEWCOMER, START, record_batch
-from models import example_io
 
 PER_EVENT = ("user", "item", "event_type", "timestamp", "session", "quantity", "value")
 

@@ -125,7 +125,9 @@ def test_lists_are_distinct_ordered_and_padded_at_the_end(everything, candidates
 def test_all_that_the_sources_find_is_listed(built, inputs, everything):
     retriever = built.factory.at(CUTOFF)
     found = retriever.find(inputs, tf.ones([1, retriever.sources.count], tf.bool))
-    ids = text(tf.gather(retriever.parser.item_ids, tf.gather(retriever.sources.candidate_row, found.position)))
+    ids = text(
+        tf.gather(retriever.parser.item_ids, tf.gather(retriever.sources.candidate_row, found.position))
+    )
     for row in range(3):
         assert set(everything[F.ITEM_ID][row]) - {""} == set(ids[row]) - {""}
 
@@ -212,7 +214,9 @@ def test_reasons_hold_in_the_requests_own_data(everything, histories, row):
             continue
         assert (source == F.BUY_AGAIN) == (item in own)
         if source == F.BUY_AGAIN:
-            count, days = map(int, re.fullmatch(r"You bought it (\d+) times, last (\d+) days ago", reason).groups())
+            count, days = map(
+                int, re.fullmatch(r"You bought it (\d+) times, last (\d+) days ago", reason).groups()
+            )
             assert (count, days) == (len(own[item]), int(min(own[item])))
             reasons += 1
         elif source == F.CO_PURCHASED:
@@ -346,7 +350,9 @@ def test_similar_equals_naive_nearness(built, signatures, candidates):
 def test_similar_to_an_unknown_item_is_what_trends(built, signatures):
     sources, items = built.factory.at(CUTOFF).sources, tiny_shop.items()
     answer = signatures("similar", item_id=tf.constant(["no such item", ""]), k=tf.constant(4))
-    best = items.item_id[sources.candidate_row.numpy()[np.argsort(-sources.trending.numpy(), kind="stable")[:4]]]
+    best = items.item_id[
+        sources.candidate_row.numpy()[np.argsort(-sources.trending.numpy(), kind="stable")[:4]]
+    ]
     for row in range(2):
         assert answer[F.ITEM_ID][row].tolist() == best.tolist()
         assert set(answer[F.SOURCE][row]) == {F.TRENDING}
@@ -384,7 +390,9 @@ def test_embeddings(built, signatures, inputs):
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
 
 
-def test_two_tower_candidates_are_the_nearest_item_vectors_to_the_users(built, signatures, inputs, candidates):
+def test_two_tower_candidates_are_the_nearest_item_vectors_to_the_users(
+    built, signatures, inputs, candidates
+):
     """embed_user and embed_item live in one space, the one `recommend` searches."""
     retriever = built.factory.at(CUTOFF)
     user = signatures("embed_user", **inputs)[F.EMBEDDING]

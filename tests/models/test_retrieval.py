@@ -99,5 +99,5 @@ def test_save_load(tmp_path):
         np.testing.assert_allclose(loaded.query(parsed), model.query_tower(inputs, training=False), atol=1e-6)
     rows = tf.range(len(tiny_shop.items()))
     np.testing.assert_allclose(loaded.item(rows), model.item_tower(rows, training=False), atol=1e-6)
-    other = {name: value for name, value in towers.query_inputs(batch=2, length=9).items()}
+    other = towers.query_inputs(batch=2, length=9)
     np.testing.assert_allclose(loaded.query(other), model.query_tower(other, training=False), atol=1e-6)

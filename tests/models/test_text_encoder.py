@@ -47,7 +47,14 @@ def test_a_text_alone_has_the_vector_it_has_in_a_batch(encode, vectors, place):
 
 
 def test_similar_texts_are_nearer_than_dissimilar_ones(encode):
-    texts = ["whole milk", "skimmed milk 1 l", "toothbrush", "electric tooth brush", "red wine", "wine from red grapes"]
+    texts = [
+        "whole milk",
+        "skimmed milk 1 l",
+        "toothbrush",
+        "electric tooth brush",
+        "red wine",
+        "wine from red grapes",
+    ]
     near = encode(tf.constant(texts)).numpy()
     near = near @ near.T
     for one, other in ((0, 1), (2, 3), (4, 5)):

@@ -246,9 +246,9 @@ def item_frame() -> pd.DataFrame:
                 "department": department,
                 "brand": brand,
                 "exposure_week": [START + 7 * DAY * week for week in weeks],
-                **{f"exposure_{channel}": rng.integers(0, 20, len(weeks)).astype(float).tolist() for channel in CHANNELS},
+                **{f"exposure_{c}": rng.integers(0, 20, len(weeks)).astype(float).tolist() for c in CHANNELS},
             }
-        )  # fmt: skip
+        )
     return pd.DataFrame(rows)
 
 

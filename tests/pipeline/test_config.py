@@ -112,7 +112,11 @@ def test_periods_need_an_origin(write):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("name: [", r"shop\.yaml line \d+: not valid YAML"), ("- a\n- b", "expected a mapping"), ("", "expected a mapping")],
+    [
+        ("name: [", r"shop\.yaml line \d+: not valid YAML"),
+        ("- a\n- b", "expected a mapping"),
+        ("", "expected a mapping"),
+    ],
 )
 def test_files_that_are_no_configuration(write, content, message):
     with pytest.raises(ConfigError, match=message):
@@ -174,5 +178,7 @@ def test_paths_are_below_the_root(root, path, expected):
 
 def test_data_inside_a_package():
     assert config.Data(root="package:yaml/x").resolve("y") == str(Path(yaml.__file__).parent / "x" / "y")
-    with pytest.raises(ConfigError, match="'no_such_package' .* is not installed; run `pip install no-such-package`"):
+    with pytest.raises(
+        ConfigError, match="'no_such_package' .* is not installed; run `pip install no-such-package`"
+    ):
         config.Data(root="package:no_such_package/data").resolve("a.csv")

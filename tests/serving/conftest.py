@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving.conformance.export import write_config
 from tests.serving.process import Server
+
+MAX_BYTES = 300_000  # longest request that the server with everything reads
 
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
@@ -47,3 +50,30 @@ def server(
     base_path = tmp_path_factory.mktemp("models")
     shutil.copytree(exports[1], base_path / "1")
     return start(base_path).wait_serving(1)
+
+
+@pytest.fixture(scope="session")
+def rest(
+    start: Callable[..., Server], exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Server:
+    """A server with versions 1 and 2, labels, REST, metrics and limits, that no test changes."""
+    folder = tmp_path_factory.mktemp("rest")
+    (folder / "model").mkdir()
+    for version in (1, 2):
+        (folder / "model" / str(version)).symlink_to(exports[version])
+    (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
+    write_config(folder / "models.config", folder / "model")
+    server = start(
+        folder,
+        "--rest_api_port=-1",
+        f"--model_config_file={folder}/models.config",
+        "--allow_version_labels_for_unavailable_models",
+        f"--monitoring_config_file={folder}/monitoring.config",
+        f"--max_request_bytes={MAX_BYTES}",
+        "--max_concurrent_requests_per_model=3",
+        "--rest_api_timeout_in_ms=5000",
+        "--rest_api_enable_cors_support",
+        "--log_format=json",
+        "--grpc_max_threads=8",
+    )
+    return server.wait_serving(1).wait_serving(2)

@@ -224,6 +224,7 @@ def test_batching_file_as_tf_serving_s_guide_writes_it(tmp_path: Path) -> None:
 # ---- the server
 
 
+@pytest.mark.slow
 def test_concurrent_clients_of_a_batching_server(
     start: Callable[..., Server], exports: dict[int, Path], tmp_path: Path
 ) -> None:

@@ -176,6 +176,7 @@ def refused(call: Callable[[], object]) -> tuple[str, str]:
     return raised.value.code().name, raised.value.details()
 
 
+@pytest.mark.slow
 def test_models_labels_and_reload(
     start: Callable[..., Server], exports: dict[int, Path], tmp_path: Path
 ) -> None:
@@ -259,6 +260,7 @@ def test_labels_for_unavailable_versions_where_allowed(exports: dict[int, Path],
     core.stop()
 
 
+@pytest.mark.slow
 def test_wrong_config_file_ends_the_start_with_one_line(start: Callable[..., Server], tmp_path: Path) -> None:
     path = tmp_path / "models.config"
     path.write_text(models_config(model("a", Path("relative"))))

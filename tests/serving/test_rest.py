@@ -5,12 +5,9 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import numpy as np
@@ -23,40 +20,10 @@ from serving.model_server import inference, json_tensors, tensors
 from serving.model_server.errors import StatusError
 from serving.model_server.servable import Signature
 from tests.serving import overlap_model
+from tests.serving.conftest import MAX_BYTES
 from tests.serving.http_client import call
 from tests.serving.process import Server, wait_until
 from tests.serving.stubs import Stubs
-
-MAX_BYTES = 300_000
-
-
-@pytest.fixture(scope="module")
-def rest(
-    start: Callable[..., Server], exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Server:
-    folder = tmp_path_factory.mktemp("rest")
-    for version in (1, 2):
-        shutil.copytree(exports[version], folder / "model" / str(version))
-    (folder / "monitoring.config").write_text("prometheus_config { enable: true }")
-    (folder / "models.config").write_text(
-        f'model_config_list {{ config {{ name: "shelfwise" base_path: "{folder}/model" '
-        'model_platform: "tensorflow" model_version_policy { all {} } '
-        'version_labels { key: "stable" value: 1 } version_labels { key: "a b" value: 2 } } }'
-    )
-    server = start(
-        folder,
-        "--rest_api_port=-1",
-        f"--model_config_file={folder}/models.config",
-        "--allow_version_labels_for_unavailable_models",
-        f"--monitoring_config_file={folder}/monitoring.config",
-        f"--max_request_bytes={MAX_BYTES}",
-        "--max_concurrent_requests_per_model=3",
-        "--rest_api_timeout_in_ms=5000",
-        "--rest_api_enable_cors_support",
-        "--log_format=json",
-        "--grpc_max_threads=8",
-    )
-    return server.wait_serving(1).wait_serving(2)
 
 
 @pytest.fixture(scope="module")

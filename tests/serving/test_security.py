@@ -28,6 +28,7 @@ def write(path: Path, key: bytes, certificate: bytes, authority: bytes | None) -
     return path
 
 
+@pytest.mark.slow
 def test_mutual_tls_lets_only_known_clients_in(
     start: Callable[..., Server], exports: dict[int, Path], tmp_path: Path
 ) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.serving.conformance.export import write_config
 from tests.serving.process import Server
 from tests.serving.stubs import Stubs
 
@@ -37,12 +34,7 @@ class Target:
 
 
 @pytest.fixture(scope="session")
-def target(
-    request: pytest.FixtureRequest,
-    exports: dict[int, Path],
-    start: Callable[..., Server],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Target:
+def target(request: pytest.FixtureRequest) -> Target:
     def option(name: str) -> str | None:
         given = request.config.getoption(f"--{name}", default=None)
         return given or os.environ.get(name.upper().replace("-", "_"))
@@ -50,15 +42,5 @@ def target(
     address = option("serving-address")
     if address:
         return Target(Stubs(channel=grpc.insecure_channel(address)), option("serving-rest-address"), None)
-    base = tmp_path_factory.mktemp("conformance")
-    for version in (1, 2):
-        (base / str(version)).symlink_to(exports[version])
-    write_config(base / "models.config", base)
-    server = start(
-        base,
-        f"--model_config_file={base}/models.config",
-        "--allow_version_labels_for_unavailable_models",
-        "--rest_api_port=-1",
-    )
-    server.wait_serving(1).wait_serving(2)
+    server = request.getfixturevalue("rest")
     return Target(Stubs(server.port), f"localhost:{server.rest_port}", server)

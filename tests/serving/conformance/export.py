@@ -12,7 +12,8 @@ def write_config(path: Path, base: Path) -> None:
     path.write_text(
         f'model_config_list {{ config {{ name: "shelfwise" base_path: "{base}" '
         'model_platform: "tensorflow" model_version_policy { all {} } '
-        'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 } } }\n'
+        'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 } '
+        'version_labels { key: "a b" value: 2 } } }\n'
     )
 
 
