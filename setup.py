@@ -73,6 +73,7 @@ setup(
         "tf-keras>=2.21,<2.22",
         "keras>=3.10,<4",
         "keras-nlp>=0.32,<0.33",
+        "safetensors",  # KerasHub reads Hugging Face folders with it
         "apache-beam>=2.77,<3",
         # Released in step with TFX, whose own requirements pick the version.
         "ml-metadata",
@@ -103,7 +104,7 @@ setup(
     extras_require={
         "kubeflow": ["kfp>=2.6,<2.17"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8"],
+        "test": ["cryptography>=42", "kubernetes>=26", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
