@@ -135,7 +135,11 @@ class CandidateSources(tf.Module):
         row = request["history_row"]
         mask = tf.cast(row > 0, tf.float32)
         age = request[F.HISTORY_AGE_DAYS]
-        weights = [mask] + [mask * tf.exp(-np.log(2.0).astype(np.float32) * age / days) for days in _DECAYS]
+        # Items of one basket have equal scores and must tie in every batch: float32 `exp` rounds
+        # differently by place in the batch, float64 does so far below what float32 keeps.
+        exact = tf.cast(age, tf.float64)
+        weights = [mask]
+        weights += [mask * tf.cast(tf.exp(-np.log(2.0) * exact / days), tf.float32) for days in _DECAYS]
         return {"position": tf.gather(self.row_candidate, row), "weights": tf.stack(weights, -1)}
 
     @tf.Module.with_name_scope

@@ -28,6 +28,7 @@ from serving.model_server.server_core import ServerCore
 _log = logging.getLogger(__name__)
 _GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _SIGNATURE_DEF = "signature_def"
+_MAX_DETAILS = 2000  # bytes
 
 
 def abort(context: grpc.ServicerContext, error: Exception) -> None:
@@ -37,7 +38,9 @@ def abort(context: grpc.ServicerContext, error: Exception) -> None:
       Exception: always (gRPC's way to end a call).
     """
     if isinstance(error, StatusError):
-        context.abort(_GRPC_CODES[error.code], error.message)
+        # It travels in an HTTP/2 header; clients refuse headers beyond 8 KiB, and it may grow threefold.
+        text = error.message.encode("utf-8", "replace")[:_MAX_DETAILS].decode("utf-8", "ignore")
+        context.abort(_GRPC_CODES[error.code], text)
     _log.error("unexpected error", exc_info=error)
     context.abort(grpc.StatusCode.INTERNAL, f"internal error: {type(error).__name__}")
 

@@ -213,6 +213,21 @@ def test_a_batch_gives_what_single_requests_give():
             np.testing.assert_array_equal(whole.ranks[name][place], one.ranks[name][0])
 
 
+@pytest.mark.parametrize("length", [3, 8, 13, 37])
+def test_items_of_one_basket_tie_in_every_batch(length):
+    """Else their ranks, and with them their features, would depend on who else asks."""
+    which = sources(buy_again=999)
+    items = tiny_shop.items().item_id[shop_snapshot().candidate_row][:length]
+    baskets = [[(item, age) for item in items] for age in (0.37, 1.91, 13.77, 101.3, 7.7)]
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    for basket in baskets:
+        batch = parser(tiny_shop.request(["u01"] * 3, [basket[:2], basket[1:], basket]))
+        found = which(batch, tf.constant(queries()[:3]), tf.ones([1, which.count], tf.bool))
+        own = found.scores[F.BUY_AGAIN][2].numpy()[:length]
+        assert len(set(own.tolist())) == 1
+        assert found.ranks[F.BUY_AGAIN][2].numpy()[:length].tolist() == list(range(length))
+
+
 @pytest.mark.parametrize("shape", [(3, 7, 2), (1, 1, 1), (2, 0, 3)])
 def test_segments_equal_loops(shape):
     rng = np.random.default_rng(5)

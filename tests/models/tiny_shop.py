@@ -108,7 +108,7 @@ CONFIG = Config.model_validate(
             "epochs": 2,
             "batch_size": 8,
             "hidden": [8],
-            "learning_rate": 0.02,
+            "learning_rate": 0.003,
         },
         "serving": {"default_k": 5, "max_k": 80},
         "quality": {"ks": [3, 5], "primary_metric": "ndcg@5"},

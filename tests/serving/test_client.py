@@ -231,6 +231,7 @@ def run(server: Server, capsys: pytest.CaptureFixture[str], *arguments: str) -> 
     return status, printed.out, printed.err
 
 
+@pytest.mark.slow
 def test_command_line_prints_a_table_from_the_user_s_history(server: Server, shop: Path) -> None:
     done = subprocess.run(
         [
@@ -348,6 +349,7 @@ def test_error_is_one_line_and_status_1(
     assert err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_server_not_reachable_is_one_line_that_says_how_to_start_it(shop: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "serving.client", "status", "--address", "localhost:1", "--timeout", "1"],
