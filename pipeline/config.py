@@ -230,11 +230,22 @@ class Quality(_Section):
 
     ks: list[int] = [10, 20, 50, 100]
     primary_metric: str = "ndcg@10"
-    must_beat: list[str] = ["popularity", "popularity_recent", "personal_frequency"]
+    must_beat: list[Literal["popularity", "popularity_recent", "personal_frequency"]] = [
+        "popularity",
+        "popularity_recent",
+        "personal_frequency",
+    ]
     min_auc: float = 0.6
     max_regression: float = Field(0.02, ge=0)  # tolerated relative loss against the last blessed model
     min_index_recall: float = Field(0.95, ge=0, le=1)
     max_users: int | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _measured(self) -> Quality:
+        known = [f"{name}@{k}" for name in ("ndcg", "recall", "recall_cap", "hr", "mrr") for k in self.ks]
+        if self.primary_metric not in known:
+            raise ValueError(f"primary_metric '{self.primary_metric}' is not measured; known are {known}")
+        return self
 
 
 class Resources(_Section):
@@ -317,6 +328,8 @@ def load(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); give the path of a YAML configuration"
         ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
@@ -327,7 +340,11 @@ def load(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
         node = tree
         *parents, leaf = dotted.split(".")
         for key in parents:
-            node = node.setdefault(key, {})
+            if node.get(key) is None:
+                node[key] = {}
+            node = node[key]
+            if not isinstance(node, dict):
+                raise ConfigError(f"{path}: '{dotted}' goes below '{key}', which is a value and no section")
         node[leaf] = value
     try:
         config = Config.model_validate(tree)

@@ -118,6 +118,7 @@ def test_another_keras_is_reported_and_left_alone():
 
 def test_late_import_is_reported(monkeypatch):
     monkeypatch.delenv("TF_USE_LEGACY_KERAS")
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)  # an earlier test may have imported it
     assert shelfwise_env.problems() == []
     monkeypatch.setitem(sys.modules, "tensorflow", sys)
     assert shelfwise_env.problems() == [

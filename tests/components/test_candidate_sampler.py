@@ -222,6 +222,7 @@ def test_training_and_serving_compute_the_same_features():
     assert compared > 150
 
 
+@pytest.mark.slow
 def test_windows_whose_catalogues_differ_in_size(tmp_path):
     """In a small shop the sources give all there is, which grows from window to window."""
     sizes = dict.fromkeys(F.SOURCES, 300)

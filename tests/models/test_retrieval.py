@@ -83,9 +83,9 @@ def test_training_uses_dropout_and_lowers_the_loss():
     model = make(user_dropout=0.5, history_dropout=0.5)
     inputs = batch()
     before = float(model.compute_loss(inputs, training=False))
-    assert len({round(float(model.compute_loss(inputs, training=True)), 6) for _ in range(5)}) > 1
-    model.compile(tf.keras.optimizers.Adam(0.02))
-    model.fit(tf.data.Dataset.from_tensors(inputs).repeat(30), epochs=1, verbose=0)
+    assert len({round(float(model.compute_loss(inputs, training=True)), 6) for _ in range(3)}) > 1
+    model.compile(tf.keras.optimizers.Adam(0.05))
+    model.fit(tf.data.Dataset.from_tensors(inputs).repeat(15), epochs=1, verbose=0)
     assert float(model.compute_loss(inputs, training=False)) < before - 0.5
 
 

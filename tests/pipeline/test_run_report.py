@@ -117,7 +117,7 @@ def record(tmp_path):
         "baselines": {"popularity": {"all": {"ndcg@10": 0.2, "recall@100": 0.5}, "novel": {"ndcg@10": 0.04}}},
         "n_users": {"all": 2000, "novel": 1990},
         "catalogue": 26180,
-        "window": {"start": "2017-12-04", "end": "2018-01-01"},
+        "window": {"start": 1512360080, "end": 1514779281},
         "slices": {"income: <50K": {"all": {"ndcg@10": 0.21}, "novel": {"ndcg@10": 0.05}, "n_users": 300}},
         "blessed": True,
         "reasons": ["funnel ndcg@10 of task all 0.2500 > popularity 0.2000"],

@@ -63,7 +63,7 @@ def FunnelEvaluator(
         "baselines": {"popularity": {"all": {"ndcg@10": 0.2}, "novel": {"ndcg@10": 0.05}}},
         "n_users": {"all": 40, "novel": 38},
         "catalogue": 1200,
-        "window": {"start": "2017-12-04", "end": "2018-01-01"},
+        "window": {"start": 1512360080, "end": 1514779281},
         "slices": {"age: 25-34": {"all": {"ndcg@10": 0.31}, "novel": {"ndcg@10": 0.11}, "n_users": 12}},
         "blessed": True,
         "reasons": ["funnel ndcg@10 of task all 0.3000 > popularity 0.2000"],
