@@ -242,7 +242,10 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, **quality):
     for name, tasks in others.items():
         values |= {(name, task): {"ndcg@5": np.full(4, value)} for task, value in tasks.items()}
     settings = Quality(
-        primary_metric="ndcg@5", must_beat=[n for n in others if n != "last_blessed"], **quality
+        ks=[5],
+        primary_metric="ndcg@5",
+        must_beat=[n for n in others if n != "last_blessed"],
+        **quality,
     )
     return executor._decide(
         values,
