@@ -159,7 +159,7 @@ def test_summary_and_report(shop):
             assert system[task]["recall@100"] >= system[task]["recall@10"]
     assert set(summary["metrics"]["baselines"]) == {"popularity", "popularity_recent", "personal_frequency"}
     page = (shop.run / "report.html").read_text()
-    for text in ("popularity_recent", "RetrievalTrainer", "ndcg@10"):
+    for text in ("popularity recent", "RetrievalTrainer", "ndcg@10"):
         assert text in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "src=" not in page
