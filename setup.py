@@ -16,6 +16,7 @@ _DATA = [
     "*.json",
     "*.pbtxt",
     "*.config",
+    "*.example",
     "*.jinja",
     "*.j2",
     "*.html",
