@@ -9,7 +9,7 @@ cold start in recommender systems", NeurIPS 2017.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -201,11 +201,6 @@ class QueryTower(tf.keras.Model):
         self._pooling = HistoryPooling(4, spec.event_types, history_dropout, name="history")
         self._hidden = tf.keras.layers.Dense(4 * dim, activation="relu", name="hidden")
         self._out = tf.keras.layers.Dense(dim, name="out")
-
-    @property
-    def small_inputs(self) -> Sequence[str]:
-        """Names of the scalar categorical inputs."""
-        return tuple(self._small)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Runs the layer; the class docstring has the arguments."""
