@@ -87,20 +87,23 @@ class RequestParser(tf.Module):
 
     @tf.Module.with_name_scope
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The query tower's inputs (see `models.towers.QueryTower`) of a request."""
+        """The query tower's inputs (see `models.towers.QueryTower`) of a request.
+
+        Raises:
+          tf.errors.InvalidArgumentError: ages or event types of another shape than the item ids.
+        """
         timestamp = inputs[F.CONTEXT_TIMESTAMP]
-        # NaN or negative ages (a clock that runs ahead) would poison every feature: an
-        # event can at best be happening now
+        item_ids = self._aligned(inputs)
         # the real events to the right end, in their order, then the last ones of them
-        order = tf.argsort(tf.cast(inputs[F.HISTORY_ITEM_ID] != "", tf.int32), axis=1, stable=True)[
-            :, -self._length :
-        ]
+        order = tf.argsort(tf.cast(item_ids != "", tf.int32), axis=1, stable=True)[:, -self._length :]
         age = tf.gather(inputs[F.HISTORY_AGE_DAYS], order, batch_dims=1)
+        # NaN or negative ages (a clock that runs ahead) would poison every feature: an event
+        # can at best be happening now
         age = tf.where(tf.math.is_finite(age), tf.clip_by_value(age, 0.0, 3650.0), 3650.0)
         user = self._attribute_user.lookup(inputs[F.USER_ID])
         parsed = {
             "user": self._user.lookup(inputs[F.USER_ID]),
-            "history_row": self.rows(tf.gather(inputs[F.HISTORY_ITEM_ID], order, batch_dims=1)),
+            "history_row": self.rows(tf.gather(item_ids, order, batch_dims=1)),
             F.HISTORY_AGE_DAYS: age,
             F.HISTORY_EVENT_TYPE: self._event_type.lookup(
                 tf.gather(inputs[F.HISTORY_EVENT_TYPE], order, batch_dims=1)
@@ -113,6 +116,21 @@ class RequestParser(tf.Module):
             F.context(name): table.lookup(inputs[F.context(name)]) for name, table in self._contexts.items()
         }
         return parsed
+
+    def _aligned(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """The history's item ids, string [B, L], once ages and types are known to be as many."""
+        item_ids = inputs[F.HISTORY_ITEM_ID]
+        checks = [
+            tf.debugging.assert_equal(
+                tf.shape(inputs[name]),
+                tf.shape(item_ids),
+                f"{name} must have the shape of {F.HISTORY_ITEM_ID}, one value an event;",
+            )
+            for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)
+        ]
+        # what reads the history waits: else its gather may fail first, and names no input
+        with tf.control_dependencies(checks):
+            return tf.identity(item_ids)
 
 
 def _index(values: Sequence[str], name: str) -> tf.lookup.StaticHashTable:

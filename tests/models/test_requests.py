@@ -154,3 +154,16 @@ def test_an_unknown_time_has_no_weekday_or_hour(stamp):
     values = tf.constant([stamp], tf.int64)
     assert weekday_of(values).numpy().tolist() == hour_of(values).numpy().tolist() == [0]
     assert weekday_of(values).dtype == hour_of(values).dtype == tf.int32
+
+
+@pytest.mark.parametrize("name", ["history_age_days", "history_event_type"])
+@pytest.mark.parametrize("size", [1, 3])
+def test_ages_and_types_that_are_not_one_an_event_are_refused_by_name(items, name, size):
+    inputs = inputs_of([["101", "102"]])
+    inputs[name] = tf.repeat(inputs[name][:, :1], size, 1)
+    parser = RequestParser(items, tiny_shop.vocabularies(), 6)
+    # as a signature sees it: the sizes are not known when the graph is made
+    spec = {key: tf.TensorSpec([None] * value.ndim, value.dtype) for key, value in inputs.items()}
+    graph = tf.function(parser, autograph=False, input_signature=[spec])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name} must have the shape of history_item"):
+        graph(inputs)
