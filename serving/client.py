@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -27,9 +28,9 @@ import queue
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from pipeline.errors import UserError
 
@@ -37,6 +38,8 @@ DEFAULT_ADDRESS = "localhost:8500"
 CONTEXT_PREFIX = "context_"
 # Codes after which another attempt may help; all calls only read, so repeating them is safe.
 RETRIABLE_CODES = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED")
+P = ParamSpec("P")
+T = TypeVar("T")
 _HISTORY = ("history_item_id", "history_age_days", "history_event_type")
 
 
@@ -131,8 +134,11 @@ class VersionStatus:
     error_message: str
 
 
-class _Connection:
-    """What both clients share: the arguments, requests and answers, but not the waiting.
+class _Calls:
+    """Every call, written once as a coroutine; how to wait is left to the two clients.
+
+    `AsyncClient` waits in the event loop. `Client` blocks instead, so that its coroutines end at
+    the first step (see `_blocking`).
 
     Args:
       address: "host:port", or "dns:///host:port" to spread calls over all its addresses.
@@ -212,15 +218,159 @@ class _Connection:
         self._wire: _Wire | None = None
         self._known: Metadata | None = None
 
-    def _metadata_request(self, wire: _Wire) -> Any:
+    async def recommend(
+        self,
+        user_id: str = "",
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+        exclude_item_id: Sequence[str] = (),
+        category: Sequence[str] = (),
+        k: int = 10,
+    ) -> list[Recommendation]:
+        """The best items for a user.
+
+        Args:
+          user_id: "" for somebody unknown.
+          history_item_id: what the user did, oldest first.
+          history_age_days: how long ago each was; all 0 if not given.
+          history_event_type: what each was; all "purchase" if not given.
+          context: values of the model's context inputs, with or without the prefix
+            "context_", e.g. {"store_id": "367"}.
+          exclude_item_id: items that must not come back.
+          category: only items of these categories; empty for all.
+          k: how many.
+
+        Returns:
+          At most k results, best first.
+
+        Raises:
+          RequestError: an argument is wrong or unknown to the model.
+          ServerError: the server refused, failed or cannot be reached.
+        """
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given |= {"k": _count("k", k), "exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
+        given |= {"category": _texts("category", category)}
+        return _recommendations(await self._predict("recommend", given))
+
+    async def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
+        """Items like `item_id`, best first; arguments and errors as in `recommend`."""
+        given = {"item_id": _text("item_id", item_id, empty=False), "k": _count("k", k)}
+        return _recommendations(await self._predict("similar", given))
+
+    async def rank(
+        self,
+        user_id: str = "",
+        candidate_item_id: Sequence[str] = (),
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[RankedItem]:
+        """Scores given items for a user, in the order given; arguments as in `recommend`."""
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
+        return _ranked(candidates, await self._predict("rank", given))
+
+    async def embed_text(self, text: str) -> list[float]:
+        """The text encoder's vector of `text`."""
+        return _vector(await self._predict("embed_text", {"text": _text("text", text)}))
+
+    async def embed_user(
+        self,
+        user_id: str = "",
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[float]:
+        """The query tower's vector of a user; arguments as in `recommend`."""
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        return _vector(await self._predict("embed_user", given))
+
+    async def embed_item(self, item_id: str) -> list[float]:
+        """The item tower's vector of an item."""
+        given = {"item_id": _text("item_id", item_id, empty=False)}
+        return _vector(await self._predict("embed_item", given))
+
+    async def metadata(self) -> Metadata:
+        """Asks the server what the model version can be asked."""
+        return await self._ask_metadata()
+
+    async def status(self) -> list[VersionStatus]:
+        """Asks the server for the state of the model's versions, newest first."""
+        wire = await self._connect()
+        request = wire.get_model_status_pb2.GetModelStatusRequest()
+        self._address_model(request.model_spec)
+        return self._read_status(wire, await self._call(wire.model.GetModelStatus, request))
+
+    # ---- how to wait
+
+    async def _open(self) -> _Wire:
+        """Imports the protocol and opens a channel."""
+        raise NotImplementedError
+
+    async def _attempt(self, method: Any, request: Any, end: float) -> Any:
+        """Calls `method`, with hedging if it is on, until the `time.monotonic()` second `end`."""
+        raise NotImplementedError
+
+    async def _sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    # ---- what to ask
+
+    async def _predict(self, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Calls a signature for a batch of one; gives its outputs as numpy arrays."""
+        known = self._known or await self._ask_metadata()
+        try:
+            return await self._predict_once(known, signature, given)
+        except (RequestError, ServerError) as error:
+            if not self._may_be_outdated(error) or await self._ask_metadata() == known:
+                raise
+            return await self._predict_once(self._known, signature, given)
+
+    async def _predict_once(
+        self, known: Metadata, signature: str, given: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        wire = await self._connect()
+        request = self._predict_request(wire, known, signature, given)
+        response = await self._call(wire.prediction.Predict, request)
+        return {name: wire.make_ndarray(proto) for name, proto in response.outputs.items()}
+
+    async def _ask_metadata(self) -> Metadata:
+        wire = await self._connect()
         request = wire.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         self._address_model(request.model_spec)
-        return request
+        self._known = self._read_metadata(wire, await self._call(wire.prediction.GetModelMetadata, request))
+        return self._known
+
+    async def _connect(self) -> _Wire:
+        if self._wire is None:
+            self._wire = await self._open()
+        return self._wire
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        """One call with retries; every attempt gets what is left of the time."""
+        grpc = (await self._connect()).grpc
+        end = time.monotonic() + self._timeout
+        for attempt in range(1, self._max_attempts + 1):
+            try:
+                return await self._attempt(method, request, end)
+            except grpc.RpcError as error:
+                pause = self._pause(error, attempt, end)
+                if pause is None:
+                    raise self._error(error) from error
+            await self._sleep(pause)
+        raise AssertionError("unreachable")
 
     def _read_metadata(self, wire: _Wire, response: Any) -> Metadata:
         signatures = wire.get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(signatures)
-        self._known = Metadata(
+        return Metadata(
             response.model_spec.name,
             response.model_spec.version.value,
             {
@@ -229,12 +379,6 @@ class _Connection:
                 if not name.startswith("__")  # the SavedModel's own initialisation
             },
         )
-        return self._known
-
-    def _status_request(self, wire: _Wire) -> Any:
-        request = wire.get_model_status_pb2.GetModelStatusRequest()
-        self._address_model(request.model_spec)
-        return request
 
     def _read_status(self, wire: _Wire, response: Any) -> list[VersionStatus]:
         states = wire.get_model_status_pb2.ModelVersionStatus.State
@@ -269,9 +413,6 @@ class _Connection:
             field, convert = _VALUES[dtype]
             getattr(proto, field).extend(convert(value) for value in flat)
         return request
-
-    def _read_outputs(self, wire: _Wire, response: Any) -> dict[str, Any]:
-        return {name: wire.make_ndarray(proto) for name, proto in response.outputs.items()}
 
     def _may_be_outdated(self, error: ClientError) -> bool:
         # The model may have been replaced by one with other inputs since they were read.
@@ -308,11 +449,36 @@ class _Connection:
         return ServerError(code, f"{self._address}: {code}: {details}")
 
 
-class Client(_Connection):
+def _blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Client, P], T]:
+    """The same call for a client that blocks where the other one awaits."""
+
+    @functools.wraps(method)
+    def call(self: Client, *arguments: P.args, **more: P.kwargs) -> T:
+        try:
+            method(self, *arguments, **more).send(None)
+        except StopIteration as ended:
+            return ended.value
+        raise AssertionError("unreachable: nothing here waits for an event loop")
+
+    return call
+
+
+class Client(_Calls):
     """A synchronous gRPC client; one channel, made at the first call and reused. Thread-safe.
 
-    Arguments: see `_Connection`.
+    Arguments: see `_Calls`.
     """
+
+    recommend = _blocking(_Calls.recommend)
+    similar = _blocking(_Calls.similar)
+    rank = _blocking(_Calls.rank)
+    embed_text = _blocking(_Calls.embed_text)
+    embed_user = _blocking(_Calls.embed_user)
+    embed_item = _blocking(_Calls.embed_item)
+    metadata = _blocking(_Calls.metadata)
+    status = _blocking(_Calls.status)
 
     def __enter__(self) -> Client:
         return self
@@ -326,135 +492,15 @@ class Client(_Connection):
         if wire is not None:
             wire.channel.close()
 
-    def recommend(
-        self,
-        user_id: str = "",
-        *,
-        history_item_id: Sequence[str] = (),
-        history_age_days: Sequence[float] | None = None,
-        history_event_type: Sequence[str] | None = None,
-        context: Mapping[str, Any] | None = None,
-        exclude_item_id: Sequence[str] = (),
-        category: Sequence[str] = (),
-        k: int = 10,
-    ) -> list[Recommendation]:
-        """The best items for a user.
+    async def _open(self) -> _Wire:
+        return _Wire(self._address, self._tls)
 
-        Args:
-          user_id: "" for somebody unknown.
-          history_item_id: what the user did, oldest first.
-          history_age_days: how long ago each was; all 0 if not given.
-          history_event_type: what each was; all "purchase" if not given.
-          context: values of the model's context inputs, with or without the prefix
-            "context_", e.g. {"store_id": "367"}.
-          exclude_item_id: items that must not come back.
-          category: only items of these categories; empty for all.
-          k: how many.
+    async def _sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
-        Returns:
-          At most k results, best first.
-
-        Raises:
-          RequestError: an argument is wrong or unknown to the model.
-          ServerError: the server refused, failed or cannot be reached.
-        """
-        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
-        given |= {"k": _count("k", k), "exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
-        given |= {"category": _texts("category", category)}
-        return _recommendations(self._predict("recommend", given))
-
-    def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
-        """Items like `item_id`, best first; arguments and errors as in `recommend`."""
-        given = {"item_id": _text("item_id", item_id, empty=False), "k": _count("k", k)}
-        return _recommendations(self._predict("similar", given))
-
-    def rank(
-        self,
-        user_id: str = "",
-        candidate_item_id: Sequence[str] = (),
-        *,
-        history_item_id: Sequence[str] = (),
-        history_age_days: Sequence[float] | None = None,
-        history_event_type: Sequence[str] | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> list[RankedItem]:
-        """Scores given items for a user, in the order given; arguments as in `recommend`."""
-        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
-        given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
-        return _ranked(candidates, self._predict("rank", given))
-
-    def embed_text(self, text: str) -> list[float]:
-        """The text encoder's vector of `text`."""
-        return _vector(self._predict("embed_text", {"text": _text("text", text)}))
-
-    def embed_user(
-        self,
-        user_id: str = "",
-        *,
-        history_item_id: Sequence[str] = (),
-        history_age_days: Sequence[float] | None = None,
-        history_event_type: Sequence[str] | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> list[float]:
-        """The query tower's vector of a user; arguments as in `recommend`."""
-        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
-        return _vector(self._predict("embed_user", given))
-
-    def embed_item(self, item_id: str) -> list[float]:
-        """The item tower's vector of an item."""
-        given = {"item_id": _text("item_id", item_id, empty=False)}
-        return _vector(self._predict("embed_item", given))
-
-    def metadata(self) -> Metadata:
-        """Asks the server what the model version can be asked."""
-        wire = self._connect()
-        return self._read_metadata(
-            wire, self._call(wire.prediction.GetModelMetadata, self._metadata_request(wire))
-        )
-
-    def status(self) -> list[VersionStatus]:
-        """Asks the server for the state of the model's versions, newest first."""
-        wire = self._connect()
-        return self._read_status(wire, self._call(wire.model.GetModelStatus, self._status_request(wire)))
-
-    def _predict(self, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Calls a signature for a batch of one; gives its outputs as numpy arrays."""
-        known = self._known or self.metadata()
-        try:
-            return self._predict_once(known, signature, given)
-        except (RequestError, ServerError) as error:
-            if not self._may_be_outdated(error) or self.metadata() == known:
-                raise
-            return self._predict_once(self._known, signature, given)
-
-    def _predict_once(self, known: Metadata, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        wire = self._connect()
-        request = self._predict_request(wire, known, signature, given)
-        return self._read_outputs(wire, self._call(wire.prediction.Predict, request))
-
-    def _connect(self) -> _Wire:
-        if self._wire is None:
-            self._wire = _Wire(self._address, self._tls)
-        return self._wire
-
-    def _call(self, method: Any, request: Any) -> Any:
-        """One call with retries; every attempt gets what is left of the time."""
-        grpc = self._connect().grpc
-        end = time.monotonic() + self._timeout
-        for attempt in range(1, self._max_attempts + 1):
-            try:
-                if self._hedge_after is None:
-                    return method(request, timeout=max(end - time.monotonic(), 0))
-                return self._hedged(method, request, end)
-            except grpc.RpcError as error:
-                pause = self._pause(error, attempt, end)
-                if pause is None:
-                    raise self._error(error) from error
-                time.sleep(pause)
-        raise AssertionError("unreachable")
-
-    def _hedged(self, method: Any, request: Any, end: float) -> Any:
-        """One attempt, and a second beside it when the first is late; the first answer counts."""
+    async def _attempt(self, method: Any, request: Any, end: float) -> Any:
+        if self._hedge_after is None:
+            return method(request, timeout=max(end - time.monotonic(), 0))
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
         def begin() -> Any:
@@ -475,10 +521,10 @@ class Client(_Connection):
         return first.result()
 
 
-class AsyncClient(_Connection):
+class AsyncClient(_Calls):
     """The same for asyncio. Use it within one event loop.
 
-    Arguments: see `_Connection`. Methods, results and errors are those of `Client`.
+    Arguments: see `_Calls`.
     """
 
     async def __aenter__(self) -> AsyncClient:
@@ -493,120 +539,20 @@ class AsyncClient(_Connection):
         if wire is not None:
             await wire.channel.close()
 
-    async def recommend(
-        self,
-        user_id: str = "",
-        *,
-        history_item_id: Sequence[str] = (),
-        history_age_days: Sequence[float] | None = None,
-        history_event_type: Sequence[str] | None = None,
-        context: Mapping[str, Any] | None = None,
-        exclude_item_id: Sequence[str] = (),
-        category: Sequence[str] = (),
-        k: int = 10,
-    ) -> list[Recommendation]:
-        """See `Client.recommend`."""
-        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
-        given |= {"k": _count("k", k), "exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
-        given |= {"category": _texts("category", category)}
-        return _recommendations(await self._predict("recommend", given))
+    async def _open(self) -> _Wire:
+        # The first import takes seconds, in which the loop shall go on.
+        await asyncio.get_running_loop().run_in_executor(None, _Wire.load)
+        return self._wire or _Wire(self._address, self._tls, asynchronous=True)
 
-    async def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
-        """See `Client.similar`."""
-        given = {"item_id": _text("item_id", item_id, empty=False), "k": _count("k", k)}
-        return _recommendations(await self._predict("similar", given))
+    async def _sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
-    async def rank(
-        self,
-        user_id: str = "",
-        candidate_item_id: Sequence[str] = (),
-        *,
-        history_item_id: Sequence[str] = (),
-        history_age_days: Sequence[float] | None = None,
-        history_event_type: Sequence[str] | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> list[RankedItem]:
-        """See `Client.rank`."""
-        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
-        given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
-        return _ranked(candidates, await self._predict("rank", given))
-
-    async def embed_text(self, text: str) -> list[float]:
-        """See `Client.embed_text`."""
-        return _vector(await self._predict("embed_text", {"text": _text("text", text)}))
-
-    async def embed_user(
-        self,
-        user_id: str = "",
-        *,
-        history_item_id: Sequence[str] = (),
-        history_age_days: Sequence[float] | None = None,
-        history_event_type: Sequence[str] | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> list[float]:
-        """See `Client.embed_user`."""
-        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
-        return _vector(await self._predict("embed_user", given))
-
-    async def embed_item(self, item_id: str) -> list[float]:
-        """See `Client.embed_item`."""
-        given = {"item_id": _text("item_id", item_id, empty=False)}
-        return _vector(await self._predict("embed_item", given))
-
-    async def metadata(self) -> Metadata:
-        """See `Client.metadata`."""
-        wire = await self._connect()
-        response = await self._call(wire.prediction.GetModelMetadata, self._metadata_request(wire))
-        return self._read_metadata(wire, response)
-
-    async def status(self) -> list[VersionStatus]:
-        """See `Client.status`."""
-        wire = await self._connect()
-        response = await self._call(wire.model.GetModelStatus, self._status_request(wire))
-        return self._read_status(wire, response)
-
-    async def _predict(self, signature: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        known = self._known or await self.metadata()
-        try:
-            return await self._predict_once(known, signature, given)
-        except (RequestError, ServerError) as error:
-            if not self._may_be_outdated(error) or await self.metadata() == known:
-                raise
-            return await self._predict_once(self._known, signature, given)
-
-    async def _predict_once(
-        self, known: Metadata, signature: str, given: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        wire = await self._connect()
-        request = self._predict_request(wire, known, signature, given)
-        return self._read_outputs(wire, await self._call(wire.prediction.Predict, request))
-
-    async def _connect(self) -> _Wire:
-        if self._wire is None:
-            # The first import takes seconds, in which the loop shall go on.
-            await asyncio.get_running_loop().run_in_executor(None, _Wire.load)
-            self._wire = _Wire(self._address, self._tls, asynchronous=True)
-        return self._wire
-
-    async def _call(self, method: Any, request: Any) -> Any:
-        grpc = (await self._connect()).grpc
-        end = time.monotonic() + self._timeout
-        for attempt in range(1, self._max_attempts + 1):
-            try:
-                if self._hedge_after is None:
-                    return await method(request, timeout=max(end - time.monotonic(), 0))
-                return await self._hedged(method, request, end)
-            except grpc.RpcError as error:
-                pause = self._pause(error, attempt, end)
-                if pause is None:
-                    raise self._error(error) from error
-                await asyncio.sleep(pause)
-        raise AssertionError("unreachable")
-
-    async def _hedged(self, method: Any, request: Any, end: float) -> Any:
+    async def _attempt(self, method: Any, request: Any, end: float) -> Any:
         async def begin() -> Any:
             return await method(request, timeout=max(end - time.monotonic(), 0))
 
+        if self._hedge_after is None:
+            return await begin()
         tasks = [asyncio.ensure_future(begin())]
         try:
             ended, running = await asyncio.wait(tasks, timeout=self._hedge_after)

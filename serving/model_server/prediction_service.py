@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -70,58 +71,38 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> None:
         self._core = core
         self._recorder = recorder
-        self._as_content = as_content
-        self._executor = executor
+        examples = {"executor": executor, "metrics": recorder}
+        # (version, request, deadline) -> response
+        self._work: dict[str, Callable[[Servable, Any, float | None], Any]] = {
+            "Predict": functools.partial(predictor.run, as_content=as_content, executor=executor),
+            "Classify": functools.partial(inference.classify, **examples),
+            "Regress": functools.partial(inference.regress, **examples),
+            "MultiInference": functools.partial(inference.multi_inference, **examples),
+        }
 
     def Predict(
         self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> predict_pb2.PredictResponse:
         """Runs one signature; error codes in serving/README.md."""
-        return self._answer(
-            "Predict",
-            request,
-            context,
-            lambda servable, until: predictor.run(servable, request, until, self._as_content, self._executor),
-        )
+        return self._answer("Predict", request, context)
 
     def Classify(
         self, request: classification_pb2.ClassificationRequest, context: grpc.ServicerContext
     ) -> classification_pb2.ClassificationResponse:
         """Runs one classification signature on tf.Examples."""
-        return self._answer(
-            "Classify",
-            request,
-            context,
-            lambda servable, until: inference.classify(
-                servable, request, until, self._executor, self._recorder
-            ),
-        )
+        return self._answer("Classify", request, context)
 
     def Regress(
         self, request: regression_pb2.RegressionRequest, context: grpc.ServicerContext
     ) -> regression_pb2.RegressionResponse:
         """Runs one regression signature on tf.Examples."""
-        return self._answer(
-            "Regress",
-            request,
-            context,
-            lambda servable, until: inference.regress(
-                servable, request, until, self._executor, self._recorder
-            ),
-        )
+        return self._answer("Regress", request, context)
 
     def MultiInference(
         self, request: inference_pb2.MultiInferenceRequest, context: grpc.ServicerContext
     ) -> inference_pb2.MultiInferenceResponse:
         """Runs several classification and regression signatures on the same tf.Examples."""
-        return self._answer(
-            "MultiInference",
-            request,
-            context,
-            lambda servable, until: inference.multi_inference(
-                servable, request, until, self._executor, self._recorder
-            ),
-        )
+        return self._answer("MultiInference", request, context)
 
     def GetModelMetadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: grpc.ServicerContext
@@ -146,13 +127,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         except Exception as error:
             abort(context, error)
 
-    def _answer(
-        self,
-        api: str,
-        request: Any,
-        context: grpc.ServicerContext,
-        work: Callable[[Servable, float | None], Any],
-    ) -> Any:
+    def _answer(self, api: str, request: Any, context: grpc.ServicerContext) -> Any:
         """Finds the version, works, counts."""
         started = time.monotonic()
         name, status = "", Code.INTERNAL
@@ -162,7 +137,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             spec = _model_spec(request)
             name = spec.name
             with self._core.lease(spec) as servable:
-                response = work(servable, until)
+                response = self._work[api](servable, request, until)
             status = Code.OK
             return response
         except Exception as error:
