@@ -146,7 +146,7 @@ class Funnel(tf.Module):
         """The concrete functions to export, by signature name."""
         request = request_spec(self.retriever.contexts)
         ids = tf.TensorSpec([None], tf.string, F.ITEM_ID)
-        k = tf.TensorSpec([], tf.int32, F.K)
+        k = tf.TensorSpec([None], tf.int32, F.K)
         listed = {
             F.EXCLUDE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.EXCLUDE_ITEM_ID),
             F.CATEGORY: tf.TensorSpec([None, None], tf.string, F.CATEGORY),
@@ -169,20 +169,21 @@ class Funnel(tf.Module):
 
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The k best items of each request."""
+        """The best items of each request, as many as it asks for."""
         allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID]) & self._in_category(
             inputs[F.CATEGORY]
         )
         found, features, codes = self.retriever.describe(inputs, allowed)
         score = tf.where(found.valid, tf.sigmoid(self._ranker.score(features, codes)), -1.0)
-        score, place = tf.math.top_k(score, tf.minimum(self._k(inputs[F.K]), tf.shape(score)[1]))
+        k = self._k(inputs[F.K], inputs[F.USER_ID])
+        score, place = tf.math.top_k(score, tf.minimum(_largest(k), tf.shape(score)[1]))
         position = tf.gather(found.position, place, batch_dims=1)
         source, reason = self._explain(found, position)
-        return self._listed(position, score, source, reason, self._k(inputs[F.K]))
+        return self._listed(position, score, source, reason, k)
 
     @tf.Module.with_name_scope
     def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The k items with the nearest vectors; what trends now for an unknown item."""
+        """The items with the nearest vectors; what trends now for an unknown item."""
         sources = self.retriever.sources
         row = self.retriever.parser.rows(inputs[F.ITEM_ID])
         known = (row > 0)[:, None]
@@ -190,8 +191,8 @@ class Funnel(tf.Module):
         nearness = tf.matmul(tf.gather(self._item_vectors, row), sources.item_vectors, transpose_b=True)
         trending = sources.trending / tf.maximum(tf.reduce_max(sources.trending), 1.0)
         score = tf.where(own, -2.0, tf.where(known, nearness, trending[None]))
-        k = self._k(inputs[F.K])
-        score, position = tf.math.top_k(score, tf.minimum(k, sources.count))
+        k = self._k(inputs[F.K], row)
+        score, position = tf.math.top_k(score, tf.minimum(_largest(k), sources.count))
         position = tf.where(score > -1.5, position, sources.count)
         text = tf.gather(self._item_text, row)
         name = tf.where(known, F.SIMILAR, F.TRENDING)
@@ -247,7 +248,9 @@ class Funnel(tf.Module):
 
     # --- parts -----------------------------------------------------------------------
 
-    def _k(self, k: tf.Tensor) -> tf.Tensor:
+    def _k(self, k: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
+        """int32 [B]: how many items each of the `requests` [B] gets."""
+        tf.debugging.assert_equal(tf.size(k), tf.size(requests), "k: give one value for each request")
         return tf.minimum(tf.where(k > 0, k, self._default_k), self._max_k)
 
     def _in_category(self, wanted: tf.Tensor) -> tf.Tensor:
@@ -295,7 +298,11 @@ class Funnel(tf.Module):
     def _listed(
         self, position: tf.Tensor, score: tf.Tensor, source: tf.Tensor, reason: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """The five outputs, [B, k]; places without an item are empty at the end."""
+        """The five outputs, [B, the largest k]; a request's places beyond its own k (int32 [B])
+        and those without an item are empty, at the end.
+        """
+        own = tf.range(tf.shape(position)[1]) < k[:, None]
+        position = tf.where(own, position, self.retriever.sources.count)
         row = tf.gather(self.retriever.sources.candidate_row, position)
         real = position < self.retriever.sources.count
         outputs = {
@@ -305,11 +312,15 @@ class Funnel(tf.Module):
             F.SOURCE: tf.where(real, source, ""),
             F.REASON: tf.where(real, reason, ""),
         }
-        missing = [[0, 0], [0, k - tf.shape(position)[1]]]
+        missing = [[0, 0], [0, _largest(k) - tf.shape(position)[1]]]
         return {
             name: tf.pad(value, missing, constant_values=0.0 if value.dtype.is_floating else "")
             for name, value in outputs.items()
         }
+
+
+def _largest(k: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(tf.reduce_max(k), 0)  # a batch of none has no largest
 
 
 def _fill(template: str, facts: Mapping[str, tf.Tensor]) -> tf.Tensor:

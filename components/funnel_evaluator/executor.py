@@ -123,9 +123,8 @@ def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Re
                 [row + [""] * (longest - len(row)) for row in excluded], object
             )
             inputs[F.CATEGORY] = np.full((len(batch), 1), "", object)
-            answer = signature(
-                k=tf.constant(k, tf.int32), **{name: tensor(value) for name, value in inputs.items()}
-            )
+            inputs[F.K] = np.full(len(batch), k, np.int32)
+            answer = signature(**{name: tensor(value) for name, value in inputs.items()})
             ids = answer[F.ITEM_ID].numpy().astype(str).astype(object)
             known = names.get_indexer(ids.ravel()).reshape(ids.shape)
             column = np.where(known >= 0, np.append(protocol.column, -1)[known], -1)

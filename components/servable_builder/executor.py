@@ -123,7 +123,7 @@ def warmup_requests(
             F.CONTEXT_TIMESTAMP: np.asarray([as_of], np.int64),
             F.EXCLUDE_ITEM_ID: np.asarray([[""]], object),
             F.CATEGORY: np.asarray([[""]], object),
-            F.K: np.int32(10),
+            F.K: np.asarray([10], np.int32),
             F.CANDIDATE_ITEM_ID: items.item_id[rows][None],
             F.ITEM_ID: items.item_id[rows[:1]],
             F.TEXT: items.text[rows[:1]],
@@ -149,8 +149,6 @@ def warmup_requests(
             request.model_spec.signature_name = name
             for spec in function.structured_input_signature[1].values():
                 value = known[spec.name]
-                request.inputs[spec.name].CopyFrom(
-                    tf.make_tensor_proto(value if spec.name == F.K else tensor(value).numpy())
-                )
+                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(tensor(value).numpy()))
             requests.append(request)
     return requests

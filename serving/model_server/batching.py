@@ -1,21 +1,23 @@
 """Merges concurrent requests of one signature into batches, and splits the answers again.
 
-Every input has the batch in its first dimension, or is a scalar (such as `k`); scalars must be
-equal for requests to share a batch. With `pad_variable_length_inputs` the other dimensions may
+Every input has the batch in its first dimension, or is a scalar; scalars must be equal for
+requests to share a batch. With `pad_variable_length_inputs` the other dimensions may
 differ: they are filled with "" and 0, which is how this project's models mark what is not
 there. (TensorFlow Serving fills with the request's first value, and refuses scalars.)
 
-An answer must not show that others were in the batch. So an output that grew with the padding
-is cut back, for which one has to know which input's size it follows. That is learned from what
-the model does: every run without padding strikes out the explanations (this input's size, that
-scalar's value, always the same number) that it contradicts. Requests share a padded batch only
-while all explanations left agree about each of them, and the sizes that come out are checked.
+An answer must not show that others were in the batch. So an output that grew with the padding,
+or with another request's larger `k`, is cut back, for which one has to know what its size
+follows. That is learned from what the model does: every run without padding strikes out the
+explanations (this input's size, that scalar's value, the largest of those whole numbers, always
+the same) that it contradicts. Requests of different sizes share a batch only while all
+explanations left agree about each of them, and the sizes that come out are checked.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -31,7 +33,8 @@ from serving.model_server.metrics import Metrics
 from serving.model_server.predictor import Arrays, Executor
 from serving.model_server.servable import Servable
 
-# What the size of an output may follow: ("input", name, axis), ("scalar", name) or ("always", size).
+# What the size of an output may follow: ("input", name, axis), ("scalar", name), ("largest", name)
+# or ("always", size).
 _Explanation = tuple[object, ...]
 
 
@@ -63,7 +66,8 @@ class _Shapes:
 
     def __init__(self) -> None:
         self.batchable = True
-        self._explanations: dict[tuple[str, int], set[_Explanation]] | None = None
+        # output's dimension -> explanation -> the size beyond which it was never seen to go
+        self._explanations: dict[tuple[str, int], dict[_Explanation, float]] | None = None
         self._lock = threading.Lock()
 
     def learn(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -72,13 +76,32 @@ class _Shapes:
         with self._lock:
             if self._explanations is None:
                 self._explanations = {
-                    (name, axis): set(facts) | {("always", value.shape[axis])}
+                    (name, axis): dict.fromkeys([*facts, ("always", value.shape[axis])], math.inf)
                     for name, value in outputs.items()
                     for axis in range(1, value.ndim)
                 }
             for (name, axis), left in self._explanations.items():
                 size = outputs[name].shape[axis] if axis < outputs[name].ndim else None
-                left -= {one for one in left if _size(one, facts) != size}
+                for one, most in list(left.items()):
+                    if one[0] == "largest" and size is not None and size < facts[one] and most == math.inf:
+                        left[one] = size  # as with a `k` beyond what the model gives
+                    elif _size(one, facts, most) not in (size, None):
+                        del left[one]
+
+    def wanted(self, inputs: Arrays) -> object:
+        """What `inputs` say about the outputs' sizes by their values; equal for requests that
+        may share a batch without cutting.
+        """
+        facts = _facts(inputs)
+        with self._lock:
+            unknown = {("", 0): dict.fromkeys(facts, math.inf)}
+            places = unknown if self._explanations is None else self._explanations
+            return tuple(
+                (place, one, _size(one, facts, most) or tuple(np.unique(inputs[one[1]])))
+                for place, left in places.items()
+                for one, most in left.items()
+                if one[0] == "largest"
+            )
 
     def predict(self, inputs: Arrays) -> dict[tuple[str, int], int] | None:
         """Sizes of the outputs' dimensions for `inputs`, or None while they are not certain."""
@@ -88,7 +111,8 @@ class _Shapes:
                 return None
             sizes: dict[tuple[str, int], int] = {}
             for place, left in self._explanations.items():
-                expected = {_size(one, facts) for one in left}
+                expected = {_size(one, facts, most) for one, most in left.items()}
+                expected.discard(None)
                 if len(expected) != 1:
                     return None
                 sizes[place] = expected.pop()
@@ -215,7 +239,8 @@ class Batcher:
         shapes = self._shapes_of(alive[0].servable, alive[0].signature)
         groups: dict[object, list[_Task]] = {}
         for task in alive:
-            groups.setdefault(tuple(sorted(task.inner().items())), []).append(task)
+            sizes = tuple(sorted(task.inner().items()))
+            groups.setdefault((sizes, shapes.wanted(task.inputs)), []).append(task)
         if len(groups) > 1:
             expected = [shapes.predict(task.inputs) for task in alive]
             if None not in expected and self._run_merged(alive, shapes, expected):
@@ -248,7 +273,7 @@ class Batcher:
         """Runs tasks as one; False when they have to run without each other.
 
         Args:
-          tasks: two or more; of different inner sizes only with `expected`.
+          tasks: two or more; of different sizes, of inputs or wanted, only with `expected`.
           shapes: of their signature.
           expected: sizes of each task's outputs, when the inputs are padded.
         """
@@ -338,11 +363,19 @@ def _facts(inputs: Arrays) -> dict[_Explanation, int]:
             facts["input", name, axis] = value.shape[axis]
         if value.ndim == 0 and value.dtype.kind in "iu":
             facts["scalar", name] = int(value)
+        if value.ndim == 1 and value.dtype.kind in "iu":
+            # a number below 1 leaves the choice to the model
+            facts["largest", name] = int(value.max()) if len(value) and value.min() > 0 else 0
     return facts
 
 
-def _size(explanation: _Explanation, facts: dict[_Explanation, int]) -> int:
-    return explanation[1] if explanation[0] == "always" else facts[explanation]
+def _size(explanation: _Explanation, facts: dict[_Explanation, int], most: float) -> int | None:
+    """The size that an explanation gives, None where it says nothing."""
+    if explanation[0] == "always":
+        return explanation[1]
+    if explanation[0] == "largest":
+        return min(facts[explanation], most) or None
+    return facts[explanation]
 
 
 def _end(tasks: Sequence[_Task], outputs: Arrays | None = None, error: BaseException | None = None) -> None:

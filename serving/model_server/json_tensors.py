@@ -65,7 +65,7 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict
 
     Row format, `"instances": [{"user_id": "1", ..., "k": 5}, ...]`: an input that the
     signature declares as a scalar must have the same value in every instance. Column format,
-    `"inputs": {"user_id": ["1"], ..., "k": 5}`. Where a signature has one input only, its
+    `"inputs": {"user_id": ["1"], ..., "k": [5]}`. Where a signature has one input only, its
     value may stand alone.
 
     Returns:

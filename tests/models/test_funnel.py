@@ -104,6 +104,25 @@ def test_k(signatures, inputs, k, length):
         np.testing.assert_array_equal(answer[name][:, :1], shorter[name])
 
 
+def test_each_request_of_a_batch_has_its_own_k(signatures, inputs, everything):
+    answer = signatures("recommend", **recommend_inputs(inputs, k=[2, 0, 9]))
+    for row, length in enumerate((2, 5, 9)):
+        for name in LISTED:
+            assert answer[name].shape == (3, 9)
+            assert not any(answer[name][row, length:])
+        assert answer[F.ITEM_ID][row, :length].tolist() == everything[F.ITEM_ID][row, :length].tolist()
+    near = signatures("similar", item_id=tf.constant(["100", "no such item"]), k=tf.constant([1, 3]))
+    assert (near[F.ITEM_ID] != "").tolist() == [[True, False, False], [True, True, True]]
+
+
+def test_as_many_k_as_requests(signatures, inputs):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="k: give one value for each request"):
+        signatures("recommend", **recommend_inputs(inputs, k=[2]))
+    assert signatures("similar", item_id=tf.constant([], tf.string), k=tf.constant([], tf.int32))[
+        F.ITEM_ID
+    ].shape == (0, 0)
+
+
 def test_lists_are_distinct_ordered_and_padded_at_the_end(everything, candidates):
     for row in range(3):
         ids, score = everything[F.ITEM_ID][row], everything[F.SCORE][row]
@@ -332,7 +351,7 @@ def test_similar_equals_naive_nearness(built, signatures, candidates):
     vectors, items = built.factory.item_vectors, tiny_shop.items()
     names = items.item_id.tolist()
     asked = ["100", tiny_shop.NEVER]  # a candidate, and an item of the catalogue that is none
-    answer = signatures("similar", item_id=tf.constant(asked), k=tf.constant(6))
+    answer = signatures("similar", item_id=tf.constant(asked), k=tf.constant([6, 6]))
     for row, item in enumerate(asked):
         near = {
             other: float(vectors[names.index(item)] @ vectors[names.index(other)])
@@ -349,7 +368,7 @@ def test_similar_equals_naive_nearness(built, signatures, candidates):
 
 def test_similar_to_an_unknown_item_is_what_trends(built, signatures):
     sources, items = built.factory.at(CUTOFF).sources, tiny_shop.items()
-    answer = signatures("similar", item_id=tf.constant(["no such item", ""]), k=tf.constant(4))
+    answer = signatures("similar", item_id=tf.constant(["no such item", ""]), k=tf.constant([4, 4]))
     best = items.item_id[
         sources.candidate_row.numpy()[np.argsort(-sources.trending.numpy(), kind="stable")[:4]]
     ]
@@ -360,12 +379,12 @@ def test_similar_to_an_unknown_item_is_what_trends(built, signatures):
 
 
 def test_similar_with_k_beyond_the_catalogue(signatures, candidates):
-    answer = signatures("similar", item_id=tf.constant(["100"]), k=tf.constant(80))
+    answer = signatures("similar", item_id=tf.constant(["100"]), k=tf.constant([80]))
     ids = answer[F.ITEM_ID][0].tolist()
     assert set(ids) - {""} == candidates - {"100"}
     assert ids.count("") == 80 - len(candidates) + 1
     assert ids[len(candidates) - 1 :] == [""] * ids.count("")
-    assert signatures("similar", item_id=tf.constant(["100"]), k=tf.constant(0))[F.ITEM_ID].shape == (1, 5)
+    assert signatures("similar", item_id=tf.constant(["100"]), k=tf.constant([0]))[F.ITEM_ID].shape == (1, 5)
 
 
 # --- embeddings ------------------------------------------------------------------------

@@ -504,7 +504,7 @@ def random_histories(count: int, seed: int = 11) -> list[list[tuple[str, float]]
 
 def recommend_inputs(
     inputs: Mapping[str, tf.Tensor],
-    k: int = 0,
+    k: int | Sequence[int] = 0,
     exclude: Sequence[Sequence[str]] | None = None,
     category: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, tf.Tensor]:
@@ -513,7 +513,7 @@ def recommend_inputs(
     return dict(inputs) | {
         "exclude_item_id": tf.constant(exclude or [[""]] * size),
         "category": tf.constant(category or [[""]] * size),
-        "k": tf.constant(k, tf.int32),
+        "k": tf.constant([k] * size if isinstance(k, int) else k, tf.int32),
     }
 
 

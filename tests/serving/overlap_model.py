@@ -16,6 +16,7 @@ ITEMS = [str(100 + place) for place in range(50)]
 GROUPS = [place % 10 for place in range(50)]
 CATEGORIES = [f"cat{group}" for group in GROUPS]
 TEXTS = [f"Product {item} of café {group}" for item, group in zip(ITEMS, GROUPS, strict=True)]
+DEFAULT_K, MAX_K = 4, 65
 
 STRING = tf.string
 
@@ -71,9 +72,11 @@ class OverlapModel(tf.Module):
         return tf.gather(by_group, GROUPS, axis=1) + self._popularity[tf.newaxis]
 
     def _top(self, scores: tf.Tensor, allowed: tf.Tensor, k: tf.Tensor, source: str) -> dict[str, tf.Tensor]:
-        values, index = tf.math.top_k(tf.where(allowed, scores, -1e9), tf.minimum(k, 50))
-        found = values > -1e8
-        pad = [[0, 0], [0, tf.maximum(k - 50, 0)]]
+        k = tf.minimum(tf.where(k > 0, k, DEFAULT_K), MAX_K)
+        most = tf.reduce_max(k)
+        values, index = tf.math.top_k(tf.where(allowed, scores, -1e9), tf.minimum(most, 50))
+        found = (values > -1e8) & (tf.range(tf.shape(values)[1]) < tf.reshape(k, [-1, 1]))
+        pad = [[0, 0], [0, tf.maximum(most - 50, 0)]]
 
         def text(strings: list[str]) -> tf.Tensor:
             return tf.pad(
@@ -93,7 +96,7 @@ class OverlapModel(tf.Module):
             *_USER,
             _spec("exclude_item_id", [None, None]),
             _spec("category", [None, None]),
-            _spec("k", [], tf.int32),
+            _spec("k", [None], tf.int32),
         ]
     )
     def recommend(self, user_id, items, ages, types, store, timestamp, exclude, category, k):
@@ -102,8 +105,16 @@ class OverlapModel(tf.Module):
         chosen = tf.reduce_any(category[:, :, tf.newaxis] == tf.constant(CATEGORIES), axis=1)
         return self._top(self._scores(items, ages), ~excluded & (unfiltered | chosen), k, "overlap")
 
-    @tf.function(input_signature=[_spec("item_id", [None]), _spec("k", [], tf.int32)])
+    @tf.function(input_signature=[_spec("item_id", [None]), _spec("k", [None], tf.int32)])
     def similar(self, item, k):
+        return self._near(item, k)
+
+    @tf.function(input_signature=[_spec("item_id", [None]), _spec("k", [], tf.int32)])
+    def similar_scalar(self, item, k):
+        """As `similar`, with one `k` for the batch: other people's models have such inputs."""
+        return self._near(item, k)
+
+    def _near(self, item, k):
         scores = self._scores(item[:, tf.newaxis], tf.zeros_like(item[:, tf.newaxis], tf.float32))
         return self._top(scores, item[:, tf.newaxis] != tf.constant(ITEMS), k, "similar")
 
@@ -166,6 +177,7 @@ def export(path: str, boost: float) -> None:
     names = (
         "recommend",
         "similar",
+        "similar_scalar",
         "rank",
         "embed_text",
         "embed_user",
@@ -176,7 +188,7 @@ def export(path: str, boost: float) -> None:
         "busy",
     )
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
-    write_warmup(path, [("similar", {"item_id": ["100"], "k": 3}), ("embed_text", {"text": ["bread"]})])
+    write_warmup(path, [("similar", {"item_id": ["100"], "k": [3]}), ("embed_text", {"text": ["bread"]})])
 
 
 def write_warmup(path: str, requests: list[tuple[str, dict[str, object]]]) -> None:

@@ -52,8 +52,13 @@ def request(random_: random.Random, signature: str) -> dict[str, np.ndarray]:
     def items(size: int) -> np.ndarray:
         return text([[random_.choice([*overlap_model.ITEMS, "unknown", ""]) for _ in range(size)]] * rows)
 
-    if signature == "similar":
+    def ks(choices: list[int]) -> np.ndarray:
+        return np.array(random_.choices(choices, k=rows), np.int32)
+
+    if signature == "similar_scalar":
         return {"item_id": items(1)[:, 0], "k": np.array(random_.choice([2, 7]), np.int32)}
+    if signature == "similar":
+        return {"item_id": items(1)[:, 0], "k": ks([0, 2, 7, 70])}
     size = random_.randint(1, 6)
     inputs = {
         "user_id": text([["1"]] * rows)[:, 0],
@@ -66,7 +71,7 @@ def request(random_: random.Random, signature: str) -> dict[str, np.ndarray]:
     if signature == "recommend":
         inputs |= {
             "exclude_item_id": items(random_.randint(1, 4)),
-            "k": np.array(random_.choice([3, 60]), np.int32),
+            "k": ks([-1, 3, 60]),
         }
         inputs["category"] = text([["cat3"]] * rows) if random_.random() < 0.3 else text([[""]] * rows)
     if signature == "rank":
@@ -91,7 +96,7 @@ def test_batched_answers_equal_unbatched_ones(
     model: servable.Servable, seed: int, padding: bool, sizes: tuple[int, ...]
 ) -> None:
     random_ = random.Random(seed)
-    signatures = ["recommend", "rank", "similar", "embed_user"]
+    signatures = ["recommend", "rank", "similar", "similar_scalar", "embed_user"]
     asked = [(signature, request(random_, signature)) for signature in random_.choices(signatures, k=80)]
     recorder = Recorder(model)
     batcher = batching.Batcher(
@@ -133,13 +138,18 @@ def test_padding_waits_until_the_outputs_sizes_are_understood(model: servable.Se
     assert len(recorder.runs) == 3 + 1 + 1
 
 
-def test_only_equal_scalars_share(model: servable.Servable) -> None:
+@pytest.mark.parametrize(("signature", "shape"), [("similar_scalar", ()), ("similar", (1,))])
+def test_only_equal_scalars_share_and_numbers_as_soon_as_they_are_understood(
+    model: servable.Servable, signature: str, shape: tuple[int, ...]
+) -> None:
     recorder = Recorder(model)
-    batcher = batching.Batcher(Batching(8, 100_000, num_batch_threads=1), recorder, Metrics())
-    inputs = [{"item_id": text([["100"]])[0], "k": np.array(k, np.int32)} for k in (2, 2, 3, 3, 3)]
+    batcher = batching.Batcher(Batching(8, 200_000, num_batch_threads=1), recorder, Metrics())
+    inputs = [{"item_id": text([["100"]])[0], "k": np.full(shape, k, np.int32)} for k in (2, 2, 3, 3, 3)]
     with futures.ThreadPoolExecutor(5) as pool:
-        answers = list(pool.map(lambda one: batcher(model, "similar", one), inputs))
-    assert sorted(recorder.runs) == [2, 3]
+        for runs in ([2, 3], [2, 3] if signature == "similar_scalar" else [5]):
+            recorder.runs.clear()
+            answers = list(pool.map(lambda one: batcher(model, signature, one), inputs))
+            assert sorted(recorder.runs) == runs
     assert [answer["item_id"].shape for answer in answers] == [(1, 2), (1, 2), (1, 3), (1, 3), (1, 3)]
 
 
@@ -171,7 +181,7 @@ def test_deadline_in_the_queue_and_a_full_queue(model: servable.Servable) -> Non
     batcher = batching.Batcher(
         Batching(1, 0, max_enqueued_batches=1, num_batch_threads=1), recorder, Metrics()
     )
-    inputs = {"item_id": text([["100"]])[0], "k": np.array(1, np.int32)}
+    inputs = {"item_id": text([["100"]])[0], "k": np.array([1], np.int32)}
     first = threading.Thread(target=lambda: batcher(model, "similar", inputs))
     first.start()
     time.sleep(0.1)
@@ -242,7 +252,7 @@ def test_concurrent_clients_of_a_batching_server(
     stubs = Stubs(server.port)
 
     def ask(number: int) -> list[str]:
-        response = stubs.predict("similar", {"item_id": [overlap_model.ITEMS[number]], "k": 2 + number % 2})
+        response = stubs.predict("similar", {"item_id": [overlap_model.ITEMS[number]], "k": [2 + number % 2]})
         return [item.decode() for item in response.outputs["item_id"].string_val]
 
     with futures.ThreadPoolExecutor(8) as pool:

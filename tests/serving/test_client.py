@@ -87,7 +87,7 @@ def test_the_other_signatures(client: Client) -> None:
 def test_metadata_and_status(client: Client) -> None:
     found = client.metadata()
     assert (found.name, found.version) == ("shelfwise", 1)
-    assert found.signatures["recommend"].inputs["k"] == cli.TensorInfo("DT_INT32", ())
+    assert found.signatures["recommend"].inputs["k"] == cli.TensorInfo("DT_INT32", (None,))
     assert found.signatures["recommend"].inputs["history_age_days"] == cli.TensorInfo(
         "DT_FLOAT", (None, None)
     )
@@ -323,7 +323,7 @@ def test_the_other_commands(server: Server, shop: Path, capsys: pytest.CaptureFi
     assert status == 0
     assert json.loads(out)["signatures"]["similar"]["inputs"]["k"] == {
         "dtype": "DT_INT32",
-        "shape": [],
+        "shape": [None],
     }
     status, out, _ = run(server, capsys, "metadata")
     assert status == 0

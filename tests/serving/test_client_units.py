@@ -22,7 +22,7 @@ SHOP = Metadata(
                 "history_age_days": TensorInfo("DT_FLOAT", (None, None)),
                 "context_device": TensorInfo("DT_STRING", (None,)),
                 "context_timestamp": TensorInfo("DT_INT64", (None,)),
-                "k": TensorInfo("DT_INT32", ()),
+                "k": TensorInfo("DT_INT32", (None,)),
             },
             {},
         ),
@@ -45,7 +45,7 @@ def test_fill_gives_every_input_of_the_signature() -> None:
         "history_age_days": ("DT_FLOAT", [1, 2], [3.0, 1.0]),
         "context_device": ("DT_STRING", [1], [""]),
         "context_timestamp": ("DT_INT64", [1], [0]),
-        "k": ("DT_INT32", [], [5]),
+        "k": ("DT_INT32", [1], [5]),
     }
     nothing = fill(SHOP, "recommend", {"k": 1, "history_item_id": []})
     assert nothing["history_item_id"] == ("DT_STRING", [1, 1], [""])

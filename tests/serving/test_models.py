@@ -20,7 +20,7 @@ from tests.serving import overlap_model
 from tests.serving.process import Server, wait_until
 from tests.serving.stubs import Stubs
 
-SIMILAR = {"item_id": ["100"], "k": 1}
+SIMILAR = {"item_id": ["100"], "k": [1]}
 
 
 def models_config(*models: str) -> str:

@@ -54,7 +54,7 @@ def instance(**more: object) -> dict[str, object]:
 # ---- answers
 
 
-def test_row_format_with_a_scalar_input(url: str) -> None:
+def test_row_format(url: str) -> None:
     body = {
         "signature_name": "recommend",
         "instances": [instance(), instance(history_item_id=["107"])],
@@ -67,17 +67,26 @@ def test_row_format_with_a_scalar_input(url: str) -> None:
     expected = overlap_model.expected_scores([("103", 1.0)], boost=1)[43]
     assert row["score"][0] == pytest.approx(float(expected), abs=1e-6)
     status, answer = call(
-        f"{url}:predict", {"signature_name": "recommend", "instances": [instance(k=3), instance(k=4)]}
+        f"{url}:predict", {"signature_name": "recommend", "instances": [instance(k=1), instance(k=2)]}
     )
-    assert (status, answer) == (
+    assert [row["item_id"] for row in answer["predictions"]] == [["143", ""], ["143", "133"]]
+
+
+def test_row_format_with_a_scalar_input(url: str) -> None:
+    rows = [{"item_id": "100", "k": 2}, {"item_id": "103", "k": 2}]
+    body = {"signature_name": "similar_scalar", "instances": rows}
+    status, answer = call(f"{url}:predict", body)
+    assert [row["item_id"] for row in answer["predictions"]] == [["140", "130"], ["143", "133"]]
+    rows[1]["k"] = 3
+    assert call(f"{url}:predict", body) == (
         400,
         {"error": "k: is a scalar; it must be one value, the same in all instances"},
     )
 
 
-def test_column_format_with_bytes_and_scalars(url: str) -> None:
+def test_column_format_with_bytes(url: str) -> None:
     item = {"b64": base64.b64encode(b"100").decode()}
-    body = {"signature_name": "similar", "inputs": {"item_id": [item, "103"], "k": 2}}
+    body = {"signature_name": "similar", "inputs": {"item_id": [item, "103"], "k": [2, 2]}}
     status, answer = call(f"{url}:predict", body)
     assert status == 200
     assert answer["outputs"]["item_id"] == [["140", "130"], ["143", "133"]]
@@ -90,7 +99,7 @@ def test_column_format_with_bytes_and_scalars(url: str) -> None:
 
 
 def test_versions_and_labels(url: str) -> None:
-    body = {"signature_name": "similar", "inputs": {"item_id": ["100"], "k": 1}}
+    body = {"signature_name": "similar", "inputs": {"item_id": ["100"], "k": [1]}}
 
     def score(path: str) -> float:
         status, answer = call(f"{url}{path}:predict", body)
@@ -167,13 +176,13 @@ REFUSALS: dict[str, tuple[str, object, int, str]] = {
     ),
     "missing input": (
         PREDICT,
-        {"signature_name": "similar", "inputs": {"k": 1}},
+        {"signature_name": "similar", "inputs": {"k": [1]}},
         400,
         "Missing named input: item_id in 'inputs' object",
     ),
     "unknown input": (
         PREDICT,
-        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": 1, "color": 2}},
+        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": [1], "color": 2}},
         400,
         "does not have named input: color",
     ),
@@ -191,25 +200,25 @@ REFUSALS: dict[str, tuple[str, object, int, str]] = {
     ),
     "wrong type": (
         PREDICT,
-        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": 1.5}},
+        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": [1.5]}},
         400,
         "k: JSON Value: 1.5 Type: Number is not of expected type: int32",
     ),
     "bool is no int": (
         PREDICT,
-        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": True}},
+        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": [True]}},
         400,
         "expected type: int32",
     ),
     "int too large": (
         PREDICT,
-        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": 2**31}},
+        {"signature_name": "similar", "inputs": {"item_id": ["1"], "k": [2**31]}},
         400,
         "expected type: int32",
     ),
     "null": (
         PREDICT,
-        {"signature_name": "similar", "inputs": {"item_id": [None], "k": 1}},
+        {"signature_name": "similar", "inputs": {"item_id": [None], "k": [1]}},
         400,
         "item_id: JSON Value: null Type: Null",
     ),

@@ -33,7 +33,7 @@ from tests.serving import overlap_model
 from tests.serving.process import ROOT, Server, wait_until
 from tests.serving.stubs import Status, Stubs
 
-SIMILAR = {"item_id": ["100"], "k": 3}
+SIMILAR = {"item_id": ["100"], "k": [3]}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def recommend_inputs(history: list[tuple[str, float]], k: int = 5, **more: objec
         "context_timestamp": np.array([0], np.int64),
         "exclude_item_id": [[""]],
         "category": [[""]],
-        "k": k,
+        "k": [k],
         **more,
     }
 
@@ -161,14 +161,14 @@ REFUSALS = {
         'Serving signature key "classify" not found',
     ),
     "initialiser": (_request("__saved_model_init_op", {}), "FAILED_PRECONDITION", "not found"),
-    "missing input": (_request(inputs={"k": 3}), "INVALID_ARGUMENT", "Missing but required: {item_id}"),
+    "missing input": (_request(inputs={"k": [3]}), "INVALID_ARGUMENT", "Missing but required: {item_id}"),
     "unexpected input": (
         _request(inputs={**SIMILAR, "color": ["red"]}),
         "INVALID_ARGUMENT",
         "Sent extra: {color}",
     ),
     "wrong dtype": (
-        _request(inputs={**SIMILAR, "k": 3.0}),
+        _request(inputs={**SIMILAR, "k": [3.0]}),
         "INVALID_ARGUMENT",
         "input k to be int32 but got float32",
     ),
@@ -178,7 +178,7 @@ REFUSALS = {
         "input item_id to have shape [?] but got [1, 1]",
     ),
     "content too short": (
-        _request(inputs={**SIMILAR, "k": _tensor(types_pb2.DT_INT32, [], tensor_content=b"abc")}),
+        _request(inputs={**SIMILAR, "k": _tensor(types_pb2.DT_INT32, [1], tensor_content=b"abc")}),
         "INVALID_ARGUMENT",
         "tensor parsing error: k: tensor_content has 3 bytes",
     ),
@@ -198,7 +198,7 @@ REFUSALS = {
         "tensor parsing error: item_id",
     ),
     "unknown dtype": (
-        _request(inputs={**SIMILAR, "k": _tensor(4242, [], int_val=[1])}),
+        _request(inputs={**SIMILAR, "k": _tensor(4242, [1], int_val=[1])}),
         "INVALID_ARGUMENT",
         "input k to be int32",
     ),

@@ -267,7 +267,9 @@ def test_old_version_is_kept_until_its_requests_end(
         with pytest.raises(StatusError) as raised, manager.lease(spec(version=1)):
             pass
         assert raised.value.code == Code.NOT_FOUND
-        response = predictor.run(old, overlap_model.predict_request("similar", {"item_id": ["100"], "k": 1}))
+        response = predictor.run(
+            old, overlap_model.predict_request("similar", {"item_id": ["100"], "k": [1]})
+        )
         assert response.model_spec.version.value == 1
     manager._drop_drained()
     assert states(manager) == {1: (State.END, Code.OK), 2: (State.AVAILABLE, Code.OK)}

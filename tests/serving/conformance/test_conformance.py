@@ -22,7 +22,7 @@ from tests.serving.conformance.conftest import Target
 from tests.serving.http_client import call
 from tests.serving.stubs import Status
 
-SIMILAR = {"item_id": ["100"], "k": 3}
+SIMILAR = {"item_id": ["100"], "k": [3]}
 
 
 def request(
@@ -68,7 +68,7 @@ def test_predict_by_version_and_label(target: Target, choice: dict, version: int
 
 
 def test_predict_batch_filter_and_tensor_content(target: Target) -> None:
-    inputs = {"item_id": ["100", "103", "unknown"], "k": 2}
+    inputs = {"item_id": ["100", "103", "unknown"], "k": [2, 2, 2]}
     response = target.stubs.prediction.Predict(request(inputs=inputs, output_filter=["item_id"]), timeout=20)
     assert set(response.outputs) == {"item_id"}
     assert tf.make_ndarray(response.outputs["item_id"]).shape == (3, 2)
@@ -141,9 +141,9 @@ def test_status(target: Target) -> None:
         (request(label="no"), "INVALID_ARGUMENT", "Unrecognized servable version label: no"),
         (predict_pb2.PredictRequest(), "INVALID_ARGUMENT", "Missing ModelSpec"),
         (request("no"), "FAILED_PRECONDITION", 'Serving signature key "no" not found'),
-        (request(inputs={"k": 3}), "INVALID_ARGUMENT", "Missing but required: {item_id}"),
+        (request(inputs={"k": [3]}), "INVALID_ARGUMENT", "Missing but required: {item_id}"),
         (request(inputs={**SIMILAR, "color": ["red"]}), "INVALID_ARGUMENT", "Sent extra: {color}"),
-        (request(inputs={**SIMILAR, "k": 3.0}), "INVALID_ARGUMENT", "k"),
+        (request(inputs={**SIMILAR, "k": [3.0]}), "INVALID_ARGUMENT", "k"),
         (request(inputs={**SIMILAR, "item_id": [["1"]]}), "INVALID_ARGUMENT", ""),
         (request(output_filter=["price"]), "INVALID_ARGUMENT", "output tensor alias not found"),
         (request("", {"examples": [b"\xff\xff"]}), "INVALID_ARGUMENT", "parse"),
@@ -174,7 +174,7 @@ def test_reload_without_a_model_list(target: Target) -> None:
     ("path", "boost"), [("", 1), ("/versions/1", 0), ("/labels/stable", 0), ("/labels/canary", 1)]
 )
 def test_rest_predict_in_columns(target: Target, path: str, boost: float) -> None:
-    body = {"signature_name": "similar", "inputs": {"item_id": ["100", {"b64": "MTAz"}], "k": 1}}
+    body = {"signature_name": "similar", "inputs": {"item_id": ["100", {"b64": "MTAz"}], "k": [1, 1]}}
     status, answer = call(f"{target.url}{path}:predict", body)
     assert status == 200
     assert answer["outputs"]["item_id"] == [["140"], ["143"]]
@@ -236,10 +236,15 @@ def test_rest_status_and_metadata(target: Target) -> None:
         (":predict", {}, 400, "Missing 'inputs' or 'instances' key"),
         (":predict", {"instances": []}, 400, "No values in 'instances'"),
         (":predict", {"signature_name": "no", "inputs": 1}, 400, "not found in signature def"),
-        (":predict", {"signature_name": "similar", "inputs": {"k": 1}}, 400, "Missing named input: item_id"),
         (
             ":predict",
-            {"signature_name": "similar", "inputs": {**SIMILAR, "k": "x"}},
+            {"signature_name": "similar", "inputs": {"k": [1]}},
+            400,
+            "Missing named input: item_id",
+        ),
+        (
+            ":predict",
+            {"signature_name": "similar", "inputs": {**SIMILAR, "k": ["x"]}},
             400,
             "not of expected type",
         ),

@@ -28,9 +28,9 @@ USER = {
     "context_timestamp": np.array([0], np.int64),
 }
 GOOD: dict[str, dict[str, object]] = {
-    "recommend": {**USER, "exclude_item_id": [["1"]], "category": [[""]], "k": 3},
+    "recommend": {**USER, "exclude_item_id": [["1"]], "category": [[""]], "k": [3]},
     "rank": {**USER, "candidate_item_id": [["103", "107"]]},
-    "similar": {"item_id": ["100"], "k": 3},
+    "similar": {"item_id": ["100"], "k": [3]},
     "embed_text": {"text": ["organic milk"]},
     "embed_user": USER,
     "embed_item": {"item_id": ["107"]},
@@ -225,6 +225,6 @@ def test_numbers_that_are_none_are_an_answer_of_the_model(target: Target, value:
 
 
 def test_bytes_that_are_no_text_are_just_an_unknown_item(target: Target) -> None:
-    response = target.stubs.predict("similar", {"item_id": [b"\xff\xfe"], "k": 1})
+    response = target.stubs.predict("similar", {"item_id": [b"\xff\xfe"], "k": [1]})
     assert tf.make_ndarray(response.outputs["item_id"]).shape == (1, 1)
     alive(target)
