@@ -105,7 +105,15 @@ setup(
     extras_require={
         "kubeflow": ["kfp>=2.6,<2.17"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "test": ["cryptography>=42", "kubernetes>=26", "pytest>=8", "pytest-timeout>=2.3", "ruff>=0.8"],
+        "benchmark": ["implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
+        "test": [
+            "cryptography>=42",
+            "kubernetes>=26",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.8",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

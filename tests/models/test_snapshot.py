@@ -188,7 +188,7 @@ def test_nothing_at_or_after_the_moment_is_read(built, tmp_path):
         value=1e6,
     )
     future["session_id"] = "later" + future["user_id"] + future["timestamp"].astype(str)
-    catalogue = tiny_shop.item_frame()
+    catalogue = tiny_shop.item_frame().copy()
     catalogue["exposure_week"] = [
         [week for week in weeks if week < AS_OF] for weeks in catalogue["exposure_week"]
     ]
