@@ -10,13 +10,13 @@ import tensorflow as tf
 from components import shop
 from components.candidate_index import executor as index_executor
 from models import arrays
-from models.funnel import Retriever
 from models.item_table import ItemTable
 from models.requests import Vocabularies
+from models.retriever import Retriever
 from models.snapshot import Snapshot
 
 # Sections that a retriever is built from.
-SECTIONS = ("items", "users", "exposures", "events", "split", "retrieval", "candidates", "ranking", "serving")
+SECTIONS = ("items", "users", "exposures", "events", "split", "retrieval", "candidates", "ranking")
 
 
 class RetrieverFactory:

@@ -43,10 +43,10 @@ _RETRIEVER_CODE = (
     *_TOWER_CODE,
     "components.retrieval_setup",
     "models.event_log",
-    "models.funnel",
     "models.pair_features",
     "models.preprocessing",
     "models.requests",
+    "models.retriever",
     "models.snapshot",
     "models.sources",
 )
@@ -189,8 +189,10 @@ def create_pipeline(
         **retrieved,
         text_encoder=text_encoder.outputs["model"],
         ranking_model=ranking.outputs["model"],
-        config=retriever_config,
-        code_version=code_version("components.servable_builder", "components.types", *_RETRIEVER_CODE),
+        config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
+        code_version=code_version(
+            "components.servable_builder", "components.types", "models.funnel", *_RETRIEVER_CODE
+        ),
     )
 
     # --- blessing --------------------------------------------------------------------

@@ -12,7 +12,7 @@ import tensorflow as tf
 from models import example_io
 from models import features as F
 from models.event_log import EventLog
-from models.funnel import Retriever
+from models.retriever import Retriever
 from pipeline.config import Ranking
 
 AS_OF = "as_of"

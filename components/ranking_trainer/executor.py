@@ -14,9 +14,9 @@ from components import shop
 from components.candidate_sampler.executor import AS_OF, tensor
 from models import example_io
 from models import features as F
-from models.funnel import Retriever
 from models.ranking import RankingModel
 from models.retrieval import training_curves
+from models.retriever import Retriever
 from pipeline.config import Ranking
 from pipeline.errors import DataError
 

@@ -41,7 +41,7 @@ def ServableBuilder(
       ranking_model: the ranker.
       model: the servable.
       histories: request state of every user, for clients and demos.
-      config: the sections of `components.retrieval_setup`.
+      config: the sections of `components.retrieval_setup`, and `serving`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs.
     """

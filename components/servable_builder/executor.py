@@ -16,8 +16,9 @@ from components.candidate_sampler.executor import tensor
 from models import arrays
 from models import features as F
 from models.event_log import EventLog
-from models.funnel import Funnel, Retriever
+from models.funnel import Funnel
 from models.item_table import ItemTable
+from models.retriever import Retriever
 
 HISTORIES = "histories.parquet"
 _WARMUP_USERS = 4
