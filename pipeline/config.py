@@ -225,6 +225,17 @@ class Serving(_Section):
     }
 
 
+class InfraValidation(_Section):
+    """What a server must do with a model before it is pushed.
+
+    A section of its own, as a change here must not build the model again.
+    """
+
+    server: Literal["model_server", "tensorflow_serving"] = "model_server"
+    binary: str = "tensorflow_model_server"  # of TensorFlow Serving: a path, or a name in PATH
+    max_p99_ms: float = Field(500.0, gt=0)  # of every signature, one request at a time
+
+
 class Quality(_Section):
     """When a model is blessed."""
 
@@ -286,6 +297,7 @@ class Config(_Section):
     ranking: Ranking = Ranking()
     serving: Serving = Serving()
     quality: Quality = Quality()
+    infra_validator: InfraValidation = InfraValidation()
     kubeflow: Kubeflow = Kubeflow()
     beam_args: list[str] = ["--runner=FnApiRunner"]
 

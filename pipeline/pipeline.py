@@ -226,6 +226,7 @@ def create_pipeline(
     )
     infra_validator = InfraValidator(
         model=servable.outputs["model"],
+        config=dump_sections(config, "infra_validator"),
         code_version=code_version("components.infra_validator", "serving.model_server"),
     )
     pusher = Pusher(

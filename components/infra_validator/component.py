@@ -7,26 +7,29 @@ from tfx.types import standard_artifacts
 
 from components import shop
 from components.infra_validator import executor
+from pipeline.config import load_sections
 
 
 @component
 def InfraValidator(
     model: InputArtifact[standard_artifacts.Model],
     blessing: OutputArtifact[standard_artifacts.InfraBlessing],
+    config: Parameter[str],
     code_version: Parameter[str],
 ) -> None:
-    """Blesses a servable that a real server process loads and answers with.
+    """Blesses a servable that a real server loads and answers with, rightly and soon enough.
 
     TFX's own InfraValidator knows Docker and Kubernetes only; this one starts
-    `serving.model_server`, which speaks TensorFlow Serving's gRPC.
+    `serving.model_server`, which speaks TensorFlow Serving's gRPC, or a TensorFlow Serving binary.
 
     Args:
       model: the servable.
       blessing: `blessed` 1 or 0, as Pusher reads it.
+      config: JSON of the section infra_validator.
       code_version: part of the cache key.
     """
     del code_version
-    passed, found = executor.validate(shop.model_folder(model.uri))
+    passed, found = executor.validate(shop.model_folder(model.uri), load_sections(config).infra_validator)
     blessing.set_int_custom_property("blessed", int(passed))
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{'INFRA_BLESSED' if passed else 'INFRA_NOT_BLESSED'}", "w") as file:

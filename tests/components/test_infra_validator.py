@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 
 import pytest
@@ -10,18 +11,24 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components import shop
 from components.infra_validator import executor
+from pipeline.config import InfraValidation
 from tests.models import tiny_shop
 
 pytestmark = pytest.mark.slow
+SETTINGS = InfraValidation()
 
 
-def export(folder, result):
-    """A SavedModel whose signature `serving_default` gives `result`, with one warm-up request."""
-    module = tf.Module()
-    module.answer = tf.function(
-        lambda x: {"y": tf.cast(x, tf.float32)[:, None] * 0 + result},
-        input_signature=[tf.TensorSpec([None], tf.int32, "x")],
-    )
+def export(folder, result=None, module=None):
+    """A SavedModel whose signature `serving_default` gives `result`, with one warm-up request.
+
+    With `module`, the signature is its function `answer`.
+    """
+    if module is None:
+        module = tf.Module()
+        module.answer = tf.function(
+            lambda x: {"y": tf.cast(x, tf.float32)[:, None] * 0 + result},
+            input_signature=[tf.TensorSpec([None], tf.int32, "x")],
+        )
     tf.saved_model.save(module, str(folder), signatures=module.answer)
     request = predict_pb2.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "shelfwise", "serving_default"
@@ -34,9 +41,9 @@ def export(folder, result):
 
 def test_the_servable_passes():
     folder = shop.model_folder(tiny_shop.built().servable)
-    passed, found = executor.validate(folder)
+    passed, found = executor.validate(folder, SETTINGS)
     assert passed, found
-    assert found.startswith("28 requests answered over gRPC, median ")
+    assert found.startswith("28 requests answered over gRPC as by the graph, median ")
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,7 @@ def test_the_servable_passes():
     ],
 )
 def test_answers_that_are_not_sound(tmp_path, result, reason):
-    passed, found = executor.validate(export(tmp_path / "model", result))
+    passed, found = executor.validate(export(tmp_path / "model", result), SETTINGS)
     assert not passed
     assert reason in found
 
@@ -66,7 +73,7 @@ def test_a_model_that_cannot_be_loaded_is_refused_at_once(tmp_path, broken):
         )
         (folder / "variables" / "variables.index").unlink()
     started = time.monotonic()
-    passed, reason = executor.validate(str(folder))
+    passed, reason = executor.validate(str(folder), SETTINGS)
     assert not passed
     assert "the model server did not serve the model" in reason
     assert "\n" not in reason
@@ -74,6 +81,63 @@ def test_a_model_that_cannot_be_loaded_is_refused_at_once(tmp_path, broken):
 
 
 def test_a_model_without_requests_is_not_blessed(tmp_path):
-    passed, reason = executor.validate(str(tmp_path))
+    passed, reason = executor.validate(str(tmp_path), SETTINGS)
     assert not passed
     assert "no warm-up requests" in reason
+
+
+class Counting(tf.Module):
+    """Answers differently each time, as no servable may."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "x")])
+    def answer(self, x):
+        return {"y": tf.fill(tf.shape(x), self.calls.assign_add(1.0))}
+
+
+def test_answers_that_are_not_the_graph_s_are_refused(tmp_path):
+    module = Counting()
+    passed, reason = executor.validate(export(tmp_path / "model", module=module), SETTINGS)
+    assert not passed
+    assert reason == "signature serving_default: output 'y' differs from the graph's by 1"
+
+
+def stand_in(path, *lines, **settings):
+    """A program with TensorFlow Serving's command line, in place of its binary."""
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return InfraValidation(server="tensorflow_serving", binary=str(path), **settings)
+
+
+def test_another_server_by_its_binary_that_is_right_but_slow(tmp_path):
+    """Our server under another name: only the flags and the protocol of TensorFlow Serving are used."""
+    flags = tmp_path / "flags"
+    settings = stand_in(
+        tmp_path / "tensorflow_model_server",
+        f'echo "$@" > {flags}',
+        f'exec {sys.executable} -m serving.model_server "$@"',
+        max_p99_ms=0.001,
+    )
+    passed, reason = executor.validate(export(tmp_path / "model", tf.ones([1, 1])), settings)
+    assert not passed
+    assert reason.startswith("signature serving_default: p99 ")
+    assert "over 25 requests, above infra_validator.max_p99_ms 0.001; " in reason
+    given = [flag.split("=")[0] for flag in flags.read_text().split()]
+    assert given == ["--port", "--model_name", "--model_base_path"]
+
+
+def test_a_binary_that_does_not_run_says_so(tmp_path):
+    folder = export(tmp_path / "model", tf.ones([1, 1]))
+    settings = InfraValidation(server="tensorflow_serving", binary=str(tmp_path / "none"))
+    passed, reason = executor.validate(folder, settings)
+    assert not passed
+    assert reason.startswith(f"infra_validator.binary: {tmp_path}/none cannot be started (No such file")
+    settings = stand_in(
+        tmp_path / "broken", "echo libtensorflow.so: cannot open shared object file >&2", "exit 127"
+    )
+    passed, reason = executor.validate(folder, settings)
+    assert not passed
+    assert "it ended with status 127: libtensorflow.so: cannot open shared object file" in reason
