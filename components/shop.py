@@ -10,6 +10,7 @@ import tensorflow_transform as tft
 
 from models import example_io
 from models import features as F
+from models.event_log import EventLog
 from models.item_table import ItemTable
 from models.requests import Vocabularies
 from pipeline.config import Exposures, Items, Ranking, Split, Users
@@ -25,14 +26,17 @@ class Windows:
     Attributes:
       past: splits that models may learn from.
       future: the split that they are scored on.
-      cutoff: unix seconds: everything before it is the past.
+      cutoff: unix seconds: everything before it is the past. With leave-one-out, where the future
+        of one user is the past of another, the second after the last event.
       end: unix seconds: the future ends before it.
+      by_time: whether the cutoff alone divides past and future (not leave-one-out).
     """
 
     past: tuple[str, ...]
     future: str
     cutoff: int
     end: int
+    by_time: bool = True
 
     @classmethod
     def of(cls, examples: object, split: Split) -> Windows:
@@ -45,9 +49,36 @@ class Windows:
         train_end, eval_end, data_end = (
             examples.get_int_custom_property(name) for name in ("train_end", "eval_end", "data_end")
         )
+        by_time = split.strategy == "time"
         if split.evaluate_on == "test":
-            return cls(("train", "eval"), "test", eval_end, data_end + 1)
-        return cls(("train",), "eval", train_end, eval_end)
+            return cls(("train", "eval"), "test", eval_end, data_end + 1, by_time)
+        return cls(("train",), "eval", train_end, eval_end, by_time)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Past and future: the folders of a log for :meth:`divide`, in this order."""
+        return (*self.past, self.future)
+
+    def divide(self, log: EventLog) -> tuple[EventLog, EventLog]:
+        """(past, future) of a log read from the folders of `splits`."""
+        if self.by_time:
+            return log.before(self.cutoff), log.between(self.cutoff, self.end)
+        is_past = log.part < len(self.past)
+        return log.where(is_past), log.where(~is_past)
+
+    def moments(self, future: EventLog) -> np.ndarray:
+        """When each user asks: the cutoff or, with leave-one-out, when their session begins.
+
+        Args:
+          future: from :meth:`divide`.
+
+        Returns:
+          int64 [users of the log], unix seconds.
+        """
+        out = np.full(len(future.users), self.cutoff, np.int64)
+        if not self.by_time:
+            np.minimum.at(out, future.user, future.timestamp)
+        return out
 
     def label_starts(self, ranking: Ranking) -> list[int]:
         """Starts of the ranker's label windows, oldest first, in unix seconds.

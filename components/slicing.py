@@ -17,14 +17,11 @@ _ACTIVITY = ((10, "cold (<10)"), (300, "regular (10-299)"), (np.inf, "heavy (>=3
 _UNKNOWN = "unknown"
 
 
-def user_slices(
-    log: EventLog, as_of: float, users: Users | None, users_uri: str | None
-) -> dict[str, np.ndarray]:
+def user_slices(past: EventLog, users: Users | None, users_uri: str | None) -> dict[str, np.ndarray]:
     """The group of every user of a log, by slice.
 
     Args:
-      log: events; those before `as_of` count for `activity`.
-      as_of: unix seconds.
+      past: the events that count for `activity`.
       users: the configuration's section.
       users_uri: the raw users artifact, None without a users table.
 
@@ -32,13 +29,13 @@ def user_slices(
       slice -> object (str) [users of the log]: `activity`, and each attribute of the users
       table, sensitive ones included ("unknown" for users that the table lacks).
     """
-    events = np.bincount(log.before(as_of).user, minlength=len(log.users))
+    events = np.bincount(past.user, minlength=len(past.users))
     limits = [limit for limit, _ in _ACTIVITY]
     names = np.asarray([name for _, name in _ACTIVITY], object)
     slices = {ACTIVITY: names[np.searchsorted(limits, events, side="right")]}
     if users is not None and users_uri is not None:
         table = example_io.read_table(example_io.split_folder(users_uri, shop.USERS_SPLIT))
-        row = pd.Index(example_io.first(table, F.USER_ID, "")).get_indexer(log.users)
+        row = pd.Index(example_io.first(table, F.USER_ID, "")).get_indexer(past.users)
         for name in users.categorical:
             values = np.append(example_io.first(table, name, _UNKNOWN), _UNKNOWN)
             slices[name] = values[row]  # -1, a user that the table lacks, is the appended one

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from models import example_io
 from models import features as F
@@ -31,6 +32,7 @@ class EventLog:
       timestamp: int64, unix seconds (of the session's start).
       session: int64, dense number of the session in time order of each user.
       quantity, value: float32.
+      part: int8, which of the folders that were read an event comes from.
       contexts: name -> object array of str, the session's context repeated for its events.
     """
 
@@ -44,6 +46,7 @@ class EventLog:
     session: np.ndarray
     quantity: np.ndarray
     value: np.ndarray
+    part: np.ndarray
     contexts: dict[str, np.ndarray]
 
     def __len__(self) -> int:
@@ -66,7 +69,9 @@ class EventLog:
             F.TARGET_VALUE,
         ]
         columns += [F.context(name) for name in contexts]
-        table = example_io.read_table(folders, columns)
+        tables = [example_io.read_table(folder, columns) for folder in folders]
+        table = pa.concat_tables(tables, promote_options="permissive")
+        part = np.repeat(np.arange(len(tables), dtype=np.int8), [table.num_rows for table in tables])
         size = example_io.lengths(table, F.TARGET_ITEM_ID)
         user, users = pd.factorize(example_io.first(table, F.USER_ID, ""), sort=True)
         start = example_io.first(table, F.TIMESTAMP, 0).astype(np.int64)
@@ -93,6 +98,7 @@ class EventLog:
             session=session[by_session],
             quantity=per_event(F.TARGET_QUANTITY),
             value=per_event(F.TARGET_VALUE),
+            part=np.repeat(part, size)[by_session],
             contexts={
                 name: np.repeat(example_io.first(table, F.context(name), ""), size)[by_session]
                 for name in contexts
@@ -101,7 +107,7 @@ class EventLog:
 
     def where(self, mask: np.ndarray) -> EventLog:
         """The events of a boolean mask [events]; users, items and types keep their indices."""
-        per_event = ("user", "item", "event_type", "timestamp", "session", "quantity", "value")
+        per_event = ("user", "item", "event_type", "timestamp", "session", "quantity", "value", "part")
         return dataclasses.replace(
             self,
             **{name: getattr(self, name)[mask] for name in per_event},
@@ -127,12 +133,14 @@ class EventLog:
         """
         return pd.Index(item_ids).get_indexer(self.items).astype(np.int32)
 
-    def histories(self, users: np.ndarray, as_of: float, length: int) -> dict[str, np.ndarray]:
+    def histories(self, users: np.ndarray, as_of: float | np.ndarray, length: int) -> dict[str, np.ndarray]:
         """The last events of users before a point in time, as request inputs.
 
         Args:
           users: int [B], indices in `self.users`.
-          as_of: unix seconds; only events strictly before it are used.
+          as_of: unix seconds; only events strictly before it are used. An array [users of the
+            log] gives each user a moment of their own; all of the log's events are then used, so
+            it must hold the past only (see `components.shop.Windows.divide`).
           length: L, the most events a user keeps.
 
         Returns:
@@ -140,13 +148,14 @@ class EventLog:
           "" at the end), `history_age_days` float32 [B, L], `history_event_type` object
           [B, L]; for each context the value of the last event, object [B].
         """
-        index, valid = self.last_events(users, as_of, length)
+        index, valid = self.last_events(users, np.inf if isinstance(as_of, np.ndarray) else as_of, length)
+        now = as_of[users][:, None] if isinstance(as_of, np.ndarray) else as_of
         out = {
             F.USER_ID: self.users[users],
             F.HISTORY_ITEM_ID: np.where(valid, self.items[self.item[index]], ""),
-            F.HISTORY_AGE_DAYS: np.where(
-                valid, (as_of - self.timestamp[index]) / F.SECONDS_PER_DAY, 0
-            ).astype(np.float32),
+            F.HISTORY_AGE_DAYS: np.where(valid, (now - self.timestamp[index]) / F.SECONDS_PER_DAY, 0).astype(
+                np.float32
+            ),
             F.HISTORY_EVENT_TYPE: np.where(valid, self.event_types[self.event_type[index]], ""),
         }
         last = np.take_along_axis(index, np.maximum(valid.sum(1, keepdims=True) - 1, 0), 1)[:, 0]

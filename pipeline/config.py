@@ -75,7 +75,9 @@ class Events(_Section):
     context: dict[Name, str] = {}  # context_<name> -> source column
     min_quantity: float = 0.0  # rows with quantity <= this are voids and coupons, not purchases
     history_length: int = Field(128, ge=1)  # events kept in a training example
-    session_gap_minutes: float = Field(30, gt=0)  # used when there is no session column
+    # Without a session column: a longer pause starts a session. 0: every event is a session of its
+    # own, after those before it in time and, at equal times, in the file.
+    session_gap_minutes: float = Field(30, ge=0)
 
 
 class Items(_Section):
@@ -140,8 +142,14 @@ class Data(_Section):
 
 
 class Split(_Section):
-    """Time windows. `end` defaults to the last event; windows are counted back from it."""
+    """What models learn from and what they are scored on.
 
+    `time`: windows counted back from `end`, the last event by default; everybody asks when the
+    window begins. `leave_one_out`: of each user with three sessions or more the last is test and
+    the last but one eval; each asks when that session begins.
+    """
+
+    strategy: Literal["time", "leave_one_out"] = "time"
     end: dt.datetime | None = None
     eval_days: float = Field(28, gt=0)
     test_days: float = Field(28, gt=0)

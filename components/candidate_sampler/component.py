@@ -56,18 +56,18 @@ def CandidateSampler(
         retrieval_model.uri,
         index.uri,
     )
-    splits = (*windows.past, windows.future)
-    folders = [example_io.split_folder(raw_sessions.uri, split) for split in splits]
-    log = EventLog.read(folders, list(settings.events.context))
+    folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
+    past, future = windows.divide(EventLog.read(folders, list(settings.events.context)))
     starts = windows.label_starts(settings.ranking)
     counts, found = executor.run(
-        log=log,
         training=[
-            executor.Request(start, end, factory.at(start))
+            executor.Request.window(past, start, end, factory.at(start))
             for start, end in zip(starts, [*starts[1:], windows.cutoff], strict=True)
         ],
-        evaluation=executor.Request(windows.cutoff, windows.end, factory.at(windows.cutoff)),
-        slices=slicing.user_slices(log, windows.cutoff, settings.users, raw_users.uri if raw_users else None),
+        evaluation=executor.Request(
+            windows.cutoff, past, future, windows.moments(future), factory.at(windows.cutoff)
+        ),
+        slices=slicing.user_slices(past, settings.users, raw_users.uri if raw_users else None),
         history_length=settings.candidates.history_length,
         config=settings.ranking,
         output=candidates.uri,

@@ -24,18 +24,27 @@ class Request:
     """One moment at which every user of a window asks.
 
     Attributes:
-      as_of: unix seconds: what is known.
-      end: unix seconds: labels are the events of [as_of, end).
+      as_of: unix seconds, the moment of the retriever's snapshot.
+      past: the events before it: what is known.
+      future: the events that are labels.
+      moments: int64 [users of the log], unix seconds at which each user asks.
       retriever: built from the snapshot of `as_of`.
     """
 
     as_of: int
-    end: int
+    past: EventLog
+    future: EventLog
+    moments: np.ndarray
     retriever: Retriever
+
+    @classmethod
+    def window(cls, log: EventLog, as_of: int, end: int, retriever: Retriever) -> Request:
+        """Everybody asks at `as_of`, labels are the events of [as_of, end)."""
+        moments = np.full(len(log.users), as_of, np.int64)
+        return cls(as_of, log.before(as_of), log.between(as_of, end), moments, retriever)
 
 
 def labelled(
-    log: EventLog,
     request: Request,
     history_length: int,
     novel: bool,
@@ -46,8 +55,7 @@ def labelled(
     """Batches of labelled candidate lists.
 
     Args:
-      log: events up to at least `request.end`.
-      request: when, and with which retriever.
+      request: when, what is known and what comes, and with which retriever.
       history_length: events a request carries.
       novel: exclude what the user bought before (the task "novel").
       list_size: N, candidates kept: all that were bought, then a random sample of the rest.
@@ -62,12 +70,12 @@ def labelled(
     """
     retriever = request.retriever
     count = retriever.sources.count
-    position_of = _positions(log, retriever)
-    past, future = log.before(request.as_of), log.between(request.as_of, request.end)
-    bought = _pairs(future.user, position_of[future.item], len(log.users), count)
-    seen = _pairs(past.user, position_of[past.item], len(log.users), count)
+    past, future = request.past, request.future
+    position_of = _positions(past, retriever)
+    bought = _pairs(future.user, position_of[future.item], len(past.users), count)
+    seen = _pairs(past.user, position_of[past.item], len(past.users), count)
     wanted = bought & ~seen if novel else bought
-    users = np.flatnonzero(wanted.any(1) & np.isin(np.arange(len(log.users)), past.user))
+    users = np.flatnonzero(wanted.any(1) & np.isin(np.arange(len(past.users)), past.user))
     ids = (
         tf.gather(retriever.parser.item_ids, retriever.sources.candidate_row)
         .numpy()
@@ -84,8 +92,8 @@ def labelled(
         users = np.sort(rng.choice(users, max_users, replace=False))
     for start in range(0, len(users), _BATCH):
         batch = users[start : start + _BATCH]
-        inputs = log.histories(batch, request.as_of, history_length)
-        inputs[F.CONTEXT_TIMESTAMP] = np.full(len(batch), request.as_of, np.int64)
+        inputs = past.histories(batch, request.moments, history_length)
+        inputs[F.CONTEXT_TIMESTAMP] = request.moments[batch]
         allowed = ~seen[batch] if novel else np.ones((1, count), bool)
         position = find({name: tensor(value) for name, value in inputs.items()}, tf.constant(allowed)).numpy()
         label = np.concatenate([wanted[batch], np.zeros((len(batch), 1), bool)], 1)
@@ -185,7 +193,6 @@ def record_batch(batch: Mapping[str, np.ndarray]) -> pa.RecordBatch:
 
 
 def run(
-    log: EventLog,
     training: list[Request],
     evaluation: Request,
     slices: Mapping[str, np.ndarray],
@@ -196,7 +203,6 @@ def run(
     """Writes the ranker's training and evaluation lists.
 
     Args:
-      log: all events that may be read: up to the end of the evaluation window.
       training: label windows before the cutoff.
       evaluation: the window after it.
       slices: name -> object (str) [users of the log], written as `slice_<name>`.
@@ -212,7 +218,7 @@ def run(
     def lists(request: Request, size: int, tasks: tuple[str, ...], split: str) -> Iterator[pa.RecordBatch]:
         for task in tasks:
             novel, most = task == "novel", config.eval_users if split == "eval" else None
-            for batch in labelled(log, request, history_length, novel, size, config.seed, most):
+            for batch in labelled(request, history_length, novel, size, config.seed, most):
                 if split == "eval":
                     shares[task].append(batch["found_share"])
                 user = batch.pop("user")

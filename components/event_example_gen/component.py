@@ -33,7 +33,8 @@ def EventExampleGen(
       beam_pipeline: given by TFX.
     """
     del data_version, code_version  # only part of the cache key
-    found = executor.run(beam_pipeline, executor.Settings.model_validate_json(config), examples.uri)
+    settings = executor.Settings.model_validate_json(config)
+    found = executor.run(beam_pipeline, settings, examples.uri)
     examples.split_names = artifact_utils.encode_split_names(list(executor.SPLITS))
     examples.span = 0
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
@@ -42,8 +43,10 @@ def EventExampleGen(
     splits = found["splits"]
     eval_start, test_start = executor.iso(found["train_end"]), executor.iso(found["eval_end"])
     counts = ", ".join(f"{split} {splits[split]:,}" for split in executor.SPLITS)
+    by_time = settings.split.strategy == "time"
+    held_out = f"eval from {eval_start}, test from {test_start}" if by_time else "the last two of each user"
     examples.set_string_custom_property(
         "summary",
         f"{sum(splits.values()):,} sessions ({counts}) of {found['users']:,} users, "
-        f"{found['events']:,} events; eval from {eval_start}, test from {test_start}",
+        f"{found['events']:,} events; {held_out}",
     )

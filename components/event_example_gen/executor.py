@@ -72,7 +72,8 @@ class Plan:
     """Window limits and the users to keep.
 
     Attributes:
-      train_end: unix seconds; train sessions are before it, eval sessions from it on.
+      train_end: unix seconds; train sessions are before it, eval sessions from it on. With
+        leave-one-out, as `eval_end`, the second after the last event.
       eval_end: unix seconds; test sessions are from it on.
       data_end: microseconds of the last event used.
       users: sorted ids of the sampled users; None = all.
@@ -105,6 +106,11 @@ def run(pipeline: beam.Pipeline, settings: Settings, output_dir: str) -> dict[st
     summary = beam_io.read_json(f"{output_dir}/{beam_io.SUMMARY_FILE}")
     for split in SPLITS:
         if not summary["splits"][split]:
+            if settings.split.strategy == "leave_one_out":
+                raise DataError(
+                    f"{path}: no user has {len(SPLITS)} sessions, so leave-one-out leaves {split} empty; "
+                    "change split.strategy or events.session_gap_minutes"
+                )
             raise DataError(f"{path}: {_empty_window(split, summary['train_end'], summary['eval_end'])}")
     return summary
 
@@ -185,6 +191,10 @@ def plan(found: Survey, settings: Settings, path: str) -> Plan:
             "correct these keys"
         )
     end = found.last if settings.split.end is None else _fixed_end(settings.split)
+    users = tuple(sorted(user for _, user in found.users)) if settings.data.sample_users else None
+    if settings.split.strategy == "leave_one_out":
+        after = end // MICROS + 1
+        return Plan(after, after, end, users)
     eval_end = end // MICROS - round(settings.split.test_days * 86_400)
     train_end = eval_end - round(settings.split.eval_days * 86_400)
     span = f"the events span {iso(found.first // MICROS)} to {iso(found.last // MICROS)}"
@@ -192,7 +202,6 @@ def plan(found: Survey, settings: Settings, path: str) -> Plan:
         raise DataError(f"{path}: {_empty_window('train', train_end, eval_end)}; {span}")
     if found.last < eval_end * MICROS:
         raise DataError(f"{path}: {_empty_window('test', train_end, eval_end)}; {span}")
-    users = tuple(sorted(user for _, user in found.users)) if settings.data.sample_users else None
     return Plan(train_end, eval_end, end, users)
 
 
@@ -244,9 +253,10 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     """All sessions of some users as examples.
 
     A session is the events of one user with one session id (without a session column: events
-    with gaps of at most `session_gap_minutes`). A session that crosses a window limit is cut
-    there, so that no event of a later window is a target of an earlier one. The history holds
-    the user's last `history_length` events strictly before the session's first event.
+    with gaps of at most `session_gap_minutes`, or each event alone if that is 0). A session that
+    crosses a window limit is cut there, so that no event of a later window is a target of an
+    earlier one. The history holds the user's last `history_length` events strictly before the
+    session's first event; where each event is a session, those before it in time and file order.
 
     Args:
       table: rows as :func:`normalise` gives them, all events of each user in it, any order.
@@ -270,12 +280,18 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     order = np.lexsort((row, session_codes, time, users))
     table = table.take(pa.array(order))
     users, time, session_codes = users[order], time[order], session_codes[order]
-    window = np.searchsorted(np.array([chosen.train_end, chosen.eval_end]) * MICROS, time, side="right")
-
     count = len(time)
+    by_time = settings.split.strategy == "time"
+    if by_time:
+        window = np.searchsorted(np.array([chosen.train_end, chosen.eval_end]) * MICROS, time, side="right")
+    else:  # whole sessions are held out, further down
+        window = np.zeros(count, np.int64)
     new_user = np.r_[True, users[1:] != users[:-1]]
     new_time = new_user | np.r_[True, time[1:] != time[:-1]]
-    if session_names is None:
+    each_event = session_names is None and events.session_gap_minutes == 0
+    if each_event:
+        group = np.arange(count)
+    elif session_names is None:
         gap = np.r_[True, np.diff(time) > round(events.session_gap_minutes * 60 * MICROS)]
         group = np.cumsum(new_user | gap | np.r_[True, window[1:] != window[:-1]]) - 1
     else:
@@ -294,11 +310,12 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     targets = np.argsort(rank[group], kind="stable")
 
     # Strictly before: a history ends where the run of events with the session's first
-    # timestamp begins, whatever session those belong to.
+    # timestamp begins, whatever session those belong to. Where each event is a session, the
+    # file's order decides between events of one moment.
     positions = np.arange(count)
     time_run = np.maximum.accumulate(np.where(new_time, positions, 0))
     user_run = np.maximum.accumulate(np.where(new_user, positions, 0))
-    stop = time_run[first]
+    stop = first if each_event else time_run[first]
     start = np.maximum(user_run[first], stop - events.history_length)
     length = stop - start
     offsets = np.r_[0, np.cumsum(length)]
@@ -336,12 +353,23 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     for name in events.context:
         columns[f"context_{name}"] = once(_array(table, f"context_{name}").take(pa.array(first)))
     batch = pa.RecordBatch.from_pydict(columns)
-    split_of = window[first]
+    split_of = window[first] if by_time else _left_out(users[first])
     return {
         split: batch.filter(pa.array(split_of == index))
         for index, split in enumerate(SPLITS)
         if (split_of == index).any()
     }
+
+
+def _left_out(users: np.ndarray) -> np.ndarray:
+    """Index in SPLITS of each session under leave-one-out.
+
+    Args:
+      users: int64 [sessions], the user of each, sessions of a user in time order.
+    """
+    size = np.bincount(users)[users]
+    from_end = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
+    return np.where(size < len(SPLITS), 0, np.maximum(len(SPLITS) - 1 - from_end, 0))
 
 
 def _build(

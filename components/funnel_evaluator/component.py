@@ -41,7 +41,7 @@ def FunnelEvaluator(
     del code_version
     settings = load_sections(config)
     windows = shop.Windows.of(raw_sessions, settings.split)
-    folders = [example_io.split_folder(raw_sessions.uri, split) for split in (*windows.past, windows.future)]
+    folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     found = executor.run(
         log=EventLog.read(folders, list(settings.events.context)),
         windows=windows,

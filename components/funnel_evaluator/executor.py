@@ -50,6 +50,7 @@ class Protocol:
       column: int [I], column of each item in the catalogue, M where it is not in it.
       relevant: task -> bool [users of the log, M].
       seen: bool [users of the log, M], bought before the cut-off.
+      moments: int64 [users of the log], unix seconds at which each user asks.
     """
 
     log: EventLog
@@ -59,6 +60,7 @@ class Protocol:
     column: np.ndarray
     relevant: dict[str, np.ndarray]
     seen: np.ndarray
+    moments: np.ndarray
 
     @classmethod
     def of(cls, log: EventLog, windows: Windows, min_events: int) -> Protocol:
@@ -67,8 +69,7 @@ class Protocol:
         Raises:
           DataError: nobody buys anything from the catalogue in the window.
         """
-        past = log.before(windows.cutoff)
-        future = log.between(windows.cutoff, windows.end)
+        past, future = windows.divide(log)
         lines = np.bincount(past.item, minlength=len(log.items))
         catalogue = np.flatnonzero(lines >= min_events)
         column = np.full(len(log.items), len(catalogue))
@@ -86,7 +87,8 @@ class Protocol:
                 "nobody who bought before buys anything from the catalogue in the evaluation window; "
                 "check split.eval_days / split.test_days and candidates.min_events"
             )
-        return cls(log, past, windows, catalogue, column, {"all": bought, "novel": bought & ~seen}, seen)
+        relevant = {"all": bought, "novel": bought & ~seen}
+        return cls(log, past, windows, catalogue, column, relevant, seen, windows.moments(future))
 
     def users(self, task: str) -> np.ndarray:
         """Users (indices of the log) with a relevant item, int [U]."""
@@ -113,8 +115,8 @@ def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Re
         out = np.full((len(users), k), -1)
         for start in range(0, len(users), _BATCH):
             batch = users[start : start + _BATCH]
-            inputs = log.histories(batch, protocol.windows.cutoff, history_length)
-            inputs[F.CONTEXT_TIMESTAMP] = np.full(len(batch), protocol.windows.cutoff, np.int64)
+            inputs = protocol.past.histories(batch, protocol.moments, history_length)
+            inputs[F.CONTEXT_TIMESTAMP] = protocol.moments[batch]
             excluded = [
                 catalogue_ids[row].tolist() if task == "novel" else [] for row in protocol.seen[batch]
             ]
@@ -216,7 +218,7 @@ def run(
     systems |= others
     if blessed_folder:
         systems["last_blessed"] = servable(blessed_folder, protocol, candidates.history_length, k)
-    slices = slicing.user_slices(log, windows.cutoff, users, users_uri)
+    slices = slicing.user_slices(protocol.past, users, users_uri)
 
     scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in systems}
     values: dict[tuple[str, str], dict[str, np.ndarray]] = {}

@@ -1,5 +1,6 @@
 """Labelled lists against the data frame of events, and the ranker's features against serving."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -18,15 +19,15 @@ LENGTH = CONFIG.candidates.history_length
 
 
 @functools.cache
-def request(as_of=LABEL_START, end=CUTOFF):
-    return executor.Request(as_of, end, tiny_shop.factory().at(as_of))
+def request():
+    return executor.Request.window(tiny_shop.log(), LABEL_START, CUTOFF, tiny_shop.factory().at(LABEL_START))
 
 
 @functools.cache
 def lists(novel, list_size):
     """user id -> what `labelled` yields for that user."""
     log, out = tiny_shop.log(), {}
-    for batch in executor.labelled(log, request(), LENGTH, novel, list_size, seed=1):
+    for batch in executor.labelled(request(), LENGTH, novel, list_size, seed=1):
         for place, user in enumerate(batch["user"]):
             out[log.users[user]] = {name: values[place] for name, values in batch.items()}
     return out
@@ -150,11 +151,29 @@ def test_later_events_change_no_input(tmp_path):
     """The leak test: only labels may depend on the window, and nothing on what follows it."""
     frame = tiny_shop.events()
     log = tiny_shop.read_log(frame[frame["timestamp"] < CUTOFF], tmp_path)
-    for batch in executor.labelled(log, request(), LENGTH, False, 16, seed=1):
+    other = executor.Request.window(log, LABEL_START, CUTOFF, request().retriever)
+    for batch in executor.labelled(other, LENGTH, False, 16, seed=1):
         for place, user in enumerate(log.users[batch["user"]]):
             for name, value in lists(False, 16)[user].items():
                 if name != "user":
                     np.testing.assert_array_equal(batch[name][place], value, err_msg=name)
+
+
+def test_each_user_may_ask_at_a_moment_of_their_own():
+    """Leave-one-out: what is known comes as it is, and ages count from the user's own moment."""
+    log = tiny_shop.log()
+    moments = CUTOFF + np.arange(len(log.users)) * 3600
+    asked = executor.Request(
+        LABEL_START, log.before(CUTOFF), log.between(CUTOFF, tiny_shop.END), moments, request().retriever
+    )
+    common = dataclasses.replace(asked, moments=np.full(len(log.users), CUTOFF))
+    found = list(executor.labelled(asked, LENGTH, False, 16, seed=1))
+    assert len(found) > 0
+    for batch, same in zip(found, executor.labelled(common, LENGTH, False, 16, seed=1), strict=True):
+        np.testing.assert_array_equal(batch["context_timestamp"], moments[batch["user"]])
+        np.testing.assert_array_equal(batch["history_item_id"], same["history_item_id"])
+        older = np.where(same["history_item_id"] != "", (batch["user"] / 24)[:, None], 0)
+        np.testing.assert_allclose(batch["history_age_days"] - same["history_age_days"], older, atol=1e-4)
 
 
 def test_records_carry_the_lists(tmp_path):
@@ -229,10 +248,14 @@ def test_windows_whose_catalogues_differ_in_size(tmp_path):
     config = CONFIG.model_copy(update={"candidates": CONFIG.candidates.model_copy(update=sizes)})
     makes = tiny_shop.factory()
     makes = type(makes)(config, makes.items, makes.vocabularies, tiny_shop.towers()[0], makes._index_uri)
-    requests = [executor.Request(start, start + 28 * DAY, makes.at(start)) for start in (LABEL_START, CUTOFF)]
+    log = tiny_shop.log()
+    requests = [
+        executor.Request.window(log, start, start + 28 * DAY, makes.at(start))
+        for start in (LABEL_START, CUTOFF)
+    ]
     assert len({each.retriever.sources.count for each in requests}) == 2
     ranking = CONFIG.ranking.model_copy(update={"list_size": 256})
-    counts, _ = executor.run(tiny_shop.log(), requests, requests[1], {}, LENGTH, ranking, str(tmp_path))
+    counts, _ = executor.run(requests, requests[1], {}, LENGTH, ranking, str(tmp_path))
     folder = example_io.split_folder(str(tmp_path), "train")
     data, _ = ranking_executor.load_features(folder, makes.at, ("store_id",))
     assert len(data["features"]) == counts["train"] > 80

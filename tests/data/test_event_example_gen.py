@@ -92,10 +92,13 @@ def naive(rows, settings, chosen):
         key = lambda nr: (str(nr[1]["user_id"]), nr[1]["timestamp"], nr[0])  # noqa: E731
     kept.sort(key=key)
     split_of = lambda t: "train" if t < chosen.train_end else "eval" if t < chosen.eval_end else "test"  # noqa: E731
+    each_event = not settings.events.columns.session_id and settings.events.session_gap_minutes == 0
     groups, last = {}, None
-    for _, row in kept:
+    for n, row in kept:
         time, user = row["timestamp"], str(row["user_id"])
-        if settings.events.columns.session_id:
+        if each_event:
+            name = (user, f"{user}-{time}", split_of(time), n)
+        elif settings.events.columns.session_id:
             name = (user, str(row["session_id"]), split_of(time))
         else:
             joined = (
@@ -110,9 +113,18 @@ def naive(rows, settings, chosen):
     text = lambda values: [str(v).encode() for v in values]  # noqa: E731
     types = lambda values: text(r.get("event_type", "purchase") for r in values)  # noqa: E731
     found = {split: [] for split in executor.SPLITS}
-    for (user, session, split), lines in groups.items():
+    names = list(groups)  # of each user in time order
+    for (user, session, split, *row), lines in groups.items():
         begin = min(line["timestamp"] for line in lines)
-        past = [r for _, r in kept if str(r["user_id"]) == user and r["timestamp"] < begin]
+        mine = [(n, r) for n, r in kept if str(r["user_id"]) == user]
+        if each_event:
+            past = [r for _, r in mine[: [n for n, _ in mine].index(row[0])]]
+        else:
+            past = [r for _, r in mine if r["timestamp"] < begin]
+        if settings.split.strategy == "leave_one_out":
+            of_user = [name for name in names if name[0] == user]
+            back = len(of_user) - of_user.index((user, session, split, *row))
+            split = {1: "test", 2: "eval"}.get(back, "train") if len(of_user) >= 3 else "train"
         past = past[-settings.events.history_length :]
         weights = settings.events.event_weights
         store = lines[0]["context_store_id"]
@@ -168,6 +180,67 @@ def test_sessions_by_gap_equal_naive(seed):
     chosen, found = run(rows, settings)
     assert any(len(set(row["target_item_id"])) > 3 for row in found["train"])
     assert_equal(found, naive(rows, settings, chosen))
+
+
+@pytest.mark.parametrize("strategy", ["time", "leave_one_out"])
+def test_each_event_a_session_equals_naive(strategy):
+    """Events of one second come in the file's order, and those before are history."""
+    rows = make_events(10)
+    for row in rows:
+        del row["session_id"], row["event_type"]
+    settings = make_settings(
+        session_id=False,
+        event_type=False,
+        events={"session_gap_minutes": 0},
+        split={"strategy": strategy},
+    )
+    chosen, found = run(rows, settings)
+    assert {len(row["target_item_id"]) for split in found.values() for row in split} == {1}
+    assert any(0 in row["history_age_days"] for row in found["train"])
+    assert_equal(found, naive(rows, settings, chosen))
+
+
+@pytest.mark.parametrize("session_id", [True, False])
+def test_leave_one_out_equals_naive(session_id):
+    rows = make_events(11)
+    rows += [dict(rows[0], user_id=99, session_id=n, timestamp=START + n, quantity=1) for n in range(2)]
+    for row in rows:
+        if not session_id:
+            del row["session_id"]
+        if row["user_id"] != 99:
+            row["timestamp"] += 86_400 * (row["user_id"] - 8)  # windows of time would divide otherwise
+    settings = make_settings(session_id=session_id, split={"strategy": "leave_one_out"})
+    chosen, found = run(rows, settings)
+    last = max(row["timestamp"] for row in rows if row["quantity"] > 0)
+    assert (chosen.train_end, chosen.eval_end) == (last + 1, last + 1)
+    for split in ("eval", "test"):  # one session a user, none of who has fewer than three
+        assert [row["user_id"] for row in found[split]] == [[str(u).encode()] for u in (10, 11, 12, 13, 8, 9)]
+    assert_equal(found, naive(rows, settings, chosen))
+
+
+@pytest.mark.parametrize("gap", [0, 30])
+@pytest.mark.parametrize(("changed", "same"), [("test", ("train", "eval")), ("eval", ("train",))])
+def test_leave_one_out_no_held_out_event_reaches_an_earlier_example(gap, changed, same):
+    rows = make_events(12)
+    for row in rows:
+        del row["session_id"]
+    settings = make_settings(
+        session_id=False, events={"session_gap_minutes": gap}, split={"strategy": "leave_one_out"}
+    )
+    before = run(rows, settings)[1]
+    size = {row["user_id"][0]: len(row["target_item_id"]) for row in before[changed]}
+    later = {row["user_id"][0]: len(row["target_item_id"]) for row in before["test"]}
+    in_time = sorted((n for n, r in enumerate(rows) if r["quantity"] > 0), key=lambda n: rows[n]["timestamp"])
+    other = [dict(row) for row in rows]
+    for user in size:
+        mine = [n for n in in_time if str(rows[n]["user_id"]).encode() == user]
+        end = len(mine) - (later[user] if changed == "eval" else 0)
+        for n in mine[end - size[user] : end]:
+            other[n] |= {"item_id": 999, "value": 7.0, "event_type": "view"}
+    after = run(other, settings)[1]
+    assert all(row["target_item_id"] == [b"999"] * size[row["user_id"][0]] for row in after[changed])
+    for split in same:
+        assert_equal({**after, split: before[split]}, after)
 
 
 def test_examples_are_ordered_by_user_and_time_whatever_the_row_order():

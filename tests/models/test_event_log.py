@@ -9,7 +9,7 @@ from models.event_log import EventLog
 from tests.models import tiny_shop
 from tests.models.tiny_shop import CUTOFF, DAY, GHOST, NEWCOMER, START, record_batch
 
-PER_EVENT = ("user", "item", "event_type", "timestamp", "session", "quantity", "value")
+PER_EVENT = ("user", "item", "event_type", "timestamp", "session", "quantity", "value", "part")
 
 
 @pytest.fixture(scope="module")

@@ -427,10 +427,10 @@ def built() -> Built:
     summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1]}
     makes = factory()
     starts = [(LABEL_START, CUTOFF)]
+    window = sampler_executor.Request.window
     _, summaries["candidates"] = sampler_executor.run(
-        log(),
-        [sampler_executor.Request(start, end, makes.at(start)) for start, end in starts],
-        sampler_executor.Request(CUTOFF, END, makes.at(CUTOFF)),
+        [window(past_log(), start, end, makes.at(start)) for start, end in starts],
+        window(log(), CUTOFF, END, makes.at(CUTOFF)),
         {"half": np.where(np.arange(len(log().users)) % 2, "odd", "even").astype(object)},
         CONFIG.candidates.history_length,
         CONFIG.ranking,
