@@ -1,5 +1,7 @@
 """Names of features, inputs and outputs: the only place where a name is a string."""
 
+import re
+
 # Items table.
 ITEM_ID = "item_id"
 TEXT = "text"
@@ -58,8 +60,11 @@ SECONDS_PER_DAY = 86_400
 
 
 def text_column(source: str) -> str:
-    """Feature name of a text column of the items table."""
-    return TEXT_PREFIX + source
+    """Feature name of a text column of the items table.
+
+    Characters that TensorFlow refuses in names ("title:token_seq") become underscores.
+    """
+    return TEXT_PREFIX + re.sub(r"\W", "_", source, flags=re.ASCII)
 
 
 def exposure(channel: str) -> str:

@@ -75,7 +75,7 @@ def create_pipeline(
     catalog = CatalogExampleGen(
         config=catalog_executor.settings_json(config),
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
-        code_version=code_version("components.catalog_example_gen", *_DATA_CODE),
+        code_version=code_version("components.catalog_example_gen", "models.features", *_DATA_CODE),
     )
     events = EventExampleGen(
         config=event_executor.settings_json(config),

@@ -18,6 +18,7 @@ import pydantic
 
 from components import beam_io, tables
 from components.tables import MICROS, Chunk, Role
+from models import features as F
 from pipeline.config import Config, Data, Exposures, Items, Time, Users
 from pipeline.errors import DataError
 
@@ -85,11 +86,19 @@ def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: 
 
 
 def item_roles(items: Items) -> list[Role]:
-    """The columns of the items table by feature name."""
+    """The columns of the items table by feature name.
+
+    Raises:
+      DataError: two text columns differ in punctuation only, so that they have one feature name.
+    """
     texts = [
-        Role(f"text_{column}", column, f"items.text[{index}]", "category", False)
+        Role(F.text_column(column), column, f"items.text[{index}]", "category", False)
         for index, column in enumerate(items.text)
     ]
+    if len({role.name for role in texts}) < len(texts):
+        raise DataError(
+            f"items.text: {items.text} name a column twice, or differ in punctuation only; rename one"
+        )
     return [
         Role("item_id", items.item_id, "items.item_id", "id"),
         *texts,

@@ -12,29 +12,35 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from components.catalog_example_gen import executor as catalog
 from pipeline.config import load
 
-CONFIG = load("pipeline/configs/complete_journey.yaml")
+SHOPS = ["complete_journey", "movielens_100k"]
 
 
-def schema(table):
-    text = (Path(CONFIG.schema_dir) / f"{table}.pbtxt").read_text(encoding="utf-8")
+@pytest.fixture(params=SHOPS)
+def config(request):
+    return load(f"pipeline/configs/{request.param}.yaml")
+
+
+def schema(config, table):
+    text = (Path(config.schema_dir) / f"{table}.pbtxt").read_text(encoding="utf-8")
     return text_format.Parse(text, schema_pb2.Schema())
 
 
-def test_features_are_those_of_the_configuration():
-    items = {role.name for role in catalog.item_roles(CONFIG.items)} | {"exposure_week"}
-    items |= {f"exposure_{name}" for name in CONFIG.exposures.channels}
-    assert {feature.name for feature in schema("items").feature} == items
-    users = {role.name for role in catalog.user_roles(CONFIG.users)}
-    assert {feature.name for feature in schema("users").feature} == users
-    events = {feature.name for feature in schema("events").feature}
+def test_features_are_those_of_the_configuration(config):
+    items = {role.name for role in catalog.item_roles(config.items)}
+    if config.exposures:
+        items |= {"exposure_week", *(f"exposure_{name}" for name in config.exposures.channels)}
+    assert {feature.name for feature in schema(config, "items").feature} == items
+    users = {role.name for role in catalog.user_roles(config.users)}
+    assert {feature.name for feature in schema(config, "users").feature} == users
+    events = {feature.name for feature in schema(config, "events").feature}
     assert {name for name in events if name.startswith("context_")} == {
-        f"context_{c}" for c in CONFIG.events.context
+        f"context_{c}" for c in config.events.context
     }
 
 
 @pytest.mark.parametrize("table", ["items", "users", "events"])
-def test_review_rules(table):
-    found = schema(table)
+def test_review_rules(config, table):
+    found = schema(config, table)
     domains = {domain.name: set(domain.value) for domain in found.string_domain}
     for feature in found.feature:
         assert feature.HasField("presence"), feature.name
@@ -46,6 +52,6 @@ def test_review_rules(table):
             assert domains[feature.domain], feature.name
 
 
-def test_event_types_are_those_with_a_weight():
-    (domain,) = schema("events").string_domain
-    assert set(domain.value) == set(CONFIG.events.event_weights)
+def test_event_types_are_those_with_a_weight(config):
+    (domain,) = schema(config, "events").string_domain
+    assert set(domain.value) == set(config.events.event_weights)
