@@ -88,11 +88,8 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The best items of each request, as many as it asks for."""
-        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID]) & self._in_category(
-            inputs[F.CATEGORY]
-        )
-        found, features, codes = self.retriever.describe(inputs, allowed)
-        score = tf.where(found.valid, tf.sigmoid(self._ranker.score(features, codes)), -1.0)
+        found, features, codes = self.retriever.describe(inputs, self.allowed(inputs))
+        score = tf.where(found.valid, self.probability(features, codes), -1.0)
         k = self._k(inputs[F.K], inputs[F.USER_ID])
         score, place = tf.math.top_k(score, tf.minimum(_largest(k), tf.shape(score)[1]))
         position = tf.gather(found.position, place, batch_dims=1)
@@ -128,7 +125,7 @@ class Funnel(tf.Module):
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         everything = tf.ones([1, self.retriever.sources.count], tf.bool)
         found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
-        probability = tf.where(found.valid, tf.sigmoid(self._ranker.score(features, codes)), 0.0)
+        probability = tf.where(found.valid, self.probability(features, codes), 0.0)
         return {F.SCORE: probability, F.P_PURCHASE: probability}
 
     @tf.Module.with_name_scope
@@ -165,6 +162,16 @@ class Funnel(tf.Module):
         return {F.EMBEDDING: tf.where((row > 0)[:, None], vectors, 0.0)}
 
     # --- parts -----------------------------------------------------------------------
+
+    @tf.Module.with_name_scope
+    def allowed(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """bool [B, C] (or [1, C]): candidates that a request's filters and exclusions let through."""
+        return self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID]) & self._in_category(inputs[F.CATEGORY])
+
+    @tf.Module.with_name_scope
+    def probability(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 [B, N]: the ranker's probability that a candidate is bought."""
+        return tf.sigmoid(self._ranker.score(features, codes))
 
     def _k(self, k: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
         """int32 [B]: how many items each of the `requests` [B] gets."""

@@ -1,0 +1,134 @@
+"""The models of a finished run, put together in this process with settings of one's own."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import tensorflow as tf  # noqa: E402
+import yaml  # noqa: E402
+
+from components import retrieval_setup, shop  # noqa: E402
+from models import example_io  # noqa: E402
+from models.event_log import EventLog  # noqa: E402
+from models.funnel import Funnel  # noqa: E402
+from pipeline import run_record  # noqa: E402
+from pipeline.config import Config, load  # noqa: E402
+from pipeline.errors import UserError  # noqa: E402
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which run, and with which settings."""
+    parser.add_argument("--run", type=Path, default=Path("runs/complete_journey"), help="folder of a run")
+    parser.add_argument("--config", default="pipeline/configs/complete_journey.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="as for the run, e.g. split.evaluate_on=eval; repeat for more",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunModels:
+    """Artifacts of a run, read.
+
+    Attributes:
+      config: the shop, with the settings asked for.
+      windows: past and future.
+      factory: retrievers of the index's moments.
+      log: events up to the end of the evaluation window.
+      users_uri: folder of the raw users table, None without one.
+      ranker: the RankingTrainer's SavedModel.
+    """
+
+    config: Config
+    windows: shop.Windows
+    factory: retrieval_setup.RetrieverFactory
+    log: EventLog
+    users_uri: str | None
+    ranker: Any
+
+    @classmethod
+    def read(cls, options: argparse.Namespace) -> RunModels:
+        """From the arguments of :func:`add_arguments`.
+
+        Raises:
+          UserError: the folder holds no run that trained a ranker.
+        """
+        given = dict(text.split("=", 1) for text in options.set)
+        config = load(options.config, {path: yaml.safe_load(value) for path, value in given.items()})
+        with tempfile.TemporaryDirectory() as folder:
+            # a copy: opening the store writes to it, and a run may be using it
+            store = Path(folder) / "metadata.sqlite"
+            if not (options.run / store.name).is_file():
+                raise UserError(f"--run: {options.run} holds no metadata.sqlite; give the folder of a run")
+            shutil.copy(options.run / store.name, store)
+            record = run_record.read_run(store)
+        if record is None or "RankingTrainer" not in record.nodes:
+            raise UserError(f"--run: the latest run in {options.run} trained no ranker; run it to its end")
+
+        def artifact(node: str, key: str) -> run_record.ArtifactRecord | None:
+            return record.nodes[node].first(key) if node in record.nodes else None
+
+        def uri(node: str, key: str) -> str | None:
+            found = artifact(node, key)
+            return found.uri if found else None
+
+        events = artifact("EventExampleGen", "examples")
+        windows = shop.Windows.of(_Properties(events.properties), config.split)
+        folders = [example_io.split_folder(events.uri, name) for name in (*windows.past, windows.future)]
+        return cls(
+            config,
+            windows,
+            retrieval_setup.factory(
+                config,
+                uri("ItemTransform", "transformed_examples"),
+                uri("ItemTransform", "transform_graph"),
+                uri("EventTransform", "transform_graph"),
+                uri("UserTransform", "transformed_examples"),
+                uri("UserTransform", "transform_graph"),
+                uri("RetrievalTrainer", "model"),
+                uri("CandidateIndex", "index"),
+            ),
+            EventLog.read(folders, list(config.events.context)),
+            uri("CatalogExampleGen", "users"),
+            tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))),
+        )
+
+    def funnel(self, serving: dict[str, Any] | None = None) -> Funnel:
+        """The funnel as of the cut-off, without its text encoder.
+
+        Args:
+          serving: settings of the section `serving` that replace the configuration's.
+        """
+        section = type(self.config.serving).model_validate(self.config.serving.model_dump() | (serving or {}))
+        return Funnel(
+            self.factory.at(self.windows.cutoff),
+            self.ranker,
+            None,
+            None,
+            self.factory.items,
+            self.factory.item_vectors,
+            self.config.model_copy(update={"serving": section}),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Properties:
+    values: dict[str, Any]
+
+    def get_int_custom_property(self, name: str) -> int:
+        return self.values[name]
