@@ -10,13 +10,16 @@ or with another request's larger `k`, is cut back, for which one has to know wha
 follows. That is learned from what the model does: every run without padding strikes out the
 explanations (this input's size, that scalar's value, the largest of those whole numbers, always
 the same) that it contradicts. Requests of different sizes share a batch only while all
-explanations left agree about each of them, and the sizes that come out are checked.
+explanations left agree about each of them, and the sizes that come out are checked. Nor may
+padding mend a request: inputs that have been equally long in every good request (a history's
+items and their ages) must be so in each that joins, else the graph shall refuse it alone.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 import os
 import threading
@@ -68,6 +71,8 @@ class _Shapes:
         self.batchable = True
         # output's dimension -> explanation -> the size beyond which it was never seen to go
         self._explanations: dict[tuple[str, int], dict[_Explanation, float]] | None = None
+        # pairs of inputs' dimensions that were never of different sizes
+        self._equal: set[tuple[_Explanation, _Explanation]] = set()
         self._lock = threading.Lock()
 
     def learn(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -80,6 +85,8 @@ class _Shapes:
                     for name, value in outputs.items()
                     for axis in range(1, value.ndim)
                 }
+                self._equal = set(itertools.combinations([one for one in facts if one[0] == "input"], 2))
+            self._equal = {(one, other) for one, other in self._equal if facts[one] == facts[other]}
             for (name, axis), left in self._explanations.items():
                 size = outputs[name].shape[axis] if axis < outputs[name].ndim else None
                 for one, most in list(left.items()):
@@ -107,7 +114,7 @@ class _Shapes:
         """Sizes of the outputs' dimensions for `inputs`, or None while they are not certain."""
         facts = _facts(inputs)
         with self._lock:
-            if self._explanations is None:
+            if self._explanations is None or any(facts[one] != facts[other] for one, other in self._equal):
                 return None
             sizes: dict[tuple[str, int], int] = {}
             for place, left in self._explanations.items():

@@ -171,6 +171,42 @@ def test_one_bad_request_spoils_only_itself(model: servable.Servable) -> None:
     assert answers[0]["p_purchase"].shape == answers[2]["p_purchase"].shape == (1, 2)
 
 
+def test_padding_does_not_mend_a_request(model: servable.Servable) -> None:
+    """A history with fewer ages than items is refused, also when a longer one is in the batch."""
+    recorder = Recorder(model)
+    batcher = batching.Batcher(
+        Batching(8, 100_000, num_batch_threads=1, pad_variable_length_inputs=True), recorder, Metrics()
+    )
+
+    def ask(size: int, ages: int, candidates: int) -> predictor.Arrays:
+        return batcher(
+            model,
+            "rank",
+            {
+                "user_id": text([["1"]])[0],
+                "history_item_id": text([overlap_model.ITEMS[:size]]),
+                "history_age_days": np.ones((1, ages), np.float32),
+                "history_event_type": text([["view"] * size]),
+                "context_store_id": text([["1"]])[0],
+                "context_timestamp": np.zeros(1, np.int64),
+                "candidate_item_id": text([overlap_model.ITEMS[:candidates]]),
+            },
+        )
+
+    ask(4, 4, 4)
+    ask(4, 4, 2)  # it was chance that there were as many candidates as events
+    with futures.ThreadPoolExecutor(3) as pool:
+        recorder.runs.clear()
+        together = [pool.submit(ask, size, size, 3) for size in (2, 5, 4)]
+        assert [future.result()["score"].shape for future in together] == [(1, 3)] * 3
+        assert recorder.runs == [3]
+        bad, good = pool.submit(ask, 3, 2, 3), pool.submit(ask, 5, 5, 3)
+        with pytest.raises(StatusError) as raised:
+            bad.result()
+        assert raised.value.code == Code.INVALID_ARGUMENT
+        assert good.result()["score"].shape == (1, 3)
+
+
 def test_signature_without_a_batch_dimension_runs_alone(model: servable.Servable) -> None:
     batcher = batching.Batcher(Batching(8, 0), Recorder(model), Metrics())
     assert batcher(model, "busy", {"seconds": np.array(0.0)})["rounds"].shape == ()
