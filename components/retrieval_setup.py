@@ -10,6 +10,7 @@ import tensorflow as tf
 from components import shop
 from components.candidate_index import executor as index_executor
 from models import arrays
+from models.index import Plan
 from models.item_table import ItemTable
 from models.requests import Vocabularies
 from models.retriever import Retriever
@@ -41,6 +42,7 @@ class RetrieverFactory:
         self.items = items
         self.vocabularies = vocabularies
         self.item_vectors = arrays.load(os.path.join(index_uri, index_executor.VECTORS))["vectors"]
+        self._plan = Plan.load(os.path.join(index_uri, index_executor.PLAN))
         self._settings = settings
         self._index_uri = index_uri
         self._towers = tf.saved_model.load(shop.model_folder(retrieval_uri))
@@ -49,7 +51,13 @@ class RetrieverFactory:
         """The retriever of one of the index's moments (unix seconds)."""
         snapshot = Snapshot.load(index_executor.snapshot_path(self._index_uri, as_of))
         return Retriever(
-            self._settings, self.items, self.vocabularies, snapshot, self.item_vectors, self._towers
+            self._settings,
+            self.items,
+            self.vocabularies,
+            snapshot,
+            self.item_vectors,
+            self._plan,
+            self._towers,
         )
 
 

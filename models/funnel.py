@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from models import features as F
@@ -31,7 +30,6 @@ class Funnel(tf.Module):
       ranker: the RankingTrainer's SavedModel; its `score` maps features to logits.
       encode_text: texts (string [B]) to unit vectors.
       items: the catalogue.
-      item_vectors: float32 [V, D].
       config: the shop.
     """
 
@@ -42,7 +40,6 @@ class Funnel(tf.Module):
         encode_text: Callable[[tf.Tensor], tf.Tensor],
         text_encoder: Any,
         items: ItemTable,
-        item_vectors: np.ndarray,
         config: Config,
     ) -> None:
         super().__init__(name="funnel")
@@ -51,7 +48,7 @@ class Funnel(tf.Module):
         self._text_encoder = text_encoder
         self._encode_text = encode_text
         self._item_text = tf.constant(items.text.tolist())
-        self._item_vectors = table(item_vectors, tf.float32)
+        self._item_vectors = retriever.item_vectors
         category = config.items.category
         self._category = table(items.categorical[category], tf.int32) if category else None
         self._category_names = tf.constant(items.vocabularies[category].tolist()) if category else None
@@ -103,12 +100,14 @@ class Funnel(tf.Module):
         row = self.retriever.parser.rows(inputs[F.ITEM_ID])
         known = (row > 0)[:, None]
         own = tf.one_hot(tf.gather(sources.row_candidate, row), sources.count, True, False, dtype=tf.bool)
-        nearness = tf.matmul(tf.gather(self._item_vectors, row), sources.item_vectors, transpose_b=True)
+        most = min(self._max_k, sources.count)
+        near = sources.index.search(tf.gather(self._item_vectors, row), most, ~own)
         trending = sources.trending / tf.maximum(tf.reduce_max(sources.trending), 1.0)
-        score = tf.where(own, -2.0, tf.where(known, nearness, trending[None]))
         k = self._k(inputs[F.K], row)
-        score, position = tf.math.top_k(score, tf.minimum(_largest(k), sources.count))
-        position = tf.where(score > -1.5, position, sources.count)
+        score, position = (
+            tf.where(known, of_item, of_shop[None])[:, : _largest(k)]
+            for of_item, of_shop in zip(near, tf.math.top_k(trending, most), strict=True)
+        )
         text = tf.gather(self._item_text, row)
         name = tf.where(known, F.SIMILAR, F.TRENDING)
         shape = tf.shape(position)

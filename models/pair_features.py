@@ -106,14 +106,13 @@ class PairFeatures(tf.Module):
             mine *= tf.cast(codes[name] > 0, tf.float32)[..., None]
             parts.append(tf.math.log1p(mine))
             parts.append(mine[..., 1:] / tf.maximum(total[:, None, 2:3], 1e-3))
-        scores = {
-            name: tf.gather(found.scores[name], tf.minimum(at, self._sources.count - 1), batch_dims=1)
-            for name in (F.TWO_TOWER, F.CO_PURCHASED)
-        }
-        parts.append(scores[F.TWO_TOWER][..., None])
+        parts.append(self._sources.index.score(found.query, at)[..., None])
         for name in self._sources.ranks_of:
             parts.append(tf.math.log1p(tf.gather(found.ranks[name], at, batch_dims=1))[..., None])
-        parts.append(tf.math.log1p(scores[F.CO_PURCHASED])[..., None])
+        together = tf.gather(
+            found.scores[F.CO_PURCHASED], tf.minimum(at, self._sources.count - 1), batch_dims=1
+        )
+        parts.append(tf.math.log1p(together)[..., None])
 
         age = request[F.HISTORY_AGE_DAYS]
         real = history_row > 0

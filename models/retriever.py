@@ -9,11 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from models import features as F
+from models.index import Plan
 from models.item_table import ItemTable
 from models.pair_features import PairFeatures
 from models.requests import RequestParser, Vocabularies
 from models.snapshot import Snapshot
 from models.sources import CandidateSources, Found
+from models.tables import table
 from pipeline.config import Config
 
 
@@ -26,6 +28,7 @@ class Retriever(tf.Module):
       vocabularies: of users, event types and contexts.
       snapshot: item tables as of the moment of the request.
       item_vectors: float32 [V, D], the item tower's vector of every row.
+      plan: how they are searched.
       towers: the RetrievalTrainer's SavedModel; its `query` maps parsed requests to vectors.
     """
 
@@ -36,13 +39,15 @@ class Retriever(tf.Module):
         vocabularies: Vocabularies,
         snapshot: Snapshot,
         item_vectors: np.ndarray,
+        plan: Plan,
         towers: Any,
     ) -> None:
         super().__init__(name="retriever")
         self.contexts = tuple(vocabularies.contexts)
         self._tower_length = config.retrieval.history_length
         self.parser = RequestParser(items, vocabularies, config.candidates.history_length)
-        self.sources = CandidateSources(snapshot, item_vectors[snapshot.candidate_row], config.candidates)
+        self.item_vectors = table(item_vectors, tf.float32)
+        self.sources = CandidateSources(snapshot, self.item_vectors, plan, config.candidates)
         self.pair_features = PairFeatures(snapshot, items, self.sources)
         self._towers = towers
 

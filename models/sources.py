@@ -1,8 +1,8 @@
 """Candidate sources: what may be worth ranking for a request, from stock TensorFlow ops.
 
-All work is done on dense score vectors over the C candidates: one matrix product or one
-scatter a source, then `top_k`. A history event of an item outside the candidates falls into
-position C, which is cut off.
+All work is done on dense score vectors over the C candidates: one scatter a source, then
+`top_k`; only the two-tower source asks an index (`models.index`). A history event of an item
+outside the candidates falls into position C, which is cut off.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import features as F
+from models.index import Plan, VectorIndex
 from models.snapshot import Snapshot
 from models.tables import table
 from pipeline.config import Candidates
@@ -69,7 +70,9 @@ class Found:
       valid: bool [B, N].
       own: float32 [B, C + 1, 1 + decays], own events: count, then decayed counts.
       first_age, last_age: float32 [B, C + 1], age in days of the first and last own event.
-      scores: source -> float32 [B, C], before filters.
+      query: float32 [B, D], the query tower's vectors.
+      scores: source -> float32 [B, C], before filters; without `two_tower`, whose index
+        `CandidateSources.index` scores any candidates.
       ranks: source -> float32 [B, C + 1], rank (from 0) within the source, its size where
         the source did not return the candidate.
     """
@@ -79,6 +82,7 @@ class Found:
     own: tf.Tensor
     first_age: tf.Tensor
     last_age: tf.Tensor
+    query: tf.Tensor
     scores: dict[str, tf.Tensor]
     ranks: dict[str, tf.Tensor]
 
@@ -88,16 +92,17 @@ class CandidateSources(tf.Module):
 
     Args:
       snapshot: item tables.
-      item_vectors: float32 [C, D], the item tower's vectors of the candidates.
+      item_vectors: float32 [V, D] variable, the item tower's vectors of all rows.
+      plan: how they are searched.
       config: how many candidates each source gives; a source with 0 is off.
     """
 
-    def __init__(self, snapshot: Snapshot, item_vectors: np.ndarray, config: Candidates) -> None:
+    def __init__(self, snapshot: Snapshot, item_vectors: tf.Variable, plan: Plan, config: Candidates) -> None:
         super().__init__(name="candidate_sources")
         self.count = len(snapshot.candidate_row)
         self.candidate_row = table(np.append(snapshot.candidate_row, 0), tf.int32)
         self.row_candidate = table(snapshot.row_candidate, tf.int32)
-        self.item_vectors = table(item_vectors, tf.float32)
+        self.index = VectorIndex(item_vectors, snapshot.candidate_row, plan)
         none = np.full((1, snapshot.neighbour.shape[1]), self.count, np.int32)
         self._neighbour = table(np.concatenate([snapshot.neighbour, none]))
         self._neighbour_weight = table(
@@ -172,19 +177,21 @@ class CandidateSources(tf.Module):
         scores = {
             F.BUY_AGAIN: decayed,
             F.CO_PURCHASED: self._co_purchased(decayed),
-            F.TWO_TOWER: tf.matmul(query, self.item_vectors, transpose_b=True),
             F.TRENDING: tf.repeat(self.trending[None], tf.shape(query)[0], 0),
         }
         ranks, found = {}, []
         for name, wanted in self.sizes.items():
-            score = scores[name]
-            usable = allowed if name in (F.TWO_TOWER, F.TRENDING) else allowed & (score > 0)
-            value, position = tf.math.top_k(tf.where(usable, score, _NONE), wanted)
-            position = tf.where(value > _NONE / 2, position, self.count)
+            if name == F.TWO_TOWER:
+                _, position = self.index.search(query, wanted, allowed)
+            else:
+                score = scores[name]
+                usable = allowed if name == F.TRENDING else allowed & (score > 0)
+                value, position = tf.math.top_k(tf.where(usable, score, _NONE), wanted)
+                position = tf.where(value > _NONE / 2, position, self.count)
             ranks[name] = self._rank(position, wanted)
             found.append(position)
         position = self._distinct(tf.concat(found, 1)) if fixed is None else fixed
-        return Found(position, position < self.count, own, first, last, scores, ranks)
+        return Found(position, position < self.count, own, first, last, query, scores, ranks)
 
     def _co_purchased(self, decayed: tf.Tensor) -> tf.Tensor:
         """Item-based nearest neighbours of the request's strongest items, float32 [B, C]."""

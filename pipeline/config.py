@@ -190,6 +190,9 @@ class Candidates(_Section):
     """Candidate sources of the funnel and how many each gives."""
 
     min_events: int = Field(10, ge=1)  # an item needs so many training events to be ranked
+    # how item vectors are searched; "auto": exact, or ivf where there are many (see models/index.py)
+    index: Literal["auto", "exact", "int8", "ivf", "ivf_int8"] = "auto"
+    index_recall: float = Field(0.98, gt=0, le=1)  # of recall@20 that a partitioned index is tuned for
     two_tower: int = Field(300, ge=0)
     buy_again: int = Field(250, ge=0)
     co_purchased: int = Field(150, ge=0)

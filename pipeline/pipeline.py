@@ -43,6 +43,7 @@ _RETRIEVER_CODE = (
     *_TOWER_CODE,
     "components.retrieval_setup",
     "models.event_log",
+    "models.index",
     "models.pair_features",
     "models.preprocessing",
     "models.requests",
@@ -156,7 +157,9 @@ def create_pipeline(
         code_version=code_version(
             "components.candidate_index",
             "components.types",
+            "models.index",
             "models.snapshot",
+            "models.tables",
             "models.event_log",
             *_SHOP_CODE,
         ),

@@ -1,7 +1,5 @@
 """CandidateIndex's component spec (no `from __future__ import annotations`: see TFX)."""
 
-import os
-
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
@@ -26,10 +24,13 @@ def CandidateIndex(
 ) -> None:
     """Indexes the candidates and their popularity, co-purchases and promotions as of each moment.
 
+    What index.json says of the search (kind, recall, latency) is also on the artifact, as custom
+    properties.
+
     Args:
       raw_sessions: EventExampleGen's artifact.
       items, item_graph: ItemTransform's outputs.
-      retrieval_model: item vectors.
+      retrieval_model: item vectors, and queries to measure the search with.
       index: see `components.types.CandidateIndex`.
       config: sections `items`, `exposures`, `split`, `candidates`, `ranking`, `quality`.
       code_version: part of the cache key.
@@ -40,10 +41,15 @@ def CandidateIndex(
     found = executor.run(
         log=EventLog.read([example_io.split_folder(raw_sessions.uri, split) for split in windows.past]),
         items=shop.load_items(items.uri, item_graph.uri, settings.items, shop.channels(settings.exposures)),
-        vectors_path=os.path.join(retrieval_model.uri, executor.VECTORS),
+        retrieval_folder=retrieval_model.uri,
         moments=[*windows.label_starts(settings.ranking), windows.cutoff],
         config=settings.candidates,
         min_recall=settings.quality.min_index_recall,
         output=index.uri,
     )
-    index.set_string_custom_property("summary", found)
+    index.set_string_custom_property("summary", found["summary"])
+    index.set_string_custom_property("kind", found["kind"])
+    for name in ("candidates", "lists", "probes"):
+        index.set_int_custom_property(name, found[name])
+    for name in ("recall@20", "recall@100", "latency_ms", "size_mb"):
+        index.set_float_custom_property(name, found[name])

@@ -180,7 +180,8 @@ def run(
       until: unix seconds; only sessions before it are learned from.
       config: the configuration's section.
       model_folder: Model artifact; gets `Format-Serving/` with the functions `query` and
-        `item`, and `item_vectors.npz` (`vectors` float32 [V, D], every row's).
+        `item`, `item_vectors.npz` (`vectors` float32 [V, D], every row's) and
+        `query_vectors.npz` (`vectors` float32 [Q, D], the held-out sessions').
       run_folder: ModelRun artifact; gets `history.json`.
 
     Returns:
@@ -252,6 +253,9 @@ def run(
         json.dump({"epochs": epochs}, file)
     vectors = encode_items(model.item_tower, np.arange(len(items), dtype=np.int32))
     arrays.save(os.path.join(model_folder, "item_vectors.npz"), {"vectors": vectors})
+    # what CandidateIndex measures its search with: requests that no tower learned from
+    queries = [model.query_tower(batch, training=False).numpy() for batch in holdout]
+    arrays.save(os.path.join(model_folder, "query_vectors.npz"), {"vectors": np.concatenate(queries)})
     _export(model, next(iter(holdout)), shop.model_folder(model_folder))
     last = epochs[-1]
     recall = last.get(f"holdout_recall@{_RECALL_AT}", float("nan"))

@@ -62,7 +62,6 @@ def ServableBuilder(
     found = executor.run(
         retriever=factory.at(windows.cutoff),
         items=factory.items,
-        item_vectors=factory.item_vectors,
         ranking_folder=shop.model_folder(ranking_model.uri),
         text_encoder_folder=shop.model_folder(text_encoder.uri),
         log=EventLog.read(folders, list(settings.events.context)),

@@ -28,7 +28,6 @@ _MODEL = "shelfwise"
 def run(
     retriever: Retriever,
     items: ItemTable,
-    item_vectors: np.ndarray,
     ranking_folder: str,
     text_encoder_folder: str,
     log: EventLog,
@@ -42,7 +41,6 @@ def run(
     Args:
       retriever: as of `as_of`.
       items: the catalogue.
-      item_vectors: float32 [V, D].
       ranking_folder, text_encoder_folder: SavedModels.
       log: the events before `as_of`.
       as_of: unix seconds.
@@ -56,7 +54,7 @@ def run(
     ranker = tf.saved_model.load(ranking_folder)
     encoder = tf.saved_model.load(text_encoder_folder)
     encode: Callable[[tf.Tensor], tf.Tensor] = encoder.encode
-    funnel = Funnel(retriever, ranker, encode, encoder, items, item_vectors, settings)
+    funnel = Funnel(retriever, ranker, encode, encoder, items, settings)
     signatures = funnel.signatures()
     folder = shop.model_folder(model_folder)
     tf.saved_model.save(funnel, folder, signatures=signatures)

@@ -7,6 +7,8 @@ import pytest
 
 from components.candidate_index import executor
 from models import arrays, snapshot
+from models.index import Plan, VectorIndex
+from models.tables import table
 from pipeline.errors import GateError
 from tests.models import tiny_shop
 from tests.models.tiny_shop import CONFIG, CUTOFF, LABEL_START
@@ -14,33 +16,38 @@ from tests.models.tiny_shop import CONFIG, CUTOFF, LABEL_START
 
 @pytest.fixture(scope="module")
 def vectors():
+    """(of all rows of the catalogue, of queries)"""
     rng = np.random.default_rng(2)
-    values = rng.normal(size=(len(tiny_shop.items()), 6)).astype(np.float32)
-    return values / np.linalg.norm(values, axis=1, keepdims=True)
+    values = rng.normal(size=(len(tiny_shop.items()) + 40, 6)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values[:-40], values[-40:]
 
 
-def run(folder, vectors, min_recall):
-    path = str(folder / "vectors.npz")
-    arrays.save(path, {"vectors": vectors})
+def run(folder, vectors, min_recall=0.95, **settings):
+    retrieval = folder / "retrieval"
+    arrays.save(str(retrieval / executor.VECTORS), {"vectors": vectors[0]})
+    arrays.save(str(retrieval / executor.QUERIES), {"vectors": vectors[1]})
     return executor.run(
         tiny_shop.past_log(),
         tiny_shop.items(),
-        path,
+        str(retrieval),
         [LABEL_START, CUTOFF],
-        CONFIG.candidates,
+        CONFIG.candidates.model_copy(update=settings),
         min_recall,
         str(folder / "index"),
     )
 
 
 def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_path):
-    summary = run(tmp_path, vectors, 0.95)
+    found = run(tmp_path, vectors)
     base = str(tmp_path / "index")
-    np.testing.assert_array_equal(arrays.load(f"{base}/item_vectors.npz")["vectors"], vectors)
+    np.testing.assert_array_equal(arrays.load(f"{base}/item_vectors.npz")["vectors"], vectors[0])
     facts = json.loads((tmp_path / "index" / "index.json").read_text())
+    assert facts == {name: value for name, value in found.items() if name != "summary"}
     assert facts["as_of"] == CUTOFF
     assert facts["snapshots"] == [LABEL_START, CUTOFF]
-    assert facts["recall@20"] == 1.0
+    assert (facts["kind"], facts["lists"], facts["probes"]) == ("exact", 0, 0)
+    assert facts["recall@20"] == facts["recall@100"] == 1.0
     assert facts["latency_ms"] > 0
     for moment in (LABEL_START, CUTOFF):
         got = snapshot.Snapshot.load(executor.snapshot_path(base, moment))
@@ -50,19 +57,51 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
         np.testing.assert_array_equal(got.candidate_row, expected.candidate_row)
         np.testing.assert_array_equal(got.stats, expected.stats)
         np.testing.assert_array_equal(got.neighbour, expected.neighbour)
-    assert facts["candidates"] == len(got.candidate_row)
-    assert summary.startswith(f"{len(got.candidate_row)} candidates, exact search, recall@20 1.000")
+    count = len(got.candidate_row)
+    assert facts["candidates"] == count
+    # six float32 a candidate, and its row
+    assert facts["size_mb"] == pytest.approx((count * 6 * 4 + (count + 1) * 4) / 2**20)
+    assert found["summary"].startswith(f"{count} candidates, exact search, recall@20 1.000")
+
+
+@pytest.mark.parametrize("kind", ["int8", "ivf", "ivf_int8"])
+def test_the_kind_of_index_is_configured(vectors, tmp_path, kind):
+    found = run(tmp_path, vectors, 0.5, index=kind, index_recall=0.9)
+    plan = Plan.load(str(tmp_path / "index" / executor.PLAN))
+    assert plan.kind == found["kind"] == kind
+    assert (len(plan.centroids), plan.probes) == (found["lists"], found["probes"])
+    assert 0.5 < found["recall@20"] <= 1.0
+    if plan.partitioned:
+        assert f"{kind} search of {plan.probes} of {len(plan.centroids)} lists" in found["summary"]
 
 
 def test_too_low_a_recall_stops_the_run(vectors, tmp_path):
-    with pytest.raises(GateError, match="quality.min_index_recall 1.01"):
-        run(tmp_path, vectors, 1.01)
+    """The recall is measured on other queries than those that the index was tuned on."""
+    rng = np.random.default_rng(8)
+    far = vectors[1].copy()
+    # tuned on queries that lie on items, where a single list holds the neighbours asked for
+    far[::2] = vectors[0][rng.integers(1, len(vectors[0]), 20)]
+    with pytest.raises(GateError) as error:
+        run(tmp_path, (vectors[0], far), 0.999, index="ivf", index_recall=0.3)
+    message = str(error.value)
+    for part in ("(ivf)", "below quality.min_index_recall 0.999", "raise candidates.index_recall (now 0.3)"):
+        assert part in message
+    facts = json.loads((tmp_path / "index" / "index.json").read_text())
+    assert f"finds {facts['recall@20']:.3f} of the exact top 20" in message
 
 
-@pytest.mark.parametrize("count", [1, 7, 300])
-def test_recall_of_the_exact_search(count):
-    recall, milliseconds = executor.measure(
-        np.random.default_rng(1).normal(size=(count, 4)).astype(np.float32)
-    )
-    assert recall == 1.0
-    assert milliseconds > 0
+@pytest.mark.parametrize("count", [400, 1])
+def test_recall_is_the_share_of_the_true_neighbours_that_was_found(count):
+    """Of an index that leaves out known candidates: those of every second row."""
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(count, 6)).astype(np.float32)
+    queries = rng.normal(size=(25, 6)).astype(np.float32)
+    lists = (np.arange(count) % 2).astype(np.int32)
+    # equally near: the first list is read
+    plan = Plan("ivf", np.zeros((2, 6), np.float32), lists, 1)
+    index = VectorIndex(table(vectors), np.arange(count, dtype=np.int32), plan)
+    found = executor.measure(index, vectors, queries)
+    truth = np.argsort(-(queries.astype(np.float64) @ vectors.T.astype(np.float64)), 1)
+    for k in (20, 100):
+        assert found[f"recall@{k}"] == pytest.approx(np.mean(truth[:, :k] % 2 == 0))
+    assert found["latency_ms"] > 0

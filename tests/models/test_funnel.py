@@ -434,7 +434,7 @@ def test_a_shop_without_a_category_ignores_the_filter(built, inputs):
     config = CONFIG.model_copy(update={"items": CONFIG.items.model_copy(update={"category": None})})
     ranker = tf.saved_model.load(shop.model_folder(built.ranking))
     retriever = built.factory.at(CUTOFF)
-    funnel = Funnel(retriever, ranker, None, None, tiny_shop.items(), built.factory.item_vectors, config)
+    funnel = Funnel(retriever, ranker, None, None, tiny_shop.items(), config)
     plain, filtered = (
         text(funnel.recommend(recommend_inputs(inputs, 5, category=[[name]] * 3))[F.ITEM_ID])
         for name in ("", "dairy")

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components import shop
-from tests.models import tiny_shop
+from models.index import KINDS
+from tests.models import test_index, tiny_shop
 
 # Ops of TensorFlow Text that the stock model server links beside TensorFlow's own: in
 # tensorflow/serving, tensorflow_serving/model_servers/BUILD lists
@@ -39,8 +41,12 @@ def stock():
 
 @pytest.fixture(scope="module")
 def used():
-    """Names of all ops of the exported graph and its function library."""
-    folder = shop.model_folder(tiny_shop.built().servable)
+    """Names of all ops of the servable."""
+    return ops_of(shop.model_folder(tiny_shop.built().servable))
+
+
+def ops_of(folder):
+    """Names of all ops of an exported graph and its function library."""
     model = saved_model_pb2.SavedModel()
     with tf.io.gfile.GFile(f"{folder}/saved_model.pb", "rb") as file:
         model.ParseFromString(file.read())
@@ -65,3 +71,20 @@ def test_the_list_of_text_ops_is_not_longer_than_needed(used, stock):
 def test_no_python_runs_in_the_graph(used):
     assert not used & PYTHON_OPS
     assert not [name for name in used if "py_func" in name.lower() or "pyfunc" in name.lower()]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_index_is_made_of_stock_ops(kind, stock, tmp_path):
+    """The servable has one of them; each also searches as before after export."""
+    which, (_, queries) = test_index.built(kind), test_index.clustered()
+    allowed = np.random.default_rng(1).random((len(queries), which.count)) < 0.2
+    module = tf.Module()
+    module.index = which
+    signature = [tf.TensorSpec([None, queries.shape[1]]), tf.TensorSpec([None, None], tf.bool)]
+    module.search = tf.function(lambda query, free: which.search(query, 10, free), signature, autograph=False)
+    tf.saved_model.save(module, str(tmp_path))
+    assert ops_of(str(tmp_path)) - stock == set()
+    loaded = tf.saved_model.load(str(tmp_path))
+    answers = test_index.search(kind, 10, allowed)
+    for got, expected in zip(loaded.search(queries, allowed), answers, strict=True):
+        np.testing.assert_array_equal(got, expected)

@@ -411,8 +411,8 @@ def towers() -> tuple[str, str]:
 def factory() -> RetrieverFactory:
     """Retrievers as of LABEL_START and CUTOFF."""
     out = str(folder() / "index")
-    vectors = os.path.join(towers()[0], index_executor.VECTORS)
-    index_executor.run(past_log(), items(), vectors, [LABEL_START, CUTOFF], CONFIG.candidates, 0.95, out)
+    moments = [LABEL_START, CUTOFF]
+    index_executor.run(past_log(), items(), towers()[0], moments, CONFIG.candidates, 0.95, out)
     return RetrieverFactory(CONFIG, items(), vocabularies(), towers()[0], out)
 
 
@@ -447,7 +447,6 @@ def built() -> Built:
     summaries["servable"] = servable_executor.run(
         makes.at(CUTOFF),
         items(),
-        makes.item_vectors,
         shop.model_folder(of["ranking"]),
         shop.model_folder(text_encoder()[0]),
         past_log(),
