@@ -28,7 +28,14 @@ CONTEXT_TIMESTAMP = "context_timestamp"
 
 # Lists of candidates.
 CANDIDATE_ITEM_ID = "candidate_item_id"
-LABEL = "label"
+# What happened after the request, within the label window (see CandidateSampler).
+LABEL = "label"  # bought
+LABEL_SOON = "label_soon"  # bought within `ranking.soon_days`
+LABEL_NEXT_SESSION = "label_next_session"  # bought in the next session
+LABEL_REPEAT = "label_repeat"  # bought in two or more sessions
+LABEL_QUANTITY = "label_quantity"
+LABEL_VALUE = "label_value"
+LABELS = (LABEL, LABEL_SOON, LABEL_NEXT_SESSION, LABEL_REPEAT, LABEL_QUANTITY, LABEL_VALUE)
 CANDIDATE_WEIGHT = "candidate_weight"
 EXCLUDE_ITEM_ID = "exclude_item_id"
 CATEGORY = "category"

@@ -208,7 +208,10 @@ class Ranking(_Section):
 
     windows: int = Field(1, ge=1)  # label windows before the evaluation window
     window_days: float = Field(28, gt=0)
+    soon_days: float = Field(7, gt=0)  # `label_soon`: bought within so many days
     list_size: int = Field(256, ge=8)  # candidates of one training list
+    # places of a list's negatives that go to what the shop promoted and the user passed over
+    promoted_share: float = Field(0.1, ge=0, lt=1)
     eval_users: int = Field(600, ge=1)  # a sample: TFMA handles every candidate in Python
     eval_list_size: int = Field(64, ge=8)
     epochs: int = Field(3, ge=1)

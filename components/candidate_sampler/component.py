@@ -29,7 +29,7 @@ def CandidateSampler(
     users: InputArtifact[standard_artifacts.Examples] = None,
     user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
 ) -> None:
-    """Writes candidate lists of past requests, labelled by what the user then bought.
+    """Writes candidate lists of past requests, labelled by what happened next.
 
     Args:
       raw_sessions: EventExampleGen's artifact.
@@ -59,13 +59,19 @@ def CandidateSampler(
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     past, future = windows.divide(EventLog.read(folders, list(settings.events.context)))
     starts = windows.label_starts(settings.ranking)
+    last = factory.at(windows.cutoff)
     counts, found = executor.run(
         training=[
-            executor.Request.window(past, start, end, factory.at(start))
+            executor.Request.window(past, start, end, factory.at(start), factory.items)
             for start, end in zip(starts, [*starts[1:], windows.cutoff], strict=True)
         ],
         evaluation=executor.Request(
-            windows.cutoff, past, future, windows.moments(future), factory.at(windows.cutoff)
+            windows.cutoff,
+            past,
+            future,
+            windows.moments(future),
+            last,
+            executor.promotions(factory.items, last, windows.cutoff, windows.end),
         ),
         slices=slicing.user_slices(past, settings.users, raw_users.uri if raw_users else None),
         history_length=settings.candidates.history_length,

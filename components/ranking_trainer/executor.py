@@ -47,8 +47,8 @@ def load_features(
       contexts: context names.
 
     Returns:
-      (`features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `label`, `weight` float32
-      [Q, N], `history` int64 [Q] history events of the request; a retriever).
+      (`features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `weight` and the labels
+      `models.features.LABELS` float32 [Q, N]; a retriever).
 
     Raises:
       DataError: there is no list.
@@ -94,7 +94,7 @@ def load_features(
     out = {
         "features": np.concatenate([features for features, _ in parts])[back],
         "codes": {name: np.concatenate([codes[name] for _, codes in parts])[back] for name in parts[0][1]},
-        F.LABEL: padded(table, F.LABEL, 0.0),
+        **{name: padded(table, name, 0.0) for name in F.LABELS},
         "weight": padded(table, F.CANDIDATE_WEIGHT, 0.0),
     }
     if not np.isfinite(out["features"]).all():

@@ -1,5 +1,6 @@
 """Labelled lists against the data frame of events, and the ranker's features against serving."""
 
+import collections
 import dataclasses
 import functools
 
@@ -20,14 +21,15 @@ LENGTH = CONFIG.candidates.history_length
 
 @functools.cache
 def request():
-    return executor.Request.window(tiny_shop.log(), LABEL_START, CUTOFF, tiny_shop.factory().at(LABEL_START))
+    retriever = tiny_shop.factory().at(LABEL_START)
+    return executor.Request.window(tiny_shop.log(), LABEL_START, CUTOFF, retriever, tiny_shop.items())
 
 
 @functools.cache
 def lists(novel, list_size):
     """user id -> what `labelled` yields for that user."""
     log, out = tiny_shop.log(), {}
-    for batch in executor.labelled(request(), LENGTH, novel, list_size, seed=1):
+    for batch in executor.labelled(request(), LENGTH, novel, CONFIG.ranking, list_size):
         for place, user in enumerate(batch["user"]):
             out[log.users[user]] = {name: values[place] for name, values in batch.items()}
     return out
@@ -76,8 +78,10 @@ def request_of(user):
 
 
 @pytest.mark.parametrize("novel", [False, True])
-def test_users_are_those_with_a_past_and_a_label(novel):
-    expected = {user for user, (seen, bought) in truth().items() if bought - (seen if novel else set())}
+def test_users_are_those_with_a_past_who_come_back(novel):
+    frame = tiny_shop.events()
+    window = frame[frame["timestamp"].between(LABEL_START, CUTOFF - 1)]
+    expected = set(truth()) & set(window["user_id"])
     assert set(lists(novel, 16)) == expected
     assert len(expected) > 20
 
@@ -97,36 +101,135 @@ def test_labels_are_what_is_bought_in_the_window(novel, size):
         assert set(ids[real]) <= found
         assert set(ids[label > 0]) == wanted & found
         assert (label[real] == [item in wanted for item in ids[real]]).all()
-        assert row["found_share"] == pytest.approx(len(wanted & found) / len(wanted))
+        share = len(wanted & found) / len(wanted) if wanted else np.nan
+        assert row["found_share"] == pytest.approx(share, nan_ok=True)
         if novel:
             assert not set(ids) & seen
 
 
 @pytest.mark.parametrize("novel", [False, True])
+def test_labels_say_what_happened_next(novel):
+    """Soon, in the next session, again, how many and for how much: from the data frame."""
+    frame = tiny_shop.events()
+    window = frame[frame["timestamp"].between(LABEL_START, CUTOFF - 1)]
+    soon_end = LABEL_START + CONFIG.ranking.soon_days * DAY
+    totals = collections.Counter()
+    for user, row in lists(novel, 200).items():
+        mine = window[window["user_id"] == user]
+        first = mine["session_id"][mine["timestamp"] == mine["timestamp"].min()]
+        for place in np.flatnonzero(row[F.CANDIDATE_WEIGHT] > 0):
+            of_item = mine[mine["item_id"] == row[F.CANDIDATE_ITEM_ID][place]]
+            expected = {
+                F.LABEL: len(of_item) > 0,
+                F.LABEL_SOON: (of_item["timestamp"] < soon_end).any(),
+                F.LABEL_NEXT_SESSION: of_item["session_id"].isin(first).any(),
+                F.LABEL_REPEAT: of_item["session_id"].nunique() > 1,
+                F.LABEL_QUANTITY: of_item["quantity"].sum(),
+                F.LABEL_VALUE: of_item["value"].sum(),
+            }
+            got = {name: row[name][place] for name in F.LABELS}
+            assert got == pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-5)
+            totals.update({name: bool(value) for name, value in expected.items()})
+    assert min(totals.values()) >= 5
+    assert totals[F.LABEL] > totals[F.LABEL_SOON] > totals[F.LABEL_NEXT_SESSION]
+
+
+@pytest.mark.parametrize("novel", [False, True])
 def test_weights_stand_for_all_candidates(novel):
-    sampled = 0
+    sampled, ratio = 0, []
     for user, row in lists(novel, 12).items():
         weight, label = row[F.CANDIDATE_WEIGHT], row[F.LABEL]
         if label.sum() == len(label):
             continue  # no place was left for the others
-        assert weight.sum() == pytest.approx(len(found_by_search(user, novel)), rel=1e-5)
+        ratio.append(weight.sum() / len(found_by_search(user, novel)))
         assert (weight[label > 0] == 1).all()
-        assert len(set(weight[(label == 0) & (weight > 0)].tolist())) <= 1
         sampled += weight.max() > 1
+    assert np.mean(ratio) == pytest.approx(1, abs=0.03)
     assert sampled > 10
 
 
-def test_the_sample_of_the_others_is_uniform():
-    """Every candidate that is not bought is as likely to be kept."""
-    valid = np.tile(np.arange(12) < 10, (4000, 1))
-    label = np.tile(np.arange(12) < 2, (4000, 1))
-    place, weight = executor._sample(valid, label, 6, np.random.default_rng(2))
-    kept = np.stack([(place == column).any(1) for column in range(12)], 1)
-    share = kept.mean(0)
-    assert (share[:2] == 1).all()
-    np.testing.assert_allclose(share[2:10], 4 / 8, atol=0.04)
-    assert (share[10:] == 0).all()
-    assert (weight.sum(1) == 10).all()
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_each_candidate_is_kept_with_its_own_probability(share):
+    """Against the formula, and the weights estimate the totals of all candidates."""
+    rows = 20_000
+    valid, label = np.arange(12) < 10, np.arange(12) < 2
+    promoted = np.asarray([9, 0, 0, 0, 0, 0, 2, 2, 3, 3, 50, 0.0])
+    place, weight = executor.sample(
+        *(np.tile(column, (rows, 1)) for column in (valid, label, promoted)),
+        6,
+        share,
+        np.random.default_rng(2),
+    )
+    assert place.shape == weight.shape == (rows, 6)
+    assert (np.sort(place, 1)[:, 1:] > np.sort(place, 1)[:, :-1]).all()
+    kept = np.stack([(place == column).any(1) for column in range(12)], 1).mean(0)
+    expected = np.where(label, 1, 4 * ((1 - share) / 8 + share * promoted / 10)) * valid
+    np.testing.assert_allclose(kept, expected, atol=0.015)
+    for column in range(10):
+        np.testing.assert_allclose(weight[place == column], 1 / expected[column], rtol=1e-5)
+    value = np.arange(12) ** 2.0
+    assert (weight * value[place]).sum(1).mean() == pytest.approx(value[valid].sum(), rel=0.01)
+
+
+def test_probabilities_are_cut_at_one():
+    """A candidate that alone was promoted gets one place; what is left goes to the others."""
+    valid = np.ones((4000, 6), bool)
+    promoted = np.tile([0, 0, 0, 0, 0, 7.0], (4000, 1))
+    place, weight = executor.sample(valid, ~valid, promoted, 3, 0.9, np.random.default_rng(3))
+    kept = np.stack([(place == column).any(1) for column in range(6)], 1).mean(0)
+    assert kept[5] == 1
+    np.testing.assert_allclose(kept[:5], 2 / 5, atol=0.03)
+    assert (weight[place == 5] == 1).all()
+    np.testing.assert_allclose(weight[place < 5], 2.5)
+
+
+def test_more_positives_than_places():
+    label = np.tile(np.arange(9) < 8, (4000, 1))
+    place, weight = executor.sample(
+        np.ones_like(label), label, np.zeros(label.shape), 2, 0.1, np.random.default_rng(4)
+    )
+    np.testing.assert_allclose(weight, 4)
+    kept = np.stack([(place == column).any(1) for column in range(9)], 1).mean(0)
+    np.testing.assert_allclose(kept, [0.25] * 8 + [0], atol=0.03)
+
+
+def test_promotions_are_those_of_the_weeks_that_touch_the_window():
+    retriever = request().retriever
+    start, end = LABEL_START + DAY, LABEL_START + 9 * DAY  # Tuesday to Tuesday
+    got = executor.promotions(tiny_shop.items(), retriever, start, end)
+    ids = tiny_shop.items().item_id[retriever.sources.candidate_row.numpy()[:-1]]
+    frame = tiny_shop.item_frame().set_index("item_id")
+    assert len(got) == len(ids)
+    for item, found in zip(ids, got, strict=True):
+        row = frame.loc[item]
+        inside = [start - 7 * DAY < week < end for week in row["exposure_week"]]
+        stores = sum(np.sum(np.asarray(row[f"exposure_{name}"])[inside]) for name in tiny_shop.CHANNELS)
+        assert found == pytest.approx(stores)
+    assert (got > 0).sum() > 5
+    none = dataclasses.replace(tiny_shop.items(), exposure={})
+    assert not executor.promotions(none, retriever, start, end).any()
+
+
+def test_promoted_and_passed_over_is_drawn_more_often():
+    """In the lists of the shop, not only in the sampler."""
+    share = {}
+    for wanted in (0.0, 0.9):
+        config = CONFIG.ranking.model_copy(update={"promoted_share": wanted})
+        promoted = dict(
+            zip(
+                tiny_shop.items().item_id[request().retriever.sources.candidate_row.numpy()[:-1]],
+                request().promoted,
+                strict=True,
+            )
+        )
+        drawn = [
+            promoted[item] > 0
+            for batch in executor.labelled(request(), LENGTH, False, config, 10)
+            for item, label in zip(batch[F.CANDIDATE_ITEM_ID].ravel(), batch[F.LABEL].ravel(), strict=True)
+            if item and not label
+        ]
+        share[wanted] = np.mean(drawn)
+    assert share[0.9] > share[0.0] + 0.2
 
 
 @pytest.mark.parametrize("novel", [False, True])
@@ -151,8 +254,8 @@ def test_later_events_change_no_input(tmp_path):
     """The leak test: only labels may depend on the window, and nothing on what follows it."""
     frame = tiny_shop.events()
     log = tiny_shop.read_log(frame[frame["timestamp"] < CUTOFF], tmp_path)
-    other = executor.Request.window(log, LABEL_START, CUTOFF, request().retriever)
-    for batch in executor.labelled(other, LENGTH, False, 16, seed=1):
+    other = executor.Request.window(log, LABEL_START, CUTOFF, request().retriever, tiny_shop.items())
+    for batch in executor.labelled(other, LENGTH, False, CONFIG.ranking, 16):
         for place, user in enumerate(log.users[batch["user"]]):
             for name, value in lists(False, 16)[user].items():
                 if name != "user":
@@ -167,9 +270,9 @@ def test_each_user_may_ask_at_a_moment_of_their_own():
         LABEL_START, log.before(CUTOFF), log.between(CUTOFF, tiny_shop.END), moments, request().retriever
     )
     common = dataclasses.replace(asked, moments=np.full(len(log.users), CUTOFF))
-    found = list(executor.labelled(asked, LENGTH, False, 16, seed=1))
+    found = list(executor.labelled(asked, LENGTH, False, CONFIG.ranking, 16))
     assert len(found) > 0
-    for batch, same in zip(found, executor.labelled(common, LENGTH, False, 16, seed=1), strict=True):
+    for batch, same in zip(found, executor.labelled(common, LENGTH, False, CONFIG.ranking, 16), strict=True):
         np.testing.assert_array_equal(batch["context_timestamp"], moments[batch["user"]])
         np.testing.assert_array_equal(batch["history_item_id"], same["history_item_id"])
         older = np.where(same["history_item_id"] != "", (batch["user"] / 24)[:, None], 0)

@@ -429,8 +429,8 @@ def built() -> Built:
     starts = [(LABEL_START, CUTOFF)]
     window = sampler_executor.Request.window
     _, summaries["candidates"] = sampler_executor.run(
-        [window(past_log(), start, end, makes.at(start)) for start, end in starts],
-        window(log(), CUTOFF, END, makes.at(CUTOFF)),
+        [window(past_log(), start, end, makes.at(start), items()) for start, end in starts],
+        window(log(), CUTOFF, END, makes.at(CUTOFF), items()),
         {"half": np.where(np.arange(len(log().users)) % 2, "odd", "even").astype(object)},
         CONFIG.candidates.history_length,
         CONFIG.ranking,
