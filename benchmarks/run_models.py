@@ -121,7 +121,6 @@ class RunModels:
             None,
             None,
             self.factory.items,
-            self.factory.item_vectors,
             self.config.model_copy(update={"serving": section}),
         )
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 from components import shop
 from components.candidate_index import executor as index_executor
 from models import arrays
-from models.index import Plan
 from models.item_table import ItemTable
 from models.requests import Vocabularies
 from models.retriever import Retriever
@@ -42,7 +41,7 @@ class RetrieverFactory:
         self.items = items
         self.vocabularies = vocabularies
         self.item_vectors = arrays.load(os.path.join(index_uri, index_executor.VECTORS))["vectors"]
-        self._plan = Plan.load(os.path.join(index_uri, index_executor.PLAN))
+        self._plan = index_executor.load_plan(index_uri)
         self._settings = settings
         self._index_uri = index_uri
         self._towers = tf.saved_model.load(shop.model_folder(retrieval_uri))

@@ -14,9 +14,9 @@ class CandidateIndex(Artifact):
     """Item vectors and as-of item tables.
 
     item_vectors.npz (`vectors` float32 [V, D], by row of the item table), snapshots/<unix
-    seconds>.npz (`models.snapshot.Snapshot`), plan.npz (`models.index.Plan`) and index.json
-    (`kind`, `as_of`, `snapshots`, `candidates`, `lists`, `probes`, `recall@20`, `recall@100`,
-    `latency_ms`, `size_mb`).
+    seconds>.npz (`models.snapshot.Snapshot`), plan.npz (`models.index.Plan`, if it is partitioned)
+    and index.json (`kind`, `as_of`, `snapshots`, `candidates`, `lists`, `probes`, `recall@20`,
+    `recall@100`, `latency_ms`, `size_mb`).
     """
 
     TYPE_NAME = "components.CandidateIndex"

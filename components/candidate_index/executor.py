@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from models import arrays, snapshot
 from models.event_log import EventLog
-from models.index import VectorIndex, exact_neighbours, make_plan
+from models.index import Plan, VectorIndex, exact_neighbours, make_plan
 from models.item_table import ItemTable
 from models.tables import table
 from pipeline.config import Candidates
@@ -30,6 +30,14 @@ _TIE = 1e-6  # of dot products of unit vectors
 def snapshot_path(uri: str, as_of: int) -> str:
     """Where the snapshot of a moment lies inside the artifact."""
     return os.path.join(uri, "snapshots", f"{as_of}.npz")
+
+
+def load_plan(uri: str) -> Plan:
+    """How the vectors of an artifact are searched."""
+    with tf.io.gfile.GFile(os.path.join(uri, INDEX)) as file:
+        kind = json.load(file)["kind"]
+    plan = Plan.whole(kind)
+    return Plan.load(os.path.join(uri, PLAN)) if plan.partitioned else plan
 
 
 def run(
@@ -70,7 +78,8 @@ def run(
     plan = make_plan(
         config.index, vectors, candidates, tuning, min(_TUNE_AT, len(candidates)), config.index_recall
     )
-    plan.save(os.path.join(output, PLAN))
+    if plan.partitioned:
+        plan.save(os.path.join(output, PLAN))
     facts = {
         "kind": plan.kind,
         "as_of": moments[-1],

@@ -67,10 +67,11 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
 @pytest.mark.parametrize("kind", ["int8", "ivf", "ivf_int8"])
 def test_the_kind_of_index_is_configured(vectors, tmp_path, kind):
     found = run(tmp_path, vectors, 0.5, index=kind, index_recall=0.9)
-    plan = Plan.load(str(tmp_path / "index" / executor.PLAN))
+    plan = executor.load_plan(str(tmp_path / "index"))
     assert plan.kind == found["kind"] == kind
     assert (len(plan.centroids), plan.probes) == (found["lists"], found["probes"])
     assert 0.5 < found["recall@20"] <= 1.0
+    assert plan.partitioned == (tmp_path / "index" / executor.PLAN).exists() == kind.startswith("ivf")
     if plan.partitioned:
         assert f"{kind} search of {plan.probes} of {len(plan.centroids)} lists" in found["summary"]
 
