@@ -28,7 +28,10 @@ def hour_of(timestamp: tf.Tensor) -> tf.Tensor:
 
 
 def _ragged(feature: Any) -> tf.RaggedTensor:
-    return feature if isinstance(feature, tf.RaggedTensor) else tf.RaggedTensor.from_sparse(feature)
+    if isinstance(feature, tf.sparse.SparseTensor):
+        return tf.RaggedTensor.from_sparse(feature)
+    # dense where the schema gives a list a fixed length: every session is one event
+    return feature if isinstance(feature, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(feature)
 
 
 def _scalar(feature: Any, default: Any) -> tf.Tensor:
