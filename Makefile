@@ -10,10 +10,10 @@ ARGS ?=
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo test test-fast test-slow lint format lock clean distclean
+.PHONY: help env demo test test-fast test-slow benchmark-retrieval lint format lock clean distclean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: ## make .venv from the lock (CPython 3.11; PYTHON=... names one); does nothing when up to date
 	@scripts/env.sh
@@ -28,6 +28,10 @@ test-fast: env ## the tests that take seconds
 
 test-slow: env ## the end-to-end tests
 	@$(PY) -m pytest -m slow $(ARGS)
+
+benchmark-retrieval: env ## towers and sources beside classical recommenders (ARGS="--window test": the test window)
+	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)
+	@$(PY) benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml $(ARGS)
 
 lint: env ## ruff: rules and formatting
 	@$(PY) -m ruff check

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import resource
 import time
 from collections.abc import Callable
 
@@ -153,8 +152,10 @@ def ease(
     dense = matrix.toarray()
     kernel = (matrix @ matrix.T).toarray().astype(np.float64)
     kernel[np.diag_indices(data.users)] += regularisation
-    inner = scipy.linalg.cho_solve(scipy.linalg.cho_factor(kernel, overwrite_a=True), dense)
-    inner = inner.astype(np.float32)  # (X X' + l I)^-1 X, [U, M]
+    factor = scipy.linalg.cho_factor(kernel, overwrite_a=True)
+    # the inverse in double precision, the wide product in single: half the time
+    inverse = scipy.linalg.cho_solve(factor, np.eye(data.users)).astype(np.float32)
+    inner = inverse @ dense  # (X X' + l I)^-1 X, [U, M]
     diagonal = (1 - np.einsum("um,um->m", dense, inner)) / regularisation
     query = matrix if last is None else data.matrix(np.exp2(-data.places_from_the_end() / last))
     query = query[data.asked]
@@ -219,6 +220,15 @@ def top_k(score: np.ndarray, k: int, seen: sp.csr_matrix | None = None) -> np.nd
     return out
 
 
+def peak_memory() -> int:
+    """Largest resident size of this program so far, in bytes.
+
+    Not `getrusage`: its figure begins with that of the process that started this one.
+    """
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
+
+
 def save(path: str, data: Interactions) -> None:
     """Writes interactions as one .npz."""
     np.savez(path, **dataclasses.asdict(data))
@@ -246,8 +256,7 @@ def main() -> None:
     score = MODELS[args.model](data, **json.loads(args.settings))
     seconds, cpu = time.perf_counter() - started, time.process_time() - worked
     np.save(args.output, top_k(score, args.k, data.matrix()[data.asked] if args.novel else None))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_bytes": peak_memory()}))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class RunModels:
       factory: retrievers of the index's moments.
       log: events up to the end of the evaluation window.
       users_uri: folder of the raw users table, None without one.
-      ranker: the RankingTrainer's SavedModel.
+      ranker: the RankingTrainer's SavedModel; None if it was not asked for.
     """
 
     config: Config
@@ -62,11 +62,15 @@ class RunModels:
     ranker: Any
 
     @classmethod
-    def read(cls, options: argparse.Namespace) -> RunModels:
+    def read(cls, options: argparse.Namespace, with_ranker: bool = True) -> RunModels:
         """From the arguments of :func:`add_arguments`.
 
+        Args:
+          options: run, config and settings.
+          with_ranker: read the ranker too, else what comes before it suffices.
+
         Raises:
-          UserError: the folder holds no run that trained a ranker.
+          UserError: the folder holds no run that came so far.
         """
         given = dict(text.split("=", 1) for text in options.set)
         config = load(options.config, {path: yaml.safe_load(value) for path, value in given.items()})
@@ -77,8 +81,9 @@ class RunModels:
                 raise UserError(f"--run: {options.run} holds no metadata.sqlite; give the folder of a run")
             shutil.copy(options.run / store.name, store)
             record = run_record.read_run(store)
-        if record is None or "RankingTrainer" not in record.nodes:
-            raise UserError(f"--run: the latest run in {options.run} trained no ranker; run it to its end")
+        last = "RankingTrainer" if with_ranker else "CandidateIndex"
+        if record is None or last not in record.nodes:
+            raise UserError(f"--run: the latest run in {options.run} did not reach {last}; run it again")
 
         def artifact(node: str, key: str) -> run_record.ArtifactRecord | None:
             return record.nodes[node].first(key) if node in record.nodes else None
@@ -89,7 +94,7 @@ class RunModels:
 
         events = artifact("EventExampleGen", "examples")
         windows = shop.Windows.of(_Properties(events.properties), config.split)
-        folders = [example_io.split_folder(events.uri, name) for name in (*windows.past, windows.future)]
+        folders = [example_io.split_folder(events.uri, name) for name in windows.splits]
         return cls(
             config,
             windows,
@@ -105,7 +110,7 @@ class RunModels:
             ),
             EventLog.read(folders, list(config.events.context)),
             uri("CatalogExampleGen", "users"),
-            tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))),
+            tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))) if with_ranker else None,
         )
 
     def funnel(self, serving: dict[str, Any] | None = None) -> Funnel:

@@ -165,6 +165,30 @@ def test_summary_and_report(shop):
     assert "src=" not in page
 
 
+def test_retrieval_benchmark_of_the_run(shop, tmp_path):
+    """It reads the run's artifacts and scores by the protocol of the run's own evaluation."""
+    command = [sys.executable, "benchmarks/retrieval.py", "--config", shop.config, "--run", shop.run]
+    command += ["--window", "test", "--json", tmp_path / "figures.json"]
+    command += ["--systems", "popularity,personal frequency,EASE"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())["tasks"]
+    evaluated = shop.summary()["metrics"]["baselines"]
+    for ours, name in (("popularity", "popularity"), ("personal frequency", "personal_frequency")):
+        for metric in ("ndcg@10", "recall@100"):
+            found = figures["all"]["systems"][ours][metric]
+            assert found == pytest.approx(evaluated[name]["all"][metric], abs=2e-3)
+    for task in ("all", "novel"):
+        systems = figures[task]["systems"]
+        assert systems["union of the sources"]["recall@500"] > 0
+        for source in ("co_purchased", "two_tower", "trending"):
+            assert 0 <= systems[source]["recall@20"] <= systems[source]["recall@500"] <= 1
+            assert 0 <= systems[f"union without {source}"]["recall@500"] <= 1
+        assert systems["EASE"]["seconds"] > 0
+    assert figures["novel"]["systems"]["buy_again"]["recall@500"] == 0
+    assert "cold items" in done.stdout
+
+
 def test_pushed_model_recommends_over_grpc(shop, tmp_path):
     version = int(shop.versions()[0])
     server = Server(shop.run / "serving" / "shelfwise", tmp_path / "server")
