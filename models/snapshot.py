@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import scipy.sparse as sp
 
-from models import arrays
+from models import arrays, collaborative
 from models.event_log import EventLog
 from models.item_table import ItemTable
 from pipeline.config import Candidates
@@ -35,6 +35,8 @@ class Snapshot:
       popularity: float32 [C], all events.
       neighbour: int32 [C, M], positions of the items bought by the same users (C = none).
       neighbour_weight: float32 [C, M], cosine similarity, descending.
+      collaborative_input: float32 [C, R], closed-form vectors of what a history holds.
+      collaborative_output: float32 [C, R], closed-form vectors of what is looked for.
     """
 
     as_of: float
@@ -46,6 +48,8 @@ class Snapshot:
     popularity: np.ndarray
     neighbour: np.ndarray
     neighbour_weight: np.ndarray
+    collaborative_input: np.ndarray
+    collaborative_output: np.ndarray
 
     def save(self, path: str) -> None:
         """Writes the arrays as one .npz file."""
@@ -96,7 +100,12 @@ def build(log: EventLog, items: ItemTable, as_of: float, config: Candidates) -> 
 
     stats = _item_stats(past, row, age, lines, items, as_of)
     recent = np.bincount(row[age <= config.trending_days], minlength=size).astype(np.float32)
-    neighbour, weight = _neighbours(past.user, row_candidate[row], age, len(log.users), count, config)
+    position = row_candidate[row]
+    neighbour, weight = _neighbours(past.user, position, age, len(log.users), count, config)
+    known = position < count
+    inputs, outputs = collaborative.fit(
+        collaborative.Events(past.user[known], position[known], age[known]), count, config.collaborative
+    )
     return Snapshot(
         as_of=as_of,
         candidate_row=candidate_row,
@@ -107,6 +116,8 @@ def build(log: EventLog, items: ItemTable, as_of: float, config: Candidates) -> 
         popularity=lines[candidate_row],
         neighbour=neighbour,
         neighbour_weight=weight,
+        collaborative_input=inputs,
+        collaborative_output=outputs,
     )
 
 

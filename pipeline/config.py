@@ -186,8 +186,24 @@ class Retrieval(_Section):
     seed: int = 17
 
 
+class Collaborative(_Section):
+    """The closed-form part of the two towers (see `models.collaborative`)."""
+
+    rank: int = Field(128, ge=0)  # 0: without it
+    regularization: float = Field(500.0, gt=0)
+    half_life_days: float = Field(120.0, gt=0)
+    half_life_events: float | None = Field(None, gt=0)  # in places of the history; none: only days count
+    least_weight: float = Field(0.0, ge=0)  # of an event, however old
+    power: float = Field(0.5, gt=0, le=1)  # of an item's summed weight
+    window_events: float | None = Field(None, gt=0)  # co-occurrence within a sequence; none: within a user
+    trend_days: float = Field(14.0, gt=0)
+    trend_power: float = Field(0.5, ge=0)  # 0: popularity is taken as it was over the whole history
+
+
 class Candidates(_Section):
     """Candidate sources of the funnel and how many each gives."""
+
+    collaborative: Collaborative = Collaborative()
 
     min_events: int = Field(10, ge=1)  # an item needs so many training events to be ranked
     # how item vectors are searched; "auto": exact, or ivf where there are many (see models/index.py)
