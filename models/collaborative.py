@@ -50,6 +50,13 @@ def weights(events: Events, config: Collaborative) -> np.ndarray:
     return out + config.least_weight
 
 
+def histories(events: Events, users: int, count: int, config: Collaborative) -> sp.csr_matrix:
+    """What users had, float64 [users, count]: an item's weights are summed, then the power is taken."""
+    out = sp.csr_matrix((weights(events, config), (events.user, events.item)), shape=(users, count))
+    out.data **= config.power
+    return out
+
+
 def fit(events: Events, count: int, config: Collaborative) -> tuple[np.ndarray, np.ndarray]:
     """Input and output vectors of the candidates.
 
@@ -64,8 +71,7 @@ def fit(events: Events, count: int, config: Collaborative) -> tuple[np.ndarray, 
     if not config.rank:
         return np.zeros((count, 0), np.float32), np.zeros((count, 0), np.float32)
     user = np.unique(events.user, return_inverse=True)[1]
-    history = sp.csr_matrix((weights(events, config), (user, events.item)), shape=(user.max() + 1, count))
-    history.data **= config.power
+    history = histories(dataclasses.replace(events, user=user), user.max() + 1, count, config)
     if config.window_events:
         # who bought what is not enough where order matters: only events near in the sequence co-occur
         scores, project = _scores_of_items(_windowed(user, events.item, count, config), history, config)
@@ -77,8 +83,12 @@ def fit(events: Events, count: int, config: Collaborative) -> tuple[np.ndarray, 
     rank = min(config.rank, *scores.shape)
     # right singular vectors V: the rank-R map nearest to the scores of the users' own histories is
     # B V V^T, so the inputs are B V (V is computed with the trend in it, and so holds it)
-    _, _, right = randomized_svd((scores * trend).astype(np.float32), rank, n_iter=_ITERATIONS, random_state=0)
-    return (project(right.T.astype(np.float64) * trend[:, None])).astype(np.float32), right.T.astype(np.float32)
+    _, _, right = randomized_svd(
+        (scores * trend).astype(np.float32), rank, n_iter=_ITERATIONS, random_state=0
+    )
+    return (project(right.T.astype(np.float64) * trend[:, None])).astype(np.float32), right.T.astype(
+        np.float32
+    )
 
 
 def _scores_of_users(history: sp.csr_matrix, config: Collaborative):
@@ -86,7 +96,9 @@ def _scores_of_users(history: sp.csr_matrix, config: Collaborative):
 
     With K = (X X^T + lambda I)^-1: P = (I - X^T K X) / lambda and X P = K X.
     """
-    inverse = np.linalg.inv((history @ history.T).toarray() + config.regularization * np.eye(history.shape[0]))
+    inverse = np.linalg.inv(
+        (history @ history.T).toarray() + config.regularization * np.eye(history.shape[0])
+    )
     kernel = np.ascontiguousarray((history.T @ inverse).T)  # K X, float64 [U, C]
     diagonal = (1 - np.asarray(history.multiply(kernel).sum(0)).ravel()) / config.regularization
     scores = history.toarray() - kernel / diagonal
@@ -127,7 +139,9 @@ def _trend(events: Events, count: int, config: Collaborative) -> np.ndarray:
     """
     if not config.trend_power:
         return np.ones(count)
-    recent = np.bincount(events.item[events.age_days <= config.trend_days], minlength=count).astype(np.float64)
+    recent = np.bincount(events.item[events.age_days <= config.trend_days], minlength=count).astype(
+        np.float64
+    )
     fitted = np.bincount(events.item, weights(events, config), minlength=count)
     # one event of smoothing, in the measure of each count
     ratio = (recent + 1) / (fitted + max(fitted.sum(), 1e-9) / max(recent.sum(), 1.0))
@@ -171,9 +185,7 @@ class CollaborativeQuery(tf.Module):
         size = self._count + 1
         batch = tf.shape(position)[0]
         flat = tf.reshape(position + (tf.range(batch) * size)[:, None], [-1])
-        total = tf.gather(
-            tf.math.unsorted_segment_sum(tf.reshape(weight, [-1]), flat, batch * size), flat
-        )
+        total = tf.gather(tf.math.unsorted_segment_sum(tf.reshape(weight, [-1]), flat, batch * size), flat)
         total = tf.reshape(tf.maximum(total, 1e-30), tf.shape(weight))
         part = weight * tf.pow(total, self._config.power - 1.0)
         return tf.einsum("bl,blr->br", part, tf.gather(self._inputs, position))

@@ -48,7 +48,6 @@ class Funnel(tf.Module):
         self._text_encoder = text_encoder
         self._encode_text = encode_text
         self._item_text = tf.constant(items.text.tolist())
-        self._item_vectors = retriever.item_vectors
         category = config.items.category
         self._category = table(items.categorical[category], tf.int32) if category else None
         self._category_names = tf.constant(items.vocabularies[category].tolist()) if category else None
@@ -101,7 +100,7 @@ class Funnel(tf.Module):
         known = (row > 0)[:, None]
         own = tf.one_hot(tf.gather(sources.row_candidate, row), sources.count, True, False, dtype=tf.bool)
         most = min(self._max_k, sources.count)
-        near = sources.index.search(tf.gather(self._item_vectors, row), most, ~own)
+        near = sources.index.search(self.retriever.item_query(row), most, ~own)
         trending = sources.trending / tf.maximum(tf.reduce_max(sources.trending), 1.0)
         k = self._k(inputs[F.K], row)
         score, position = (
@@ -157,7 +156,7 @@ class Funnel(tf.Module):
     def embed_item(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The item tower's vectors of items; zeros for an unknown one."""
         row = self.retriever.parser.rows(inputs[F.ITEM_ID])
-        vectors = tf.gather(self._item_vectors, row)
+        vectors = tf.gather(self.retriever.search_vectors, row)
         return {F.EMBEDDING: tf.where((row > 0)[:, None], vectors, 0.0)}
 
     # --- parts -----------------------------------------------------------------------

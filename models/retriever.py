@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import features as F
+from models.collaborative import CollaborativeQuery
 from models.index import Plan
 from models.item_table import ItemTable
 from models.pair_features import PairFeatures
@@ -19,6 +20,21 @@ from models.tables import table
 from pipeline.config import Config
 
 
+def search_vectors(item_vectors: np.ndarray, snapshot: Snapshot) -> np.ndarray:
+    """What the two-tower source searches: every row's learned vector, then its collaborative one.
+
+    Args:
+      item_vectors: float32 [V, D].
+      snapshot: its collaborative vectors are of the C candidates; other rows get zeros.
+
+    Returns:
+      float32 [V, D + R].
+    """
+    collaborative = np.zeros((len(item_vectors), snapshot.collaborative_output.shape[1]), np.float32)
+    collaborative[snapshot.candidate_row] = snapshot.collaborative_output
+    return np.concatenate([item_vectors, collaborative], 1)
+
+
 class Retriever(tf.Module):
     """Parsing, towers, sources and pair features, the same for CandidateSampler and the servable.
 
@@ -27,9 +43,10 @@ class Retriever(tf.Module):
       items: the catalogue.
       vocabularies: of users, event types and contexts.
       snapshot: item tables as of the moment of the request.
-      item_vectors: float32 [V, D], the item tower's vector of every row.
-      plan: how they are searched.
-      towers: the RetrievalTrainer's SavedModel; its `query` maps parsed requests to vectors.
+      item_vectors: float32 [V, D], the item tower's learned vector of every row.
+      plan: how the search vectors (see :func:`search_vectors`) are searched.
+      towers: the RetrievalTrainer's SavedModel; its `query` maps parsed requests to learned
+        vectors, and `scale` weighs them against the collaborative ones.
     """
 
     def __init__(
@@ -47,18 +64,32 @@ class Retriever(tf.Module):
         self._tower_length = config.retrieval.history_length
         self.parser = RequestParser(items, vocabularies, config.candidates.history_length)
         self.item_vectors = table(item_vectors, tf.float32)
-        self.sources = CandidateSources(snapshot, self.item_vectors, plan, config.candidates)
+        self.search_vectors = table(search_vectors(item_vectors, snapshot), tf.float32)
+        self._collaborative = CollaborativeQuery(
+            snapshot.collaborative_input, snapshot.row_candidate, config.candidates.collaborative
+        )
+        self.sources = CandidateSources(snapshot, self.search_vectors, plan, config.candidates)
         self.pair_features = PairFeatures(snapshot, items, self.sources)
         self._towers = towers
 
     @tf.Module.with_name_scope
     def query(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """The query tower's vectors, float32 [B, D], of parsed requests."""
+        """The query tower's vectors, float32 [B, D + R], of parsed requests: what was learned, then
+        what is collaborative, so that a dot product with a search vector adds the two scores.
+        """
         last = {
             name: request[name][:, -self._tower_length :]
             for name in ("history_row", F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)
         }
-        return self._towers.query(dict(request) | last)
+        learned = self._towers.query(dict(request) | last) * self._towers.scale
+        return tf.concat([learned, self._collaborative(request)], 1)
+
+    @tf.Module.with_name_scope
+    def item_query(self, row: tf.Tensor) -> tf.Tensor:
+        """float32 [B, D + R]: the learned vectors of items (int32 [B] rows) as queries for others."""
+        learned = tf.gather(self.item_vectors, row)
+        width = self.search_vectors.shape[1] - learned.shape[1]
+        return tf.pad(learned, [[0, 0], [0, width]])
 
     @tf.Module.with_name_scope
     def not_excluded(self, exclude: tf.Tensor) -> tf.Tensor:

@@ -307,9 +307,8 @@ def _retrieval_config(config: Config) -> str:
     # of the ranker, the towers only need to know when its label windows begin: a change of
     # its layers must not train them again
     sections = json.loads(dump_sections(config, "items", "users", "events", "split", "retrieval"))
-    return json.dumps(
-        sections | {"ranking": _only(config, "ranking", "windows", "window_days")}, sort_keys=True
-    )
+    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
+    return json.dumps(sections | {"candidates": _only(config, "candidates", "collaborative")}, sort_keys=True)
 
 
 def _index_config(config: Config) -> str:

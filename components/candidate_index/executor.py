@@ -10,9 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from models import arrays, snapshot
+from models import features as F
+from models.collaborative import CollaborativeQuery
 from models.event_log import EventLog
 from models.index import Plan, VectorIndex, exact_neighbours, make_plan
 from models.item_table import ItemTable
+from models.retriever import search_vectors
 from models.tables import table
 from pipeline.config import Candidates
 from pipeline.errors import GateError
@@ -71,7 +74,14 @@ def run(
     for as_of in moments:
         last = snapshot.build(log, items, as_of, config)
         last.save(snapshot_path(output, as_of))
-    queries = arrays.load(os.path.join(retrieval_folder, QUERIES))["vectors"][:_QUERIES]
+    vectors = search_vectors(vectors, last)
+    sample = {
+        name: values[:_QUERIES]
+        for name, values in arrays.load(os.path.join(retrieval_folder, QUERIES)).items()
+    }
+    collaborative = CollaborativeQuery(last.collaborative_input, last.row_candidate, config.collaborative)
+    request = {name: tf.constant(sample[name]) for name in ("history_row", F.HISTORY_AGE_DAYS)}
+    queries = np.concatenate([sample["vectors"], collaborative(request).numpy()], 1)
     # tuned on some queries, measured on others
     tuning, held = (queries[::2], queries[1::2]) if len(queries) > 1 else (queries, queries)
     candidates = last.candidate_row

@@ -38,7 +38,7 @@ def RetrievalTrainer(
       text_encoder: the catalogue's text vectors.
       model: towers and item vectors.
       model_run: history.json.
-      config: sections `items`, `users`, `events`, `split`, `retrieval`, `ranking`.
+      config: sections `items`, `users`, `events`, `split`, `retrieval`, `candidates`, `ranking`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs, if the shop has a users table.
     """
@@ -60,6 +60,7 @@ def RetrievalTrainer(
         text_vectors=os.path.join(text_encoder.uri, VECTORS),
         until=windows.label_starts(settings.ranking)[0],
         config=settings.retrieval,
+        collaborative_config=settings.candidates.collaborative,
         model_folder=model.uri,
         run_folder=model_run.uri,
     )

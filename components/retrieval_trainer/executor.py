@@ -8,20 +8,22 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import scipy.optimize
 import tensorflow as tf
 
 from components import shop
-from models import arrays, example_io
+from models import arrays, collaborative, example_io
 from models import features as F
 from models.item_table import ItemTable
 from models.requests import Vocabularies
 from models.retrieval import RetrievalModel, training_curves
 from models.towers import ItemEmbedding, ItemTower, QuerySpec, QueryTower
-from pipeline.config import Retrieval
+from pipeline.config import Collaborative, Retrieval
 from pipeline.errors import DataError
 
 HISTORY = "history.json"
 _RECALL_AT = 100
+_BLENDED = 512  # held-out sessions that weigh learned against collaborative scores
 
 
 def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[str, np.ndarray]:
@@ -69,6 +71,41 @@ def item_rows(item_vocabulary: list[str], items: ItemTable) -> np.ndarray:
     return np.concatenate([[0], np.maximum(rows, 0)]).astype(np.int32)
 
 
+def first_targets(sessions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sessions with only those targets that their user has in no earlier session.
+
+    Buying again is a source of its own: towers that also learn to repeat learn little else. A user
+    outside the vocabulary (0) is many people, whose targets all stay.
+    """
+    count = sessions["target_count"]
+    owner = np.repeat(sessions["user"], count).astype(np.int64)
+    size = int(sessions["target_item"].max(initial=0)) + 1
+    moment = np.repeat(sessions[F.TIMESTAMP], count)
+    pair = owner * size + sessions["target_item"]
+    order = np.lexsort((moment, pair))
+    starts = np.append(True, np.diff(pair[order]) != 0) if len(order) else np.zeros(0, bool)
+    since = np.empty(len(order), np.int64)
+    since[order] = moment[order][np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+    kept = (owner == 0) | (moment == since)
+    session = np.repeat(np.arange(len(count)), count)[kept]
+    left = np.bincount(session, minlength=len(count)).astype(np.int32)
+    return dict(sessions) | {
+        "target_item": sessions["target_item"][kept],
+        "target_count": left,
+        "target_start": (np.cumsum(left) - left).astype(np.int32),
+    }
+
+
+def owned_rows(sessions: Mapping[str, np.ndarray], rows: np.ndarray, users: int) -> tf.RaggedTensor:
+    """Distinct rows that each user of the vocabulary has as a target, int32 [users, (rows)]."""
+    owner = np.repeat(sessions["user"], sessions["target_count"]).astype(np.int64)
+    row = rows[sessions["target_item"]]
+    pair = np.unique((owner * (rows.max() + 1) + row)[(owner > 0) & (row > 0)])
+    owner, row = np.divmod(pair, rows.max() + 1)
+    size = np.bincount(owner, minlength=users)
+    return tf.RaggedTensor.from_row_lengths(tf.constant(row, tf.int32), tf.constant(size, tf.int64))
+
+
 def batches(
     sessions: Mapping[str, np.ndarray],
     chosen: np.ndarray,
@@ -76,6 +113,8 @@ def batches(
     vocabularies: Vocabularies,
     config: Retrieval,
     training: bool,
+    owned: tf.RaggedTensor | None = None,
+    known: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches of sessions with `targets_per_session` targets drawn anew at every pass.
 
@@ -86,6 +125,8 @@ def batches(
       vocabularies: for the users' attributes.
       config: batch size, targets a session, seed.
       training: shuffle and drop the last partial batch.
+      owned: from :func:`owned_rows`: no negatives for their user.
+      known: int32 [K], rows that `uniform_negatives` are drawn from.
 
     Returns:
       Elements as `models.retrieval.RetrievalModel` takes them.
@@ -112,6 +153,11 @@ def batches(
         pick = tf.minimum(pick, tf.size(table["target_item"]) - 1)
         drawn = tf.gather(row_of, tf.gather(table["target_item"], pick))
         batch["target_row"] = tf.where(count > 0, drawn, 0)
+        if owned is not None:
+            batch["owned_row"] = tf.gather(owned, batch["user"]).to_tensor()
+        if known is not None:
+            uniform = tf.random.uniform([config.uniform_negatives], maxval=len(known), dtype=tf.int32)
+            batch["negative_row"] = tf.gather(tf.constant(known, tf.int32), uniform)
         return batch
 
     data = tf.data.Dataset.from_tensor_slices(chosen.astype(np.int32))
@@ -166,6 +212,7 @@ def run(
     text_vectors: str,
     until: float,
     config: Retrieval,
+    collaborative_config: Collaborative,
     model_folder: str,
     run_folder: str,
 ) -> str:
@@ -179,9 +226,12 @@ def run(
       text_vectors: TextEncoderTrainer's text_vectors.npz.
       until: unix seconds; only sessions before it are learned from.
       config: the configuration's section.
+      collaborative_config: of the closed-form vectors that stand beside the learned ones.
       model_folder: Model artifact; gets `Format-Serving/` with the functions `query` and
-        `item`, `item_vectors.npz` (`vectors` float32 [V, D], every row's) and
-        `query_vectors.npz` (`vectors` float32 [Q, D], the held-out sessions').
+        `item` and `scale`, what a query's learned part is multiplied by beside the
+        collaborative one; `item_vectors.npz` (`vectors` float32 [V, D], every row's) and
+        `query_vectors.npz` (the held-out sessions: `vectors` float32 [Q, D] with the scale in
+        them, `history_row` int32 [Q, L], `history_age_days` float32 [Q, L]).
       run_folder: ModelRun artifact; gets `history.json`.
 
     Returns:
@@ -199,9 +249,14 @@ def run(
             f"only {len(usable)} sessions with a history lie before the ranker's label window; "
             "give a longer training window or fewer ranking.windows"
         )
-    rng = np.random.default_rng(config.seed)
-    held = rng.permutation(usable)[: max(1, int(len(usable) * config.holdout_share))]
-    chosen = np.setdiff1d(usable, held)
+    # the latest sessions: what is measured on them is a forecast, as in the shop
+    in_order = usable[np.argsort(sessions[F.TIMESTAMP][usable], kind="stable")]
+    held_count = max(1, int(len(usable) * config.holdout_share))
+    chosen, held = np.sort(in_order[:-held_count]), in_order[-held_count:]
+    everything = sessions
+    if config.targets == "first":
+        sessions = first_targets(sessions)
+    chosen = chosen[sessions["target_count"][chosen] > 0]
 
     before = sessions[F.TIMESTAMP] < until
     in_time = np.repeat(before, sessions["target_count"])
@@ -223,6 +278,8 @@ def run(
         attributes={name: len(values) + 1 for name, values in vocabularies.attribute_values.items()},
         contexts={name: len(values) + 1 for name, values in vocabularies.contexts.items()},
     )
+    known = np.flatnonzero(counts > 0)
+    known = known[known > 0]
     model = RetrievalModel(
         QueryTower(
             embedding,
@@ -235,14 +292,14 @@ def run(
         ItemTower(embedding, text["vectors"], text["index"], config.embedding_dim, name="item"),
         probability.astype(np.float32),
         config.temperature,
+        known,
+        config.hard_negatives,
     )
     model.compile(tf.keras.optimizers.Adam(config.learning_rate))
-    training = batches(sessions, chosen, rows, vocabularies, config, training=True)
+    owned = owned_rows(everything, rows, spec.users)
+    training = batches(sessions, chosen, rows, vocabularies, config, True, owned, known)
     holdout = batches(sessions, held, rows, vocabularies, config, training=False)
-    known = np.flatnonzero(counts > 0)
-    fitted = model.fit(
-        training, epochs=config.epochs, verbose=0, callbacks=[_Holdout(holdout, known[known > 0])]
-    )
+    fitted = model.fit(training, epochs=config.epochs, verbose=0, callbacks=[_Holdout(holdout, known)])
     epochs = [
         {"epoch": index + 1}
         | {name: float(values[index]) for name, values in training_curves(fitted.history).items()}
@@ -254,19 +311,126 @@ def run(
     vectors = encode_items(model.item_tower, np.arange(len(items), dtype=np.int32))
     arrays.save(os.path.join(model_folder, "item_vectors.npz"), {"vectors": vectors})
     # what CandidateIndex measures its search with: requests that no tower learned from
-    queries = [model.query_tower(batch, training=False).numpy() for batch in holdout]
-    arrays.save(os.path.join(model_folder, "query_vectors.npz"), {"vectors": np.concatenate(queries)})
-    _export(model, next(iter(holdout)), shop.model_folder(model_folder))
+    queries = {"vectors": [], "history_row": [], F.HISTORY_AGE_DAYS: []}
+    for batch in holdout:
+        batch["vectors"] = model.query_tower(batch, training=False)
+        for name, parts in queries.items():
+            parts.append(batch[name].numpy())
+    queries = {name: np.concatenate(parts) for name, parts in queries.items()}
+    scale = blend(everything, sessions, held, rows, known, queries["vectors"], vectors, collaborative_config)
+    queries["vectors"] *= scale
+    arrays.save(os.path.join(model_folder, "query_vectors.npz"), queries)
+    _export(model, scale, next(iter(holdout)), shop.model_folder(model_folder))
     last = epochs[-1]
     recall = last.get(f"holdout_recall@{_RECALL_AT}", float("nan"))
     return (
         f"{len(chosen):,} sessions, {config.epochs} epochs, loss {last['loss']:.3f}, "
-        f"holdout recall@{_RECALL_AT} {recall:.3f}"
+        f"holdout recall@{_RECALL_AT} {recall:.3f}, scale {scale:.3g}"
     )
 
 
-def _export(model: RetrievalModel, example: Mapping[str, tf.Tensor], folder: str) -> None:
-    """Saves the towers with the functions `query` (parsed requests) and `item` (rows)."""
+def blend(
+    sessions: Mapping[str, np.ndarray],
+    wanted: Mapping[str, np.ndarray],
+    held: np.ndarray,
+    rows: np.ndarray,
+    known: np.ndarray,
+    queries: np.ndarray,
+    vectors: np.ndarray,
+    config: Collaborative,
+) -> float:
+    """How much a learned score counts beside a collaborative one.
+
+    Both scores of the held-out sessions, whose events the collaborative vectors fitted here do not
+    hold, enter a softmax over the items that the user did not have; the two weights with the
+    largest likelihood of the sessions' targets are found, and their quotient returned.
+
+    Args:
+      sessions: all targets: they make the histories.
+      wanted: the same sessions with the targets that are to be found.
+      held: int [H], indices of sessions, the latest ones.
+      rows: from :func:`item_rows`.
+      known: int [K], the rows that may be found.
+      queries: float32 [H, D], learned vectors of the held-out sessions.
+      vectors: float32 [V, D], learned vectors of all rows.
+      config: of the collaborative vectors.
+
+    Returns:
+      The weight; 1 where there is nothing to weigh (no collaborative vectors, no history).
+    """
+    position = np.full(len(vectors), len(known))
+    position[known] = np.arange(len(known))
+    count = sessions["target_count"]
+    user = np.repeat(sessions["user"], count)
+    moment = np.repeat(sessions[F.TIMESTAMP], count)
+    item = position[rows[sessions["target_item"]]]
+    start = sessions[F.TIMESTAMP][held].min()
+    real = (item < len(known)) & (user > 0)
+    order = np.lexsort((moment, user))
+    order = order[real[order]]
+    user, moment, item = user[order], moment[order], item[order].astype(np.int32)
+    past = moment < start
+    places = np.flatnonzero((sessions["user"][held] > 0) & (wanted["target_count"][held] > 0))
+    places = places[np.linspace(0, len(places) - 1, min(_BLENDED, len(places))).astype(int)]
+    if not config.rank or not past.any() or not len(places):
+        return 1.0
+    age = ((start - moment) / F.SECONDS_PER_DAY).astype(np.float32)
+    inputs, outputs = collaborative.fit(
+        collaborative.Events(user[past], item[past], age[past]), len(known), config
+    )
+
+    # each session's past, as if each were a user
+    of, when = sessions["user"][held[places]], sessions[F.TIMESTAMP][held[places]]
+    first = np.searchsorted(user, of)
+    last = np.searchsorted(user, of, "right")
+    size = np.asarray(
+        [np.searchsorted(moment[a:b], t) for a, b, t in zip(first, last, when, strict=True)], np.int64
+    )
+    owner = np.repeat(np.arange(len(places)), size)
+    event = np.arange(len(owner)) + np.repeat(first - (np.cumsum(size) - size), size)
+    age = ((when[owner] - moment[event]) / F.SECONDS_PER_DAY).astype(np.float32)
+    histories = collaborative.histories(
+        collaborative.Events(owner, item[event], age), len(places), len(known), config
+    )
+    scores = np.stack([queries[places] @ vectors[known].T, (histories @ inputs) @ outputs.T]).astype(
+        np.float32
+    )
+
+    take = wanted["target_count"][held[places]]
+    begin = wanted["target_start"][held[places]]
+    asked = np.repeat(np.arange(len(places)), take)
+    target = np.arange(len(asked)) + np.repeat(begin - (np.cumsum(take) - take), take)
+    target = position[rows[wanted["target_item"][target]]]
+    asked, target = asked[target < len(known)], target[target < len(known)]
+    free = np.ones((len(places), len(known)), bool)
+    free[owner, item[event]] = False
+    free[asked, target] = True
+
+    spread = np.maximum(scores.std((1, 2)), 1e-9)
+    scores /= spread[:, None, None]
+    choices, masked = tf.constant(scores), tf.constant(np.where(free, 0, -1e9).astype(np.float32))
+    index = tf.constant(np.stack([asked, target], 1))
+
+    @tf.function(autograph=False)
+    def loss_and_slope(log_weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(log_weight)
+            logits = tf.tensordot(tf.exp(log_weight), choices, 1) + masked
+            log_share = tf.gather_nd(tf.nn.log_softmax(logits, 1), index)
+            loss = -tf.reduce_mean(log_share)
+        return loss, tape.gradient(loss, log_weight)
+
+    def objective(log_weight: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, slope = loss_and_slope(tf.constant(log_weight, tf.float32))
+        return float(loss), slope.numpy().astype(np.float64)
+
+    best = scipy.optimize.minimize(objective, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-6, 6)] * 2)
+    learned, closed = np.exp(best.x) / spread
+    return float(learned / closed)
+
+
+def _export(model: RetrievalModel, scale: float, example: Mapping[str, tf.Tensor], folder: str) -> None:
+    """Saves the towers with the functions `query` (parsed requests) and `item` (rows), and `scale`."""
     signature = {}
     for name, value in example.items():
         if name != "target_row":
@@ -275,6 +439,7 @@ def _export(model: RetrievalModel, example: Mapping[str, tf.Tensor], folder: str
 
     module = tf.Module(name="towers")
     module.query_tower, module.item_tower = model.query_tower, model.item_tower
+    module.scale = tf.Variable(scale, trainable=False, dtype=tf.float32)
     module.query = tf.function(
         lambda inputs: model.query_tower(inputs, training=False), input_signature=[signature], autograph=False
     )
