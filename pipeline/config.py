@@ -175,8 +175,8 @@ class Retrieval(_Section):
     embedding_dim: int = Field(64, ge=4)
     batch_sessions: int = Field(512, ge=1)
     targets: Literal["first", "all"] = "first"  # first: what the user has not had; the rest is buy_again's
-    targets_per_session: int = Field(4, ge=1)
-    uniform_negatives: int = Field(2048, ge=0)  # drawn from all known items, beside the batch's targets
+    targets_per_session: int = Field(2, ge=1)
+    uniform_negatives: int = Field(1024, ge=0)  # drawn from all known items, beside the batch's targets
     hard_negatives: int | None = Field(None, ge=1)  # of all negatives, only so many of the highest scores
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(3e-3, gt=0)

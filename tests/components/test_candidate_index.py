@@ -7,6 +7,7 @@ import pytest
 
 from components.candidate_index import executor
 from models import arrays, snapshot
+from models import features as F
 from models.index import Plan, VectorIndex
 from models.tables import table
 from pipeline.errors import GateError
@@ -26,7 +27,11 @@ def vectors():
 def run(folder, vectors, min_recall=0.95, **settings):
     retrieval = folder / "retrieval"
     arrays.save(str(retrieval / executor.VECTORS), {"vectors": vectors[0]})
-    arrays.save(str(retrieval / executor.QUERIES), {"vectors": vectors[1]})
+    requests = len(vectors[1])
+    history = np.random.default_rng(3).integers(0, len(vectors[0]), (requests, 4)).astype(np.int32)
+    queries = {"vectors": vectors[1], "history_row": history}
+    queries[F.HISTORY_AGE_DAYS] = np.ones((requests, 4), np.float32)
+    arrays.save(str(retrieval / executor.QUERIES), queries)
     return executor.run(
         tiny_shop.past_log(),
         tiny_shop.items(),
@@ -59,8 +64,8 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
         np.testing.assert_array_equal(got.neighbour, expected.neighbour)
     count = len(got.candidate_row)
     assert facts["candidates"] == count
-    # six float32 a candidate, and its row
-    assert facts["size_mb"] == pytest.approx((count * 6 * 4 + (count + 1) * 4) / 2**20)
+    # six learned and six collaborative float32 a candidate, and its row
+    assert facts["size_mb"] == pytest.approx((count * 12 * 4 + (count + 1) * 4) / 2**20)
     assert found["summary"].startswith(f"{count} candidates, exact search, recall@20 1.000")
 
 

@@ -134,8 +134,8 @@ class Captured(executor.RetrievalModel):
 
     made = []
 
-    def __init__(self, query, item, probability, temperature):
-        super().__init__(query, item, probability, temperature)
+    def __init__(self, query, item, probability, *rest):
+        super().__init__(query, item, probability, *rest)
         Captured.made.append(probability)
 
 
@@ -147,9 +147,9 @@ def trained(folders, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         real = executor.batches
 
-        def batches(sessions, chosen, *rest, training):
+        def batches(sessions, chosen, rows, vocabularies, config, training, *rest):
             used["training" if training else "holdout"] = chosen
-            return real(sessions, chosen, *rest, training=training)
+            return real(sessions, chosen, rows, vocabularies, config, training, *rest)
 
         patch.setattr(executor, "batches", batches)
         patch.setattr(executor, "RetrievalModel", Captured)
@@ -161,6 +161,7 @@ def trained(folders, tmp_path_factory):
             os.path.join(tiny_shop.text_encoder()[0], "text_vectors.npz"),
             LABEL_START,
             CONFIG.retrieval.model_copy(update={"epochs": 2}),
+            CONFIG.candidates.collaborative,
             str(base / "model"),
             str(base / "run"),
         )
@@ -171,23 +172,113 @@ def test_only_sessions_before_the_label_window_are_learned_from(trained, session
     _, used, _ = trained
     training, holdout = set(used["training"].tolist()), set(used["holdout"].tolist())
     assert not training & holdout
-    expected = {
+    usable = {
         place
         for place, (_, when, _) in enumerate(truth)
         if when < LABEL_START and sessions["history_item"][place].any()
     }
-    assert training | holdout == expected
-    assert len(holdout) == max(1, int(len(expected) * CONFIG.retrieval.holdout_share))
+    assert len(holdout) == max(1, int(len(usable) * CONFIG.retrieval.holdout_share))
+    assert max(truth[place][1] for place in usable - holdout) <= min(truth[place][1] for place in holdout)
+    first = first_purchases(truth)
+    assert training == {place for place in usable - holdout if first[place]}
+    assert len(training) < len(usable - holdout)
     assert any(when >= LABEL_START for _, when, _ in truth)
+
+
+def first_purchases(truth):
+    """Of each session, the items (with an embedding or not) that its user bought in no earlier one."""
+    known = tiny_shop.vocabularies().users
+    since = {}
+    for user, when, basket in truth:
+        for item in basket["item_id"]:
+            key = (user, codes().get(item, 0))
+            since[key] = min(since.get(key, when), when)
+    return [
+        [item for item in basket["item_id"] if user not in known or since[user, codes().get(item, 0)] == when]
+        for user, when, basket in truth
+    ]
+
+
+def test_first_targets(sessions, truth):
+    got = executor.first_targets(sessions)
+    expected = first_purchases(truth)
+    assert got["target_count"].tolist() == [len(items) for items in expected]
+    assert 0 < sum(got["target_count"]) < sum(sessions["target_count"])
+    for place, items in enumerate(expected):
+        start, count = got["target_start"][place], got["target_count"][place]
+        assert sorted(got["target_item"][start : start + count]) == sorted(
+            codes().get(item, 0) for item in items
+        )
+
+
+def test_owned_rows_are_a_users_distinct_targets(sessions, truth):
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    vocabulary = list(tiny_shop.vocabularies().users)
+    owned = executor.owned_rows(sessions, rows, len(vocabulary) + 1).to_list()
+    assert owned[0] == []
+    assert len(owned) == len(vocabulary) + 1
+    for code, user in enumerate(vocabulary, 1):
+        bought = {item for who, _, basket in truth if who == user for item in basket["item_id"]}
+        expected = {
+            tiny_shop.items().item_id.tolist().index(i)
+            for i in bought
+            if i in codes() and i != tiny_shop.STRANGER
+        }
+        assert set(owned[code]) == expected
+        assert len(owned[code]) == len(expected)
+
+
+def test_batches_hold_what_may_be_no_negative_and_uniform_ones(sessions):
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    owned = executor.owned_rows(sessions, rows, len(tiny_shop.vocabularies().users) + 1)
+    known = np.asarray([5, 9, 11])
+    config = CONFIG.retrieval.model_copy(update={"uniform_negatives": 40})
+    chosen = np.asarray([0, 50, 100])
+    (batch,) = executor.batches(sessions, chosen, rows, tiny_shop.vocabularies(), config, False, owned, known)
+    assert batch["negative_row"].shape == (40,)
+    assert set(batch["negative_row"].numpy()) == set(known)
+    for place, row in zip(chosen, batch["owned_row"].numpy(), strict=True):
+        assert sorted(row[row > 0]) == owned[int(sessions["user"][place])].numpy().tolist()
+
+
+@pytest.mark.parametrize("better", ["learned", "closed"])
+def test_the_better_score_weighs_more(sessions, better):
+    """Learned scores that know the answer, or are always wrong, against the collaborative ones."""
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    wanted = executor.first_targets(sessions)
+    held = np.argsort(sessions[F.TIMESTAMP], kind="stable")[-150:]
+    known = np.unique(rows[sessions["target_item"]])
+    known = known[known > 0]
+    size = len(tiny_shop.items())
+    vectors = np.eye(size, dtype=np.float32)
+    queries = np.random.default_rng(0).normal(size=(len(held), size)).astype(np.float32)
+    for place, session in enumerate(held):
+        start, count = wanted["target_start"][session], wanted["target_count"][session]
+        answer = rows[wanted["target_item"][start : start + count]]
+        queries[place, answer] += 9 if better == "learned" else -9
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "_RECALL_AT", 5)
+        config = CONFIG.candidates.collaborative
+        weight = executor.blend(sessions, wanted, held, rows, known, queries, vectors, config)
+        assert (
+            executor.blend(
+                sessions, wanted, held, rows, known, queries, vectors, config.model_copy(update={"rank": 0})
+            )
+            == 1.0
+        )
+        patch.setattr(executor, "_BLENDS", (0.01,))
+        least = executor.blend(sessions, wanted, held, rows, known, queries, vectors, config)
+    ratio = weight / least * 0.01
+    assert ratio >= 0.7 if better == "learned" else ratio <= 0.2
 
 
 def test_sampling_probabilities_are_the_shares_of_drawn_targets(trained, truth):
     share = dict.fromkeys(tiny_shop.ITEMS, 0.0)
-    for _, when, basket in truth:
+    for (_, when, _), items in zip(truth, first_purchases(truth), strict=True):
         if when < LABEL_START:
-            for item in basket["item_id"]:
+            for item in items:
                 if item in codes() and item != tiny_shop.STRANGER:
-                    share[item] += 1 / len(basket)
+                    share[item] += 1 / len(items)
     total = sum(share.values())
     for row, item in enumerate(tiny_shop.items().item_id[1:], 1):
         assert trained[2][row] == pytest.approx(max(share[item] / total, 1e-9), rel=1e-4)
@@ -236,7 +327,8 @@ def test_training_and_serving_give_the_same_query_vector(sessions, truth):
             "context_timestamp": tf.constant([when], tf.int64),
         }
         served = retriever.query(retriever.parser(request)).numpy()[0]
-        np.testing.assert_allclose(served, learned[at], atol=1e-5)
+        expected = learned[at] * retriever._towers.scale.numpy()
+        np.testing.assert_allclose(served[: len(expected)], expected, atol=1e-5)
 
 
 def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
@@ -249,6 +341,7 @@ def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
             "unused",
             START + 2 * DAY,
             CONFIG.retrieval,
+            CONFIG.candidates.collaborative,
             str(tmp_path),
             str(tmp_path),
         )

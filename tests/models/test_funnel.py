@@ -391,21 +391,22 @@ def test_similar_with_k_beyond_the_catalogue(signatures, candidates):
 
 
 def test_embeddings(built, signatures, inputs):
-    vectors, items = built.factory.item_vectors, tiny_shop.items()
+    retriever, items = built.factory.at(CUTOFF), tiny_shop.items()
+    vectors = retriever.search_vectors.numpy()
     got = signatures("embed_item", item_id=tf.constant(["100", "no such item", tiny_shop.NEVER]))[F.EMBEDDING]
     names = items.item_id.tolist()
     np.testing.assert_allclose(got[0], vectors[names.index("100")], atol=1e-6)
     np.testing.assert_allclose(got[2], vectors[names.index(tiny_shop.NEVER)], atol=1e-6)
     assert not got[1].any()
     user = signatures("embed_user", **inputs)[F.EMBEDDING]
-    retriever = built.factory.at(CUTOFF)
     np.testing.assert_allclose(user, retriever.query(retriever.parser(inputs)), atol=1e-5)
     words = signatures("embed_text", text=tf.constant(["whole milk", ""]))[F.EMBEDDING]
-    assert got.shape == user.shape == (3, CONFIG.retrieval.embedding_dim)
+    learned = CONFIG.retrieval.embedding_dim
+    assert got.shape == user.shape == (3, learned + CONFIG.candidates.collaborative.rank)
     assert words.shape == (2, tiny_shop.BERT_DIM)
     encoder = tf.saved_model.load(shop.model_folder(built.text_encoder))
     np.testing.assert_allclose(words, encoder.encode(tf.constant(["whole milk", ""])), atol=1e-5)
-    for values in (user, words, got[[0, 2]]):
+    for values in (user[:, :learned] / retriever._towers.scale, words, got[[0, 2], :learned]):
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
 
 

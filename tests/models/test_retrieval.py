@@ -11,11 +11,14 @@ from tests.models import tiny_shop
 
 TEMPERATURE = 0.2
 SHARE = np.random.default_rng(8).dirichlet(np.full(61, 0.3)).astype(np.float32)
+KNOWN = np.arange(1, 61)
 TARGETS = np.asarray([[3, 5], [5, 0], [9, 9], [0, 0], [12, 3], [0, 40], [7, 1]], np.int32)
 
 
 def make(share=SHARE, **dropouts):
-    return RetrievalModel(towers.make_query_tower(**dropouts), towers.make_item_tower(), share, TEMPERATURE)
+    return RetrievalModel(
+        towers.make_query_tower(**dropouts), towers.make_item_tower(), share, TEMPERATURE, KNOWN
+    )
 
 
 def batch(targets=TARGETS, **fixed):
@@ -92,7 +95,7 @@ def test_training_uses_dropout_and_lowers_the_loss():
 def test_save_load(tmp_path):
     model, inputs = make(id_dropout=0.9, user_dropout=0.9, history_dropout=0.9), batch()
     model.compute_loss(inputs)
-    executor._export(model, inputs, str(tmp_path))
+    executor._export(model, 0.5, inputs, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     parsed = {name: value for name, value in inputs.items() if name != "target_row"}
     for _ in range(2):  # and no dropout
@@ -101,3 +104,41 @@ def test_save_load(tmp_path):
     np.testing.assert_allclose(loaded.item(rows), model.item_tower(rows, training=False), atol=1e-6)
     other = towers.query_inputs(batch=2, length=9)
     np.testing.assert_allclose(loaded.query(other), model.query_tower(other, training=False), atol=1e-6)
+
+
+def test_mixed_negatives_without_what_the_user_owns():
+    """Targets of the batch and uniform rows, each with its share of the draw, against a naive softmax."""
+    model = make()
+    inputs = batch(np.asarray([[3, 5], [9, 0]], np.int32), batch=2)
+    owned = np.asarray([[3, 5, 20, 0], [21, 9, 0, 0]], np.int32)
+    negative = np.asarray([20, 21, 22, 5, 22], np.int32)
+    inputs |= {"owned_row": tf.constant(owned), "negative_row": tf.constant(negative)}
+    queries = model.query_tower(inputs, training=False).numpy().astype(np.float64)
+    candidates = np.asarray([3, 5, 9, *negative])
+    vectors = model.item_tower(tf.constant(candidates)).numpy().astype(np.float64)
+    drawn = (3 * SHARE[candidates] + 5 / len(KNOWN)) / 8
+    logits = queries @ vectors.T / TEMPERATURE - np.log(np.clip(drawn, 1e-6, 1))
+    losses = []
+    for place, session in enumerate((0, 0, 1)):
+        rivals = [
+            other
+            for other, row in enumerate(candidates)
+            if other != place and row != candidates[place] and row not in owned[session]
+        ]
+        assert len(rivals) == (4, 4, 6)[place]  # of the first session: 9, 21, 22, 22; 20 is its own
+        mine = logits[session, place]
+        losses.append(np.log(np.exp([mine, *logits[session, rivals]]).sum()) - mine)
+    np.testing.assert_allclose(model.compute_loss(inputs), np.mean(losses), rtol=1e-4)
+
+
+def test_hard_negatives_are_those_of_the_highest_scores():
+    inputs = batch() | {"negative_row": tf.constant(np.arange(1, 50, dtype=np.int32))}
+    hard = RetrievalModel(
+        towers.make_query_tower(), towers.make_item_tower(), SHARE, TEMPERATURE, KNOWN, hard_negatives=3
+    )
+    every = make()
+    every.query_tower, every.item_tower = hard.query_tower, hard.item_tower
+    fewer, all_of_them = float(hard.compute_loss(inputs)), float(every.compute_loss(inputs))
+    assert 0 < fewer < all_of_them
+    logits_of_three = np.log(1 + 3)  # had they the target's own score
+    assert fewer > logits_of_three / 2

@@ -92,6 +92,7 @@ CONFIG = Config.model_validate(
             "epochs": 1,
             "history_length": 10,
             "learning_rate": 0.02,
+            "uniform_negatives": 16,
         },
         "candidates": {
             "min_events": 8,
@@ -100,6 +101,7 @@ CONFIG = Config.model_validate(
             "co_purchased": 8,
             "trending": 6,
             "neighbours": 7,
+            "collaborative": {"rank": 6, "regularization": 5.0},
             "history_length": 40,
         },
         "ranking": {
@@ -401,6 +403,7 @@ def towers() -> tuple[str, str]:
         os.path.join(text_encoder()[0], text_executor.VECTORS),
         LABEL_START,
         CONFIG.retrieval,
+        CONFIG.candidates.collaborative,
         out,
         str(folder() / "retrieval_run"),
     )
