@@ -38,7 +38,7 @@ from pipeline.latest_blessed import LatestBlessedOtherModelStrategy
 # here cannot change a component's output, so it does not re-run it.
 _DATA_CODE = ("components.tables", "components.beam_io")
 _SHOP_CODE = ("components.shop", "models.example_io", "models.features", "models.item_table", "models.arrays")
-_TOWER_CODE = (*_SHOP_CODE, "models.towers", "models.retrieval", "models.tables")
+_TOWER_CODE = (*_SHOP_CODE, "models.towers", "models.retrieval", "models.collaborative", "models.tables")
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
     "components.retrieval_setup",
@@ -49,6 +49,7 @@ _RETRIEVER_CODE = (
     "models.requests",
     "models.retriever",
     "models.snapshot",
+    "models.collaborative",
     "models.sources",
 )
 
@@ -159,6 +160,8 @@ def create_pipeline(
             "components.types",
             "models.index",
             "models.snapshot",
+            "models.collaborative",
+            "models.retriever",
             "models.tables",
             "models.event_log",
             *_SHOP_CODE,
