@@ -5,6 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 CONFIG ?= pipeline/configs/complete_journey.yaml
 ARGS ?=
+WORKERS ?= 2
 
 # Set in many container images; with it every process recompiles 11,000 modules (50 s instead of 16).
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
@@ -21,13 +22,13 @@ env: ## make .venv from the lock (CPython 3.11; PYTHON=... names one); does noth
 demo: env ## run the pipeline on the full data, serve the model, ask it (ARGS="--sample 200": quick)
 	@$(PY) -m pipeline.demo --config $(CONFIG) $(ARGS)
 
-test: lint test-fast test-slow ## lint, fast tests, slow tests: what CI runs
+test: lint test-fast test-slow ## lint, fast tests, slow tests: what CI runs (WORKERS=2 processes)
 
 test-fast: env ## the tests that take seconds
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(ARGS)
 
 test-slow: env ## the end-to-end tests
-	@$(PY) -m pytest -m slow $(ARGS)
+	@$(PY) -m pytest -m slow -n $(WORKERS) --dist loadgroup $(ARGS)
 
 benchmark-retrieval: env ## towers and sources beside classical recommenders (ARGS="--window test": the test window)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)

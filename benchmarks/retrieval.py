@@ -50,6 +50,7 @@ from pipeline.progress import format_bytes, format_seconds  # noqa: E402
 KS = (10, 20, 100, 500)
 SHOWN = ("ndcg@10", "ndcg@20", "recall@20", "recall@100", "recall@500", "coverage@20")
 OURS = "two towers"
+LEARNED, CLOSED = "towers, learned part only", "towers, closed form only"
 UNION = "union of the sources"
 COSTS = "costs.json"  # what the steps of a run cost when they last ran
 # The last step that retrieval needs, and those that count as its training.
@@ -141,7 +142,10 @@ def train(config: Config, runs_dir: Path) -> Path:
 
         pipeline = create_pipeline(*args, **kwargs)
         last = [component.id for component in pipeline.components].index(LAST_STEP)
-        pipeline.components = pipeline.components[: last + 1]
+        kept, dropped = pipeline.components[: last + 1], pipeline.components[last + 1 :]
+        for component in kept:
+            component.downstream_nodes.difference_update(dropped)
+        pipeline.components = kept
         return pipeline
 
     if local_runner.run(config, runs_dir, create_pipeline=retrieval_only):
@@ -175,8 +179,10 @@ class Ours:
 
     def __init__(self, run: run_models.RunModels, folder: Path) -> None:
         self.windows, self.config = run.windows, run.config
-        self.items, self.item_vectors = run.factory.items, run.factory.item_vectors
+        self.items = run.factory.items
         self.retriever = run.factory.at(run.windows.cutoff)
+        self._vectors = self.retriever.search_vectors.numpy()
+        self._learned = self.retriever.item_vectors.shape[1]  # dimensions; the others are closed-form
         # leave-one-out ranks every item of the data, also those that the past lacks
         least = run.config.candidates.min_events if run.windows.by_time else 0
         self.protocol = Protocol.of(run.log, run.windows, least)
@@ -214,7 +220,8 @@ class Ours:
         sources = self.retriever.sources
         k = min(KS[-1], sources.count)
         # every vector is compared, whatever kind of search the index does
-        vectors = tf.constant(self.item_vectors[sources.candidate_row.numpy()[:-1]])
+        vectors = tf.constant(self._vectors[sources.candidate_row.numpy()[:-1]])
+        parts = {F.TWO_TOWER: slice(None), LEARNED: slice(self._learned), CLOSED: slice(self._learned, None)}
 
         def best(score: tf.Tensor, usable: tf.Tensor) -> tf.Tensor:
             value, position = tf.math.top_k(tf.where(usable, score, -1e9), k)
@@ -227,7 +234,9 @@ class Ours:
             request = self.retriever.parser(inputs)
             query = self.retriever.query(request)
             found = sources(request, query, allowed)
-            lists = {F.TWO_TOWER: best(tf.matmul(query, vectors, transpose_b=True), allowed)}
+            lists = {}
+            for name, part in parts.items():
+                lists[name] = best(tf.matmul(query[:, part], vectors[:, part], transpose_b=True), allowed)
             for name in sources.sizes:
                 if name != F.TWO_TOWER:
                     lists[name] = best(found.scores[name], allowed & (found.scores[name] > 0))
@@ -273,7 +282,7 @@ class Ours:
         users = np.unique(future.user[known])
         relevant = np.zeros((len(users), len(cold)), bool)
         relevant[np.searchsorted(users, future.user[known]), taken[known]] = True
-        vectors = tf.constant(self.item_vectors[cold])
+        vectors = tf.constant(self._vectors[cold])
         top = []
         for start in range(0, len(users), _BATCH):
             request = self.retriever.parser(self._inputs(users[start : start + _BATCH]))
@@ -416,7 +425,7 @@ def score_task(
         for name, (model, settings) in systems.items():
             result = fit_baseline(name, model, settings, data, task == "novel")
             classical.append(measure(result, relevant, catalogue))
-    shown = [*classical, towers, found[UNION]]
+    shown = [*classical, found[LEARNED], found[CLOSED], towers, found[UNION]]
     of = f"{of}, {len(users):,} users"
     print_systems(console, of, shown, "ndcg@20" if ours.windows.by_time else "ndcg@10")
     print_slices(console, f"{of}, by the users' past events", shown, ours.groups[users].astype(str))

@@ -73,7 +73,8 @@ def test_status_of_a_failed_step_is_handed_on(capfd):
 
 def test_interrupt_waits_for_the_step_to_tidy_up(tmp_path):
     """Ctrl-C reaches the whole group: the step ends in its own time, then the demo does."""
-    step = "import time\ntry:\n time.sleep(60)\nexcept KeyboardInterrupt:\n time.sleep(1); open('tidy', 'w')"
+    step = "import time\ntry:\n open('begun', 'w'); time.sleep(90)\n"
+    step += "except KeyboardInterrupt:\n time.sleep(1); open('tidy', 'w')"
     code = f"""
 import sys
 from pipeline import demo
@@ -89,12 +90,11 @@ except KeyboardInterrupt:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
     )
-    end = time.monotonic() + 20
-    while not psutil.Process(process.pid).children() and time.monotonic() < end:
+    end = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < end:
         time.sleep(0.05)
-    time.sleep(0.5)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(20) == 130
+    assert process.wait(60) == 130
     assert (tmp_path / "tidy").exists()
 
 
