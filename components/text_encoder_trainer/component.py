@@ -6,6 +6,9 @@ from tfx.types import standard_artifacts
 
 from components import shop
 from components.text_encoder_trainer import executor
+from models import example_io
+from models.event_log import EventLog
+from models.text_training import make_strategy
 from pipeline.config import load_sections
 
 
@@ -14,19 +17,40 @@ def TextEncoderTrainer(
     items: InputArtifact[standard_artifacts.Examples],
     item_graph: InputArtifact[standard_artifacts.TransformGraph],
     model: OutputArtifact[standard_artifacts.Model],
+    model_run: OutputArtifact[standard_artifacts.ModelRun],
     config: Parameter[str],
     code_version: Parameter[str],
+    raw_sessions: InputArtifact[standard_artifacts.Examples] = None,
 ) -> None:
-    """Prepares the shop's BERT text encoder and encodes the whole catalogue once.
+    """Fine-tunes the shop's BERT text encoder and encodes the whole catalogue once.
 
     Args:
       items: transformed items.
       item_graph: ItemTransform's graph.
       model: SavedModel from raw strings, and the catalogue's vectors.
-      config: sections `items`, `exposures`, `text_encoder`.
+      model_run: history.json.
+      config: sections `items`, `text_encoder`; with sessions also `split`, `ranking`.
       code_version: part of the cache key.
+      raw_sessions: EventExampleGen's artifact, from which the encoder learns what the two
+        towers learn from too: the sessions before the ranker's label windows. None for mode
+        "frozen", so that new events do not encode the catalogue again.
     """
     del code_version
-    shop_config = load_sections(config)
-    table = shop.load_items(items.uri, item_graph.uri, shop_config.items, exposure_channels=[])
-    model.set_string_custom_property("summary", executor.run(table, shop_config.text_encoder, model.uri))
+    settings = load_sections(config)
+    # first of all: a strategy over several machines must find TensorFlow untouched
+    strategy = make_strategy(settings.text_encoder.strategy)
+    log, until = None, 0.0
+    if raw_sessions:
+        windows = shop.Windows.of(raw_sessions, settings.split)
+        log = EventLog.read([example_io.split_folder(raw_sessions.uri, split) for split in windows.past])
+        until = windows.label_starts(settings.ranking)[0]
+    found = executor.run(
+        items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
+        log=log,
+        until=until,
+        config=settings.text_encoder,
+        strategy=strategy,
+        output=model.uri,
+        run_folder=model_run.uri,
+    )
+    model.set_string_custom_property("summary", found)

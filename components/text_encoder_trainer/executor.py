@@ -1,7 +1,9 @@
-"""Exports the text encoder and encodes the catalogue."""
+"""Fine-tunes the text encoder on the shop's behaviour, exports it, and encodes the catalogue."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import time
 
@@ -9,45 +11,241 @@ import numpy as np
 import tensorflow as tf
 
 from components import shop
-from models import arrays, text_encoder
+from models import arrays, text_encoder, text_groups, text_training
 from models import features as F
+from models.event_log import EventLog
 from models.item_table import ItemTable
-from pipeline.config import TextEncoder
+from models.text_encoder import TextEncoder
+from models.text_training import Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
+from pipeline import config as settings
+from pipeline.errors import DataError
 
 VECTORS = "text_vectors.npz"
+HISTORY = "history.json"
+_MEASURE = "holdout_mrr"
+_MAX_TEXTS = 20_000  # that training looks at; what enters their trained layers is kept in memory
 
 
-def run(items: ItemTable, config: TextEncoder, output: str) -> str:
+@dataclasses.dataclass(frozen=True)
+class Behaviour:
+    """What households did before a moment, as texts.
+
+    Attributes:
+      household, item, text: int [E], an event each: who, which catalogue row, which text.
+      session: int [E], the basket.
+      timestamp: int64 [E], unix seconds.
+      households: how many there are.
+    """
+
+    household: np.ndarray
+    item: np.ndarray
+    text: np.ndarray
+    session: np.ndarray
+    timestamp: np.ndarray
+    households: int
+
+    @classmethod
+    def of(cls, log: EventLog, items: ItemTable, text_of_item: np.ndarray, until: float) -> Behaviour:
+        """From the events before `until` (unix seconds) of products in the catalogue."""
+        past = log.before(until)
+        row = log.item_rows(items.item_id)[past.item]
+        past, row = past.where(row > 0), row[row > 0]
+        return cls(past.user, row, text_of_item[row], past.session, past.timestamp, len(log.users))
+
+    def without(self, texts: np.ndarray) -> Behaviour:
+        """Without the events of some texts (bool [T])."""
+        keep = ~texts[self.text]
+        per_event = ("household", "item", "text", "session", "timestamp")
+        return dataclasses.replace(self, **{name: getattr(self, name)[keep] for name in per_event})
+
+
+def run(
+    items: ItemTable,
+    log: EventLog | None,
+    until: float,
+    config: settings.TextEncoder,
+    strategy: tf.distribute.Strategy,
+    output: str,
+    run_folder: str,
+) -> str:
     """Writes the encoder as a SavedModel and the vectors of all distinct texts.
 
     Args:
       items: the catalogue.
-      config: which BERT, how long, which type.
+      log: events to learn from; None in mode "frozen".
+      until: unix seconds; only events before it are learned from.
+      config: which BERT, how it is trained, how long texts are, which type.
+      strategy: `models.text_training.make_strategy` of `config.strategy`.
       output: folder of the Model artifact; gets `Format-Serving/` (signature
         `serving_default`: `text` string [B] -> `embedding` float32 [B, E]) and
         `text_vectors.npz` (`vectors` float32 [T, E], `index` int32 [V]).
+      run_folder: ModelRun artifact; gets `history.json`.
 
     Returns:
       A line for a person.
-    """
-    dtype = text_encoder.best_dtype() if config.dtype == "auto" else config.dtype
-    encoder = text_encoder.TextEncoder(config.preset, config.sequence_length, dtype)
-    encode = tf.function(
-        encoder.__call__, input_signature=[tf.TensorSpec([None], tf.string, F.TEXT)], autograph=False
-    )
-    texts, index = np.unique(items.text.astype(str), return_inverse=True)
-    started = time.monotonic()
-    vectors = text_encoder.encode_all(encode, texts.astype(object), config.batch_size)
-    seconds = time.monotonic() - started
-    arrays.save(os.path.join(output, VECTORS), {"vectors": vectors, "index": index.astype(np.int32)})
 
+    Raises:
+      DataError: the events hold no pair to learn from.
+    """
+    texts, index = np.unique(items.text.astype(str), return_inverse=True)
+    texts = texts.astype(object)
+    dtype, speed = config.dtype, {}
+    if dtype == "auto":
+        dtype, speed = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
+    if log is None:
+        encoder = TextEncoder(config.preset, config.sequence_length, dtype)
+        fitted, learned = Fit([], {}), config.mode
+        started = time.monotonic()
+        vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
+        seconds = time.monotonic() - started
+    else:
+        behaviour = Behaviour.of(log, items, index, until)
+        encoder, vectors, fitted, seconds = tune(texts, index[1:], behaviour, config, dtype, strategy)
+        first = fitted.history[0]
+        learned = (
+            f"{config.mode}, held-out MRR {first[_MEASURE]:.3f} -> {fitted.best[_MEASURE]:.3f} "
+            f"at step {fitted.best['step']:.0f}"
+        )
+
+    arrays.save(os.path.join(output, VECTORS), {"vectors": vectors, "index": index.astype(np.int32)})
+    tf.io.gfile.makedirs(run_folder)
+    with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
+        json.dump({"epochs": [{"epoch": entry.pop("step")} | entry for entry in fitted.history]}, file)
+    _export(encoder, shop.model_folder(output))
+    measured = ", ".join(f"{name} {rate:,.0f}" for name, rate in speed.items())
+    return (
+        f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions "
+        f"in {seconds:,.0f} s ({dtype}{'; texts/s measured: ' + measured if measured else ''}); {learned}"
+    )
+
+
+def tune(
+    texts: np.ndarray,
+    catalogue: np.ndarray,
+    behaviour: Behaviour,
+    config: settings.TextEncoder,
+    dtype: str,
+    strategy: tf.distribute.Strategy,
+) -> tuple[TextEncoder, np.ndarray, Fit, float]:
+    """Fine-tunes an encoder and encodes the texts with it.
+
+    Args:
+      texts: object (str) [T], distinct.
+      catalogue: int [V], the text of each product.
+      behaviour: what to learn from.
+      config: the configuration's section.
+      dtype: compute type.
+      strategy: where training runs.
+
+    Returns:
+      (the encoder, merged; float32 [T, E] vectors; what training found; seconds of encoding).
+
+    Raises:
+      DataError: no pair to learn from.
+    """
+    rng = np.random.default_rng(config.seed)
+    arguments = (config.preset, config.sequence_length, dtype)
+    base = TextEncoder(*arguments, "frozen", config.trained_layers)
+    with strategy.scope():
+        encoder = TextEncoder(
+            *arguments, config.mode, config.trained_layers, config.lora_rank, config.dropout
+        )
+        model = GroupContrast(encoder, config.temperature)
+
+    used = np.ones(len(texts), bool)
+    if len(texts) > _MAX_TEXTS:
+        used[rng.permutation(len(texts))[_MAX_TEXTS:]] = False
+    behaviour = behaviour.without(~used)
+    pairs = _pairs(behaviour, len(texts), config)
+    held = np.zeros(len(texts), bool)
+    partnered = np.unique(pairs)
+    held[rng.permutation(partnered)[: min(config.holdout_texts, len(partnered) // 5)]] = True
+    holdout = pairs[held[pairs].all(1)]
+    pairs = pairs[~held[pairs].any(1)]
+    if not len(pairs) or not len(holdout):
+        raise DataError(
+            f"only {len(pairs)} pairs of texts are bought together at least {config.min_support} times and "
+            f"{config.min_lift:g} times as often as chance has it, {len(holdout)} of them held out; lower "
+            "text_encoder.min_support or min_lift, give more training data, or use text_encoder.mode: frozen"
+        )
+
+    started = time.monotonic()
+    known = LoweredTexts(base, texts, used, config.batch_size)
+    seconds = time.monotonic() - started
+    places = np.flatnonzero(held)
+    ranked = np.searchsorted(places, holdout)
+
+    def validate() -> dict[str, float]:
+        ranks = text_groups.partner_ranks(known.encode(encoder, places), ranked)
+        return {_MEASURE: float((1 / ranks).mean()), "holdout_recall@10": float((ranks <= 10).mean())}
+
+    def train(model: GroupContrast | MaskedLanguageModel, batches: tf.data.Dataset, steps: int) -> Fit:
+        with strategy.scope():
+            optimizer = text_training.make_optimizer(config.learning_rate, steps)
+            step = text_training.make_step(model, optimizer, strategy, config.jit_compile)
+        return text_training.fit(
+            step,
+            (text_training.distributed(batch, strategy) for batch in batches),
+            model.trained,
+            validate,
+            _MEASURE,
+            config.validate_every,
+            config.patience,
+        )
+
+    if config.masked_lm_steps:
+        with strategy.scope():
+            masked = MaskedLanguageModel(encoder)
+        rows = rng.choice(np.flatnonzero(used & ~held), (config.masked_lm_steps, config.masked_lm_texts))
+        train(masked, known.masked_batches(rows, config.seed, config.jit_compile), config.masked_lm_steps)
+
+    seen = behaviour.without(held)
+    new = text_groups.new_purchases(
+        seen.item, seen.timestamp, seen.timestamp.max() + 1, config.new_days, config.new_span_days
+    )
+    groups = text_groups.plan(
+        config.steps,
+        pairs,
+        config.pairs,
+        text_groups.Ragged.of(seen.household, seen.text, seen.households),
+        text_groups.Ragged.of(seen.household[new], seen.text[new], seen.households),
+        config.households,
+        config.contexts,
+        config.targets,
+        catalogue[used[catalogue] & ~held[catalogue]],
+        config.negatives,
+        rng,
+    )
+    batches = known.group_batches(groups, config.noise, config.seed, config.jit_compile)
+    fitted = train(model, batches, config.steps)
+
+    merged = encoder.merged()
+    started = time.monotonic()
+    if used.all():
+        vectors = known.encode(merged, np.arange(len(texts)))
+    else:
+        vectors = text_encoder.encode_all(merged.function(), texts, config.batch_size)
+    return merged, vectors, fitted, seconds + time.monotonic() - started
+
+
+def _pairs(behaviour: Behaviour, texts: int, config: settings.TextEncoder) -> np.ndarray:
+    """Texts bought in the same baskets and by the same households, both ways, int32 [P, 2]."""
+    limits = (texts, config.min_support, config.min_lift, config.partners)
+    return np.unique(
+        np.concatenate(
+            [
+                text_groups.lifted_pairs(behaviour.session, behaviour.text, *limits),
+                text_groups.lifted_pairs(behaviour.household, behaviour.text, *limits),
+            ]
+        ),
+        axis=0,
+    )
+
+
+def _export(encoder: TextEncoder, folder: str) -> None:
     module = tf.Module()
     module.encoder = encoder
-    module.encode = encode
+    module.encode = encode = encoder.function()
     serve = tf.function(lambda text: {F.EMBEDDING: encode(text)}, autograph=False)
     signature = serve.get_concrete_function(tf.TensorSpec([None], tf.string, F.TEXT))
-    tf.saved_model.save(module, shop.model_folder(output), signatures=signature)
-    return (
-        f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions, "
-        f"{len(texts) / max(seconds, 1e-9):,.0f} texts/s ({dtype}, {config.mode})"
-    )
+    tf.saved_model.save(module, folder, signatures=signature)

@@ -103,7 +103,7 @@ def test_tokens_are_word_pieces_between_cls_and_sep(encoder):
     ids = encoder.tokenize(
         tf.constant(["Milk and bread", "", "one two three four five six seven eight nine"])
     )
-    words = np.asarray(encoder._vocabulary)[ids.numpy()].tolist()
+    words = np.asarray(encoder.vocabulary)[ids.numpy()].tolist()
     assert words[0] == ["[CLS]", "milk", "and", "bread", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
     assert words[1] == ["[CLS]", "[SEP]"] + ["[PAD]"] * 6
     assert words[2] == ["[CLS]", "one", "two", "three", "four", "five", "six", "[SEP]"]
@@ -119,7 +119,7 @@ def test_mean_pooling_leaves_padding_out(encoder):
     """The definition, step by step, for one text beside a longer one."""
     texts = tf.constant(["bread", "fresh whole wheat bread"])
     ids = encoder.tokenize(texts)
-    hidden = encoder._backbone(
+    hidden = encoder.backbone(
         {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids > 0, tf.int32)}
     )["sequence_output"].numpy()
     for place, size in enumerate((3, 6)):
@@ -158,8 +158,38 @@ def test_a_preset_that_is_not_there_is_a_config_error(preset):
         text_encoder.TextEncoder(preset, LENGTH)
 
 
-def test_best_dtype_is_one_the_encoder_takes():
-    assert text_encoder.best_dtype() in ("float32", "bfloat16")
+@pytest.mark.parametrize(("rates", "expected"), [((9.0, 5.0), "float32"), ((5.0, 9.0), "bfloat16")])
+def test_the_type_measured_faster_is_kept(monkeypatch, rates, expected):
+    asked = []
+
+    def measured(preset, length, dtype, texts):
+        asked.append((dtype, len(texts)))
+        return dict(zip(("float32", "bfloat16"), rates, strict=True))[dtype]
+
+    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(text_encoder, "texts_per_second", measured)
+    texts = np.asarray([f"text {number}" for number in range(1000)], object)
+    dtype, speed = text_encoder.fastest_dtype("preset", LENGTH, texts)
+    assert (dtype, speed) == (expected, {"float32": rates[0], "bfloat16": rates[1]})
+    assert [name for name, _ in asked] == ["float32", "bfloat16"]
+    assert all(100 <= size <= 128 for _, size in asked)
+
+
+def test_without_a_unit_for_bfloat16_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: False)
+    assert text_encoder.fastest_dtype("preset", LENGTH, np.asarray(["x"], object)) == ("float32", {})
+
+
+def test_texts_per_second_and_bfloat16_vectors():
+    """Both types run, and give nearly the same vectors."""
+    rate = text_encoder.texts_per_second(
+        tiny_shop.bert_preset(), LENGTH, "bfloat16", np.asarray(TEXTS, object)
+    )
+    assert rate > 0
+    exact = text_encoder.TextEncoder(tiny_shop.bert_preset(), LENGTH)(tf.constant(TEXTS)).numpy()
+    rough = text_encoder.TextEncoder(tiny_shop.bert_preset(), LENGTH, "bfloat16")(tf.constant(TEXTS)).numpy()
+    assert rough.dtype == np.float32
+    np.testing.assert_allclose((exact * rough).sum(1), 1, atol=0.02)
 
 
 # --- the component, with a tiny BERT -----------------------------------------------------
@@ -194,5 +224,5 @@ def test_the_export_holds_every_weight_once(tiny):
     folder, _ = tiny_shop.text_encoder()
     variables = tf.train.list_variables(os.path.join(shop.model_folder(folder), "variables", "variables"))
     stored = sum(int(np.prod(shape)) for name, shape in variables if "OBJECT_GRAPH" not in name)
-    weights = sum(int(np.prod(weight.shape)) for weight in tiny._backbone.weights)
+    weights = sum(int(np.prod(weight.shape)) for weight in tiny.backbone.weights)
     assert weights <= stored < weights * 1.01

@@ -341,8 +341,8 @@ LABEL_START = WINDOWS.label_starts(CONFIG.ranking)[0]
 
 
 @functools.cache
-def bert_preset() -> str:
-    """A BERT of one layer with random weights, in Hugging Face's layout."""
+def bert_preset(layers: int = 1) -> str:
+    """A small BERT with random weights, in Hugging Face's layout."""
     rng = np.random.default_rng(9)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "no", *KINDS]
     words += [mark + sign for mark in ("", "##") for sign in string.digits + string.ascii_lowercase]
@@ -351,20 +351,22 @@ def bert_preset() -> str:
         "embeddings.position_embeddings.weight": (32, BERT_DIM),
         "embeddings.token_type_embeddings.weight": (2, BERT_DIM),
     }
-    at = "encoder.layer.0"
-    names = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
-    for name in (*names, f"{at}.attention.output.dense", "pooler.dense"):
-        shapes |= {f"{name}.weight": (BERT_DIM, BERT_DIM), f"{name}.bias": (BERT_DIM,)}
-    for name, out, size in (("intermediate", 32, BERT_DIM), ("output", BERT_DIM, 32)):
-        shapes |= {f"{at}.{name}.dense.weight": (out, size), f"{at}.{name}.dense.bias": (out,)}
-    for name in ("embeddings", f"{at}.attention.output", f"{at}.output"):
-        shapes |= {f"{name}.LayerNorm.weight": (BERT_DIM,), f"{name}.LayerNorm.bias": (BERT_DIM,)}
+    shapes |= {"pooler.dense.weight": (BERT_DIM, BERT_DIM), "pooler.dense.bias": (BERT_DIM,)}
+    shapes |= {f"embeddings.LayerNorm.{part}": (BERT_DIM,) for part in ("weight", "bias")}
+    for at in (f"encoder.layer.{layer}" for layer in range(layers)):
+        names = [f"{at}.attention.self.{name}" for name in ("query", "key", "value")]
+        for name in (*names, f"{at}.attention.output.dense"):
+            shapes |= {f"{name}.weight": (BERT_DIM, BERT_DIM), f"{name}.bias": (BERT_DIM,)}
+        for name, out, size in (("intermediate", 32, BERT_DIM), ("output", BERT_DIM, 32)):
+            shapes |= {f"{at}.{name}.dense.weight": (out, size), f"{at}.{name}.dense.bias": (out,)}
+        for name in (f"{at}.attention.output", f"{at}.output"):
+            shapes |= {f"{name}.LayerNorm.weight": (BERT_DIM,), f"{name}.LayerNorm.bias": (BERT_DIM,)}
     config = {
         "model_type": "bert",
         "architectures": ["BertModel"],
         "vocab_size": len(words),
         "hidden_size": BERT_DIM,
-        "num_hidden_layers": 1,
+        "num_hidden_layers": layers,
         "num_attention_heads": 2,
         "intermediate_size": 32,
         "hidden_act": "gelu",
@@ -374,7 +376,7 @@ def bert_preset() -> str:
         "layer_norm_eps": 1e-12,
         "position_embedding_type": "absolute",
     }
-    target = folder() / "bert"
+    target = folder() / f"bert_{layers}"
     target.mkdir()
     (target / "vocab.txt").write_text("\n".join(words))
     (target / "config.json").write_text(json.dumps(config))
@@ -388,7 +390,10 @@ def text_encoder() -> tuple[str, str]:
     """(artifact folder, summary) of the tiny BERT."""
     out = str(folder() / "text_encoder")
     config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset()})
-    return out, text_executor.run(items(), config, out)
+    found = text_executor.run(
+        items(), None, 0, config, tf.distribute.get_strategy(), out, str(folder() / "text_encoder_run")
+    )
+    return out, found
 
 
 @functools.cache
