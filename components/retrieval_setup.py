@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import types
+from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
 from components import shop
 from components.candidate_index import executor as index_executor
 from models import arrays
+from models.index import Plan
 from models.item_table import ItemTable
 from models.requests import Vocabularies
 from models.retriever import Retriever
 from models.snapshot import Snapshot
+from models.towers import set_item_tables
 
 # Sections that a retriever is built from.
 SECTIONS = ("items", "users", "exposures", "events", "split", "retrieval", "candidates", "ranking")
@@ -28,6 +32,8 @@ class RetrieverFactory:
       vocabularies: of users, event types and contexts.
       retrieval_uri: RetrievalTrainer's Model artifact.
       index_uri: the CandidateIndex artifact.
+      tables: the towers' tables of a catalogue that they did not learn from (see
+        `models.towers.item_tables`).
     """
 
     def __init__(
@@ -37,14 +43,16 @@ class RetrieverFactory:
         vocabularies: Vocabularies,
         retrieval_uri: str,
         index_uri: str,
+        tables: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.items = items
         self.vocabularies = vocabularies
         self.item_vectors = arrays.load(os.path.join(index_uri, index_executor.VECTORS))["vectors"]
-        self._plan = index_executor.load_plan(index_uri)
         self._settings = settings
         self._index_uri = index_uri
         self._towers = tf.saved_model.load(shop.model_folder(retrieval_uri))
+        if tables is not None:
+            set_item_tables(self._towers, tables)
 
     def at(self, as_of: int) -> Retriever:
         """The retriever of one of the index's moments (unix seconds)."""
@@ -55,7 +63,7 @@ class RetrieverFactory:
             self.vocabularies,
             snapshot,
             self.item_vectors,
-            self._plan,
+            Plan.load(index_executor.plan_path(self._index_uri, as_of)),
             self._towers,
         )
 
@@ -70,9 +78,16 @@ def factory(
     retrieval_uri: str,
     index_uri: str,
 ) -> RetrieverFactory:
-    """A factory from the artifacts' folders (arguments as the components name them)."""
-    items = shop.load_items(items_uri, item_graph_uri, settings.items, shop.channels(settings.exposures))
+    """A factory from the artifacts' folders (arguments as the components name them).
+
+    The catalogue is the index's own, if it has one: it may have been rebuilt since the models
+    learned from ItemTransform's.
+    """
+    items, tables = index_executor.load_catalogue(index_uri) or (
+        shop.load_items(items_uri, item_graph_uri, settings.items, shop.channels(settings.exposures)),
+        None,
+    )
     vocabularies = shop.load_vocabularies(
         session_graph_uri, list(settings.events.context), settings.users, users_uri, user_graph_uri
     )
-    return RetrieverFactory(settings, items, vocabularies, retrieval_uri, index_uri)
+    return RetrieverFactory(settings, items, vocabularies, retrieval_uri, index_uri, tables)

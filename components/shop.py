@@ -6,6 +6,8 @@ import dataclasses
 import os
 
 import numpy as np
+import pyarrow as pa
+import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import example_io
@@ -103,11 +105,39 @@ def load_items(examples_uri: str, graph_uri: str, items: Items, exposure_channel
       items: the configuration's section.
       exposure_channels: channels to keep the exposures of.
     """
+    table = example_io.read_table(example_io.split_folder(examples_uri, ITEMS_SPLIT))
+    return _item_table(table, tft.TFTransformOutput(graph_uri), items, exposure_channels)
+
+
+def transform_items(
+    examples_uri: str, graph_uri: str, items: Items, exposure_channels: list[str], batch: int = 65_536
+) -> ItemTable:
+    """A catalogue from raw items, with what ItemTransform learned, maybe of another version of it.
+
+    Args:
+      examples_uri: CatalogExampleGen's items.
+      graph_uri: the transform graph.
+      items: the configuration's section.
+      exposure_channels: channels to keep the exposures of.
+      batch: items transformed at a time.
+
+    Returns:
+      What :func:`load_items` gives of the same items; a category that the graph does not know is
+      missing (0).
+    """
     graph = tft.TFTransformOutput(graph_uri)
+    files = example_io.record_files(example_io.split_folder(examples_uri, ITEMS_SPLIT))
+    layer, spec = graph.transform_features_layer(), graph.raw_feature_spec()
+    records = tf.data.TFRecordDataset(files, "GZIP" if files[0].endswith(".gz") else "").batch(batch)
+    tables = [example_io.to_table(layer(tf.io.parse_example(record, spec))) for record in records]
+    return _item_table(pa.concat_tables(tables), graph, items, exposure_channels)
+
+
+def _item_table(
+    table: pa.Table, graph: tft.TFTransformOutput, items: Items, channels: list[str]
+) -> ItemTable:
     vocabularies = {name: _vocabulary(graph, name) for name in items.categorical}
-    return ItemTable.from_transformed(
-        example_io.split_folder(examples_uri, ITEMS_SPLIT), vocabularies, exposure_channels
-    )
+    return ItemTable.from_transformed(table, vocabularies, channels)
 
 
 def load_vocabularies(

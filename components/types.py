@@ -14,9 +14,10 @@ class CandidateIndex(Artifact):
     """Item vectors and as-of item tables.
 
     item_vectors.npz (`vectors` float32 [V, D], by row of the item table), snapshots/<unix
-    seconds>.npz (`models.snapshot.Snapshot`), plan.npz (`models.index.Plan`, if it is partitioned)
+    seconds>.npz (`models.snapshot.Snapshot`), plans/<unix seconds>.npz (`models.index.Plan`)
     and index.json (`kind`, `as_of`, `snapshots`, `candidates`, `lists`, `probes`, `recall@20`,
-    `recall@100`, `latency_ms`, `size_mb`).
+    `recall@100`, `latency_ms`, `size_mb`). If the catalogue is another one than the models learned
+    from, also catalogue/ (`models.item_table.ItemTable`, and item_tables.npz for the towers).
     """
 
     TYPE_NAME = "components.CandidateIndex"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -76,6 +76,24 @@ def write_records(folder: str, batches: Iterable[pa.RecordBatch], name: str = "d
                 writer.write(record)
                 count += 1
     return count
+
+
+def to_table(features: Mapping[str, tf.Tensor | tf.SparseTensor]) -> pa.Table:
+    """A batch of parsed features as list columns, as :func:`read_table` gives them.
+
+    Args:
+      features: dense [B] or sparse [B, any].
+    """
+    columns = {}
+    for name, feature in features.items():
+        if isinstance(feature, tf.SparseTensor):
+            size = np.bincount(feature.indices[:, 0], minlength=int(feature.dense_shape[0]))
+            values = feature.values.numpy()
+        else:
+            size, values = np.ones(len(feature), np.int64), feature.numpy()
+        offsets = pa.array(np.concatenate([[0], np.cumsum(size)]), pa.int64())
+        columns[name] = pa.LargeListArray.from_arrays(offsets, pa.array(values))
+    return pa.table(columns)
 
 
 def flat(table: pa.Table, column: str) -> np.ndarray:

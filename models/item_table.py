@@ -7,6 +7,7 @@ import json
 import os
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from models import arrays, example_io
@@ -39,16 +40,15 @@ class ItemTable:
 
     @classmethod
     def from_transformed(
-        cls, folder: str, vocabularies: dict[str, list[str]], channels: list[str]
+        cls, table: pa.Table, vocabularies: dict[str, list[str]], channels: list[str]
     ) -> ItemTable:
-        """Reads the transformed items (see `models.preprocessing.items_preprocessing_fn`).
+        """From transformed items (see `models.preprocessing.items_preprocessing_fn`).
 
         Args:
-          folder: split folder of transformed examples.
+          table: list columns, as `models.example_io` gives them.
           vocabularies: name -> vocabulary without the reserved first entry.
           channels: exposure channels.
         """
-        table = example_io.read_table(folder)
         order = np.argsort(example_io.first(table, F.ITEM_ID, ""), kind="stable")
         row = np.empty(len(order), np.int32)
         row[order] = np.arange(1, len(order) + 1)
@@ -66,6 +66,14 @@ class ItemTable:
             exposure_row=np.repeat(row, weeks),
             exposure_week=example_io.flat(table, F.EXPOSURE_WEEK).astype(np.int64),
             exposure={name: example_io.flat(table, F.exposure(name)).astype(np.float32) for name in channels},
+        )
+
+    def same_items(self, other: ItemTable) -> bool:
+        """Whether another table has the same items, in text and categories."""
+        return (
+            np.array_equal(self.item_id, other.item_id)
+            and np.array_equal(self.text, other.text)
+            and all(np.array_equal(code, other.categorical[name]) for name, code in self.categorical.items())
         )
 
     def save(self, folder: str) -> None:

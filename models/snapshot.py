@@ -64,7 +64,9 @@ class Snapshot:
         return cls(**fields)
 
 
-def build(log: EventLog, items: ItemTable, as_of: float, config: Candidates) -> Snapshot:
+def build(
+    log: EventLog, items: ItemTable, as_of: float, config: Candidates, new: np.ndarray | None = None
+) -> Snapshot:
     """Computes the item tables from the events strictly before `as_of`.
 
     Args:
@@ -72,6 +74,7 @@ def build(log: EventLog, items: ItemTable, as_of: float, config: Candidates) -> 
       items: the catalogue.
       as_of: unix seconds.
       config: candidate settings (`min_events`, `neighbours`, half-life).
+      new: int32 [N], rows that are candidates whatever their events.
 
     Returns:
       The snapshot.
@@ -88,7 +91,10 @@ def build(log: EventLog, items: ItemTable, as_of: float, config: Candidates) -> 
     size = len(items)
 
     lines = np.bincount(row, minlength=size).astype(np.float32)
-    candidate_row = np.flatnonzero(lines >= config.min_events).astype(np.int32)
+    chosen = lines >= config.min_events
+    if new is not None:
+        chosen[new] = True
+    candidate_row = np.flatnonzero(chosen).astype(np.int32)
     if not len(candidate_row):
         raise DataError(
             f"no item has {config.min_events} events before the cut-off; "

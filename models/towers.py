@@ -9,9 +9,11 @@ cold start in recommender systems", NeurIPS 2017.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from models import features as F
@@ -39,6 +41,43 @@ class QuerySpec:
     contexts: Mapping[str, int]
 
 
+def identity_index(vocabulary: Sequence[str], items: ItemTable) -> np.ndarray:
+    """Index in the identity vocabulary of every row of a catalogue.
+
+    Args:
+      vocabulary: ids of the items with an embedding of their own; index 1 is the first.
+      items: the catalogue.
+
+    Returns:
+      int32 [V], 0 for an item that is not in the vocabulary.
+    """
+    found = pd.Index(np.asarray(vocabulary, object)).get_indexer(items.item_id)
+    return (found + 1).astype(np.int32)
+
+
+def item_tables(
+    items: ItemTable, id_index: np.ndarray, text_vectors: np.ndarray, text_index: np.ndarray
+) -> dict[str, np.ndarray]:
+    """What the towers know of a catalogue, by row; arguments as :class:`ItemTower` takes them.
+
+    Assigned to the tables of trained towers (`ItemTower.item_tables`), it makes them encode this
+    catalogue, of which they may have seen another version.
+    """
+    codes = {f"code/{name}": code for name, code in items.categorical.items()}
+    return codes | {"identity": id_index, "text_vectors": text_vectors, "text_index": text_index}
+
+
+def set_item_tables(towers: Any, tables: Mapping[str, np.ndarray]) -> None:
+    """Makes exported towers (RetrievalTrainer's SavedModel) encode another catalogue.
+
+    Args:
+      towers: the loaded model.
+      tables: from :func:`item_tables`.
+    """
+    for name, variable in towers.item_tables.items():
+        variable.assign(tables[name])
+
+
 class ItemEmbedding(tf.keras.layers.Layer):
     """Sum of an item's identity embedding and those of its categories.
 
@@ -59,14 +98,21 @@ class ItemEmbedding(tf.keras.layers.Layer):
 
     def __init__(self, items: ItemTable, id_index: np.ndarray, dim: int, id_dropout: float, **kwargs) -> None:
         super().__init__(**kwargs)
-        self._id_index = table(id_index, tf.int32)
-        self._codes = {name: table(code, tf.int32) for name, code in items.categorical.items()}
+        self._id_index = table(id_index, tf.int32, resizable=True)
+        self._codes = {
+            name: table(code, tf.int32, resizable=True) for name, code in items.categorical.items()
+        }
         self._id_dropout = id_dropout
         self._identity = tf.keras.layers.Embedding(int(id_index.max()) + 1, dim, name="identity")
         self._categories = {
             name: tf.keras.layers.Embedding(len(items.vocabularies[name]), dim, name=name)
             for name in items.categorical
         }
+
+    @property
+    def item_tables(self) -> dict[str, tf.Variable]:
+        """The tables that hold the catalogue, named as by :func:`item_tables`."""
+        return {"identity": self._id_index, **{f"code/{name}": code for name, code in self._codes.items()}}
 
     def call(self, rows: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Runs the layer; the class docstring has the arguments."""
@@ -100,11 +146,17 @@ class ItemTower(tf.keras.Model):
     ) -> None:
         super().__init__(**kwargs)
         self._embedding = embedding
-        self._text_vectors = table(text_vectors, tf.float32)
-        self._text_index = table(text_index, tf.int32)
+        self._text_vectors = table(text_vectors, tf.float32, resizable=True)
+        self._text_index = table(text_index, tf.int32, resizable=True)
         self._text = tf.keras.layers.Dense(dim, name="text")
         self._hidden = tf.keras.layers.Dense(2 * dim, activation="relu", name="hidden")
         self._out = tf.keras.layers.Dense(dim, name="out")
+
+    @property
+    def item_tables(self) -> dict[str, tf.Variable]:
+        """The tables that hold the catalogue, named as by :func:`item_tables`."""
+        text = {"text_vectors": self._text_vectors, "text_index": self._text_index}
+        return self._embedding.item_tables | text
 
     def call(self, rows: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Runs the layer; the class docstring has the arguments."""

@@ -160,7 +160,10 @@ def create_pipeline(
     )
     index = CandidateIndex(
         **raw_sessions,
+        **session_graph,
+        catalog=catalog.outputs["items"],
         **item_inputs,
+        text_encoder=text_encoder.outputs["model"],
         retrieval_model=retrieval.outputs["model"],
         config=_index_config(config),
         code_version=code_version(
@@ -170,9 +173,8 @@ def create_pipeline(
             "models.snapshot",
             "models.collaborative",
             "models.retriever",
-            "models.tables",
             "models.event_log",
-            *_SHOP_CODE,
+            *_TOWER_CODE,
         ),
     )
     retrieved = {"retrieval_model": retrieval.outputs["model"], "index": index.outputs["index"]}

@@ -15,8 +15,11 @@ from pipeline.config import load_sections
 @component
 def CandidateIndex(
     raw_sessions: InputArtifact[standard_artifacts.Examples],
+    session_graph: InputArtifact[standard_artifacts.TransformGraph],
+    catalog: InputArtifact[standard_artifacts.Examples],
     items: InputArtifact[standard_artifacts.Examples],
     item_graph: InputArtifact[standard_artifacts.TransformGraph],
+    text_encoder: InputArtifact[standard_artifacts.Model],
     retrieval_model: InputArtifact[standard_artifacts.Model],
     index: OutputArtifact[shop_types.CandidateIndex],
     config: Parameter[str],
@@ -27,10 +30,17 @@ def CandidateIndex(
     What index.json says of the search (kind, recall, latency) is also on the artifact, as custom
     properties.
 
+    The catalogue that is indexed may be newer than the one that the models learned from (see
+    `pipeline.refresh`): the towers encode what was added from its text and categories, and it is a
+    candidate at once; what was withdrawn is gone.
+
     Args:
       raw_sessions: EventExampleGen's artifact.
-      items, item_graph: ItemTransform's outputs.
-      retrieval_model: item vectors, and queries to measure the search with.
+      session_graph: EventTransform's graph.
+      catalog: CatalogExampleGen's items, the catalogue to index.
+      items, item_graph: ItemTransform's outputs, the catalogue that was learned from.
+      text_encoder: for texts that the catalogue did not have.
+      retrieval_model: the towers, item vectors, and queries to measure the search with.
       index: see `components.types.CandidateIndex`.
       config: sections `items`, `exposures`, `split`, `candidates`, `ranking`, `quality`.
       code_version: part of the cache key.
@@ -38,10 +48,23 @@ def CandidateIndex(
     del code_version
     settings = load_sections(config)
     windows = shop.Windows.of(raw_sessions, settings.split)
+    channels = shop.channels(settings.exposures)
+    trained = shop.load_items(items.uri, item_graph.uri, settings.items, channels)
+    current = shop.transform_items(catalog.uri, item_graph.uri, settings.items, channels)
+    vectors, new = executor.encode_catalogue(
+        current,
+        trained,
+        shop.item_vocabulary(session_graph.uri),
+        text_encoder.uri,
+        retrieval_model.uri,
+        index.uri,
+    )
     found = executor.run(
         log=EventLog.read([example_io.split_folder(raw_sessions.uri, split) for split in windows.past]),
-        items=shop.load_items(items.uri, item_graph.uri, settings.items, shop.channels(settings.exposures)),
-        retrieval_folder=retrieval_model.uri,
+        items=current,
+        vectors=vectors,
+        queries=executor.load_queries(retrieval_model.uri, trained, current),
+        new=new,
         moments=[*windows.label_starts(settings.ranking), windows.cutoff],
         config=settings.candidates,
         min_recall=settings.quality.min_index_recall,

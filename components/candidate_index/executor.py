@@ -5,26 +5,33 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
+from components import shop
+from components.text_encoder_trainer.executor import VECTORS as TEXT_VECTORS
 from models import arrays, snapshot
-from models import features as F
 from models.collaborative import CollaborativeQuery
 from models.event_log import EventLog
-from models.index import Plan, VectorIndex, exact_neighbours, make_plan
+from models.index import VectorIndex, exact_neighbours, make_plan
 from models.item_table import ItemTable
 from models.retriever import search_vectors
 from models.tables import table
+from models.text_encoder import encode_all
+from models.towers import identity_index, item_tables, set_item_tables
 from pipeline.config import Candidates
 from pipeline.errors import GateError
 
 INDEX = "index.json"
-PLAN = "plan.npz"
 VECTORS = "item_vectors.npz"
+CATALOGUE = "catalogue"
+TABLES = "item_tables.npz"
 QUERIES = "query_vectors.npz"
 _QUERIES = 512
+_BATCH = 256  # texts encoded at a time
 _TUNE_AT = 20
 _RECALLS = (20, 100)
 _TIE = 1e-6  # of dot products of unit vectors
@@ -35,18 +42,93 @@ def snapshot_path(uri: str, as_of: int) -> str:
     return os.path.join(uri, "snapshots", f"{as_of}.npz")
 
 
-def load_plan(uri: str) -> Plan:
-    """How the vectors of an artifact are searched."""
-    with tf.io.gfile.GFile(os.path.join(uri, INDEX)) as file:
-        kind = json.load(file)["kind"]
-    plan = Plan.whole(kind)
-    return Plan.load(os.path.join(uri, PLAN)) if plan.partitioned else plan
+def plan_path(uri: str, as_of: int) -> str:
+    """Where the search plan of a moment lies inside the artifact."""
+    return os.path.join(uri, "plans", f"{as_of}.npz")
+
+
+def load_queries(retrieval_folder: str, trained: ItemTable, current: ItemTable) -> dict[str, np.ndarray]:
+    """RetrievalTrainer's sample of real queries.
+
+    Args:
+      retrieval_folder: its artifact.
+      trained: the catalogue that the rows of its histories are of.
+      current: the catalogue that they become rows of; an item that it lacks becomes 0.
+
+    Returns:
+      `vectors` float32 [Q, D], `history_row` int32 [Q, L], `history_age_days` float32 [Q, L].
+    """
+    queries = arrays.load(os.path.join(retrieval_folder, QUERIES))
+    row = np.maximum(pd.Index(current.item_id).get_indexer(trained.item_id), 0).astype(np.int32)
+    queries["history_row"] = row[queries["history_row"]]
+    return {name: values[:_QUERIES] for name, values in queries.items()}
+
+
+def encode_catalogue(
+    current: ItemTable,
+    trained: ItemTable,
+    item_vocabulary: list[str],
+    text_encoder_folder: str,
+    retrieval_folder: str,
+    output: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of a catalogue that may be another version of the one that was learned from.
+
+    Args:
+      current: the catalogue to index.
+      trained: the one that the models learned from.
+      item_vocabulary: items with an identity embedding.
+      text_encoder_folder: TextEncoderTrainer's artifact.
+      retrieval_folder: RetrievalTrainer's artifact.
+      output: folder of the CandidateIndex artifact; gets `catalogue/` if the two differ: the
+        item table, and item_tables.npz for the towers (see `models.towers.item_tables`).
+
+    Returns:
+      (float32 [V, D], rows of the items that were not learned from int32 [N]).
+    """
+    if current.same_items(trained):
+        return arrays.load(os.path.join(retrieval_folder, VECTORS))["vectors"], np.zeros(0, np.int32)
+    known = np.isin(current.item_id, trained.item_id)
+    text = arrays.load(os.path.join(text_encoder_folder, TEXT_VECTORS))
+    texts, row = np.unique(trained.text.astype(str), return_index=True)
+    added = np.setdiff1d(current.text.astype(str), texts)
+    text_vectors = text["vectors"]
+    if len(added):
+        encoder = tf.saved_model.load(shop.model_folder(text_encoder_folder))
+        text_vectors = np.concatenate([text_vectors, encode_all(encoder.encode, added, _BATCH)])
+    # of each known text, its vector; the added ones lie behind all
+    where = np.concatenate([text["index"][row], len(text["vectors"]) + np.arange(len(added))])
+    place = pd.Index(np.concatenate([texts, added])).get_indexer(current.text.astype(str))
+    tables = item_tables(
+        current,
+        # an identity that was in no catalogue has not been trained
+        np.where(known, identity_index(item_vocabulary, current), 0).astype(np.int32),
+        text_vectors,
+        where[place].astype(np.int32),
+    )
+    towers = tf.saved_model.load(shop.model_folder(retrieval_folder))
+    set_item_tables(towers, tables)
+    rows = np.arange(len(current), dtype=np.int32)
+    vectors = [towers.item(rows[start : start + 8192]).numpy() for start in range(0, len(rows), 8192)]
+    current.save(os.path.join(output, CATALOGUE))
+    arrays.save(os.path.join(output, CATALOGUE, TABLES), tables)
+    return np.concatenate(vectors), np.flatnonzero(~known).astype(np.int32)
+
+
+def load_catalogue(uri: str) -> tuple[ItemTable, dict[str, np.ndarray]] | None:
+    """The catalogue of an artifact and the towers' tables; None if it is the one learned from."""
+    folder = os.path.join(uri, CATALOGUE)
+    if not tf.io.gfile.isdir(folder):
+        return None
+    return ItemTable.load(folder), arrays.load(os.path.join(folder, TABLES))
 
 
 def run(
     log: EventLog,
     items: ItemTable,
-    retrieval_folder: str,
+    vectors: np.ndarray,
+    queries: Mapping[str, np.ndarray],
+    new: np.ndarray,
     moments: list[int],
     config: Candidates,
     min_recall: float,
@@ -57,7 +139,9 @@ def run(
     Args:
       log: the events that models may learn from.
       items: the catalogue.
-      retrieval_folder: RetrievalTrainer's artifact with the items' and a sample of queries' vectors.
+      vectors: float32 [V, D], of every row.
+      queries: from :func:`load_queries`.
+      new: int32 [N], rows that are candidates now, whatever their events.
       moments: unix seconds of the snapshots; the last one is the servable's.
       config: candidate settings.
       min_recall: recall@20 against exact search below which the index is refused.
@@ -69,35 +153,29 @@ def run(
     Raises:
       GateError: the index's recall is too low.
     """
-    vectors = arrays.load(os.path.join(retrieval_folder, VECTORS))["vectors"]
     arrays.save(os.path.join(output, VECTORS), {"vectors": vectors})
     for as_of in moments:
-        last = snapshot.build(log, items, as_of, config)
+        last = snapshot.build(log, items, as_of, config, new if as_of == moments[-1] else None)
         last.save(snapshot_path(output, as_of))
-    vectors = search_vectors(vectors, last)
-    sample = {
-        name: values[:_QUERIES]
-        for name, values in arrays.load(os.path.join(retrieval_folder, QUERIES)).items()
-    }
-    collaborative = CollaborativeQuery(last.collaborative_input, last.row_candidate, config.collaborative)
-    request = {name: tf.constant(sample[name]) for name in ("history_row", F.HISTORY_AGE_DAYS)}
-    queries = np.concatenate([sample["vectors"], collaborative(request).numpy()], 1)
-    # tuned on some queries, measured on others
-    tuning, held = (queries[::2], queries[1::2]) if len(queries) > 1 else (queries, queries)
-    candidates = last.candidate_row
-    plan = make_plan(
-        config.index, vectors, candidates, tuning, min(_TUNE_AT, len(candidates)), config.index_recall
-    )
-    if plan.partitioned:
-        plan.save(os.path.join(output, PLAN))
+        # each moment has collaborative vectors of its own, and so lists of its own
+        candidates, searched = last.candidate_row, search_vectors(vectors, last)
+        collaborative = CollaborativeQuery(last.collaborative_input, last.row_candidate, config.collaborative)
+        asked = np.concatenate([queries["vectors"], collaborative(queries).numpy()], 1)
+        # tuned on some queries, measured on others
+        tuning, held = (asked[::2], asked[1::2]) if len(asked) > 1 else (asked, asked)
+        k = min(_TUNE_AT, len(candidates))
+        plan = make_plan(config.index, searched, candidates, tuning, k, config.index_recall)
+        plan.save(plan_path(output, as_of))
     facts = {
         "kind": plan.kind,
         "as_of": moments[-1],
         "snapshots": moments,
         "candidates": len(candidates),
+        "items": len(items) - 1,
+        "new_items": len(new),
         "lists": len(plan.centroids),
         "probes": plan.probes,
-        **measure(VectorIndex(table(vectors), candidates, plan), vectors[candidates], held),
+        **measure(VectorIndex(table(searched), candidates, plan), searched[candidates], held),
     }
     with tf.io.gfile.GFile(os.path.join(output, INDEX), "w") as file:
         json.dump(facts, file)
@@ -115,6 +193,8 @@ def run(
         f"{len(candidates):,} candidates, {how}, recall@{_TUNE_AT} {recall:.3f}, "
         f"{facts['latency_ms']:.2f} ms a query; {len(moments)} as-of tables"
     )
+    if len(new):
+        summary += f"; {len(new):,} items that no model learned from"
     return facts | {"summary": summary}
 
 

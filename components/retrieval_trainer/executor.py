@@ -16,7 +16,7 @@ from models import features as F
 from models.item_table import ItemTable
 from models.requests import Vocabularies
 from models.retrieval import RetrievalModel, training_curves
-from models.towers import ItemEmbedding, ItemTower, QuerySpec, QueryTower
+from models.towers import ItemEmbedding, ItemTower, QuerySpec, QueryTower, identity_index
 from pipeline.config import Collaborative, Retrieval
 from pipeline.errors import DataError
 
@@ -268,9 +268,7 @@ def run(
     probability = np.bincount(rows[sessions["target_item"][in_time]], share, minlength=len(items))
     probability = np.maximum(probability / max(probability[1:].sum(), 1e-9), 1e-9)
 
-    id_index = np.zeros(len(items), np.int32)
-    id_index[rows[1:]] = np.arange(1, len(rows))
-    id_index[0] = 0
+    id_index = identity_index(item_vocabulary, items)
     text = arrays.load(text_vectors)
     embedding = ItemEmbedding(items, id_index, config.embedding_dim, config.item_id_dropout, name="items")
     spec = QuerySpec(
@@ -419,7 +417,7 @@ def _ranges(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _export(model: RetrievalModel, scale: float, example: Mapping[str, tf.Tensor], folder: str) -> None:
-    """Saves the towers with the functions `query` (parsed requests) and `item` (rows), and `scale`."""
+    """Saves the towers: functions `query` (parsed requests) and `item` (rows), `scale`, `item_tables`."""
     signature = {}
     for name, value in example.items():
         if name != "target_row":
@@ -429,6 +427,7 @@ def _export(model: RetrievalModel, scale: float, example: Mapping[str, tf.Tensor
     module = tf.Module(name="towers")
     module.query_tower, module.item_tower = model.query_tower, model.item_tower
     module.scale = tf.Variable(scale, trainable=False, dtype=tf.float32)
+    module.item_tables = model.item_tower.item_tables
     module.query = tf.function(
         lambda inputs: model.query_tower(inputs, training=False), input_signature=[signature], autograph=False
     )

@@ -25,17 +25,16 @@ def vectors():
 
 
 def run(folder, vectors, min_recall=0.95, **settings):
-    retrieval = folder / "retrieval"
-    arrays.save(str(retrieval / executor.VECTORS), {"vectors": vectors[0]})
     requests = len(vectors[1])
     history = np.random.default_rng(3).integers(0, len(vectors[0]), (requests, 4)).astype(np.int32)
     queries = {"vectors": vectors[1], "history_row": history}
     queries[F.HISTORY_AGE_DAYS] = np.ones((requests, 4), np.float32)
-    arrays.save(str(retrieval / executor.QUERIES), queries)
     return executor.run(
         tiny_shop.past_log(),
         tiny_shop.items(),
-        str(retrieval),
+        vectors[0],
+        queries,
+        np.zeros(0, np.int32),
         [LABEL_START, CUTOFF],
         CONFIG.candidates.model_copy(update=settings),
         min_recall,
@@ -72,11 +71,10 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
 @pytest.mark.parametrize("kind", ["int8", "ivf", "ivf_int8"])
 def test_the_kind_of_index_is_configured(vectors, tmp_path, kind):
     found = run(tmp_path, vectors, 0.5, index=kind, index_recall=0.9)
-    plan = executor.load_plan(str(tmp_path / "index"))
+    plan = Plan.load(executor.plan_path(str(tmp_path / "index"), CUTOFF))
     assert plan.kind == found["kind"] == kind
     assert (len(plan.centroids), plan.probes) == (found["lists"], found["probes"])
     assert 0.5 < found["recall@20"] <= 1.0
-    assert plan.partitioned == (tmp_path / "index" / executor.PLAN).exists() == kind.startswith("ivf")
     if plan.partitioned:
         assert f"{kind} search of {plan.probes} of {len(plan.centroids)} lists" in found["summary"]
 

@@ -68,7 +68,12 @@ EDGES = {
         "text_encoder": "TextEncoderTrainer.model",
         **(_RAW | _GRAPH | _ITEMS | _USERS),
     },
-    "CandidateIndex": {"retrieval_model": "RetrievalTrainer.model", **_RAW, **_ITEMS},
+    "CandidateIndex": {
+        "catalog": "CatalogExampleGen.items",
+        "text_encoder": "TextEncoderTrainer.model",
+        "retrieval_model": "RetrievalTrainer.model",
+        **(_RAW | _GRAPH | _ITEMS),
+    },
     "CandidateSampler": _RAW | _RAW_USERS | _GRAPH | _ITEMS | _USERS | _RETRIEVED,
     "RankingTrainer": {
         "candidates": "CandidateSampler.candidates",

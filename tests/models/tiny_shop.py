@@ -33,7 +33,7 @@ from components.retrieval_setup import RetrieverFactory
 from components.retrieval_trainer import executor as retrieval_executor
 from components.servable_builder import executor as servable_executor
 from components.text_encoder_trainer import executor as text_executor
-from models import example_io
+from models import arrays, example_io
 from models.event_log import EventLog
 from models.item_table import ItemTable
 from models.requests import Vocabularies
@@ -261,7 +261,8 @@ def write_items(frame: pd.DataFrame, target: str | Path) -> ItemTable:
         name: [value if isinstance(value, list) else [value] for value in frame[name]] for name in frame
     }
     example_io.write_records(str(target), [record_batch(columns)])
-    return ItemTable.from_transformed(str(target), {"department": DEPARTMENTS, "brand": BRANDS}, CHANNELS)
+    table = example_io.read_table(str(target))
+    return ItemTable.from_transformed(table, {"department": DEPARTMENTS, "brand": BRANDS}, CHANNELS)
 
 
 @functools.cache
@@ -419,8 +420,17 @@ def towers() -> tuple[str, str]:
 def factory() -> RetrieverFactory:
     """Retrievers as of LABEL_START and CUTOFF."""
     out = str(folder() / "index")
-    moments = [LABEL_START, CUTOFF]
-    index_executor.run(past_log(), items(), towers()[0], moments, CONFIG.candidates, 0.95, out)
+    index_executor.run(
+        past_log(),
+        items(),
+        arrays.load(os.path.join(towers()[0], index_executor.VECTORS))["vectors"],
+        index_executor.load_queries(towers()[0], items(), items()),
+        np.zeros(0, np.int32),
+        [LABEL_START, CUTOFF],
+        CONFIG.candidates,
+        0.95,
+        out,
+    )
     return RetrieverFactory(CONFIG, items(), vocabularies(), towers()[0], out)
 
 
