@@ -1,23 +1,35 @@
-"""Load and faults of the model server: latency tables, swaps, malformed and slow clients, kill -9.
+"""Load and faults of the model server.
 
     python benchmarks/serving.py --model_base_path=runs/complete_journey/serving/shelfwise
+    python benchmarks/serving.py --synthetic=20000,1000000 --only=load,half
     python benchmarks/serving.py --only=load --signatures=recommend --concurrency=1,4 --batch=1,8
 
-The requests are those of the newest version's `assets.extra/tf_serving_warmup_requests`, repeated
-to the batch size. The server is a process of its own; this process asks, so both share the cores.
-Prints tables; writes the numbers (`--json`) and a plot of latency against throughput (`--plot`).
-Exits with status 1 when a well-formed request failed or got another answer than before.
+The requests are those of the version's `assets.extra/tf_serving_warmup_requests`, repeated to the
+batch size. The server is a process of its own; this process asks, so both share the cores. Prints
+tables, and the bars of the project with what was measured; writes the numbers (`--json`) and a plot
+of latency against throughput (`--plot`). Exits with status 1 when a well-formed request failed or
+got another answer than before, or a malformed one got another error than it deserves.
+
+    load       throughput and latency by signature, rows of a request, and clients without pauses
+    overhead   one client's latency less the time of the same graph, run in turns in this process
+    half       latency at half of the saturated rate, requests at random times
+    batching   saturated throughput of requests of one row, with --enable_batching and without
+    swaps      one new version after the other under load
+    malformed  5 % malformed requests beside good ones, then so many that there are 500
+    slow       clients that send a byte now and then, and one that takes no answer
+    files      version deleted, cut short, copied to a full disk; model folder deleted; log disk full
+    kill       kill -9 and a restart on the same port
+    memory     the server's memory over the requests of an hour at half load
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
 import dataclasses
 import json
 import os
-import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,372 +43,230 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import grpc  # noqa: E402
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
-SECTIONS = ("load", "overhead", "half", "swaps", "malformed", "slow", "files", "kill")
-_CALL_SECONDS = 30.0
-console = Console(width=None if sys.stdout.isatty() else 200)
+from benchmarks import serving_load  # noqa: E402
+from benchmarks.serving_load import MODEL, PREDICT, Load, Result, Server, for_seconds  # noqa: E402
 
-
-class Server:
-    """The model server on a folder of links to version folders."""
-
-    def __init__(self, base: Path, flags: Sequence[str], port: int = 0) -> None:
-        self.base, self.flags = base, flags
-        self.folder = Path(tempfile.mkdtemp(prefix="shelfwise-bench-"))
-        self.out = self.folder / "out.txt"
-        port_file = self.folder / "port"
-        command = [
-            *(sys.executable, "-m", "serving.model_server", "--model_name=shelfwise"),
-            *(f"--model_base_path={base}", f"--port={port}", f"--port_file={port_file}"),
-            *("--file_system_poll_wait_seconds=0.2", *flags),
-        ]
-        with open(self.out, "wb") as out, open(self.folder / "log.txt", "wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=log)
-        self._wait(port_file.exists)
-        self.port = int(port_file.read_text())
-
-    def wait_serving(self, version: int) -> Server:
-        """Waits until the version takes the traffic."""
-        line = f"serving shelfwise version {version} on port"
-        self._wait(lambda: line in self.out.read_text())
-        return self
-
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL when it does not help."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(40)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-
-    def _wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(
-                    f"the server did not start:\n{(self.folder / 'log.txt').read_text()[-3000:]}"
-                )
-            time.sleep(0.02)
-
-
-@dataclasses.dataclass
-class Result:
-    """What some seconds of load gave; times in milliseconds."""
-
-    section: str
-    signature: str
-    concurrency: int
-    batch: int
-    requests: int
-    failed: int
-    wrong: int
-    per_second: float
-    rows_per_second: float
-    p50: float
-    p95: float
-    p99: float
-    note: str = ""
-
-
-class Load:
-    """Asks serialized requests and checks the answers against the first one each got.
-
-    Args:
-      port: the server's.
-      contents: serialized requests, well-formed.
-      malformed: share of requests that are malformed instead; those must fail.
-    """
-
-    def __init__(self, port: int, contents: Sequence[bytes], malformed: float = 0.0) -> None:
-        from tensorflow_serving.apis import predict_pb2
-
-        self._parse = predict_pb2.PredictResponse.FromString
-        self.channel = grpc.insecure_channel(
-            f"localhost:{port}",
-            [("grpc.max_receive_message_length", -1), ("grpc.max_reconnect_backoff_ms", 200)],
-        )
-        self._ask = self.channel.unary_unary(PREDICT)
-        self.contents = contents
-        self._malformed = malformed
-        self._expected = [self.answer(content) for content in contents]
-        self._lock = threading.Lock()
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets what was measured."""
-        self.times: list[float] = []
-        self.ends: list[float] = []
-        self.failures: collections.Counter[str] = collections.Counter()
-        self.failed_at: list[float] = []
-        self.wrong = 0
-        self.versions: set[int] = set()
-
-    def answer(self, content: bytes) -> dict[str, np.ndarray]:
-        """The outputs for one request; waits for a server that is starting."""
-        return self._read(self._ask(content, timeout=_CALL_SECONDS, wait_for_ready=True))[1]
-
-    def _read(self, content: bytes) -> tuple[int, dict[str, np.ndarray]]:
-        from tensorflow import make_ndarray
-
-        response = self._parse(content)
-        outputs = {name: make_ndarray(proto) for name, proto in response.outputs.items()}
-        return response.model_spec.version.value, outputs
-
-    def one(self, number: int, random_: random.Random, check: bool, due: float | None = None) -> None:
-        """One request; its time counts from `due` (`perf_counter`), or from now."""
-        which = number % len(self.contents)
-        content = self.contents[which]
-        if self._malformed and random_.random() < self._malformed:
-            with contextlib.suppress(grpc.RpcError):
-                self._ask(content[: len(content) * 2 // 3], timeout=_CALL_SECONDS)
-            return
-        started = due or time.perf_counter()
-        try:
-            answer = self._ask(content, timeout=_CALL_SECONDS)
-        except grpc.RpcError as error:
-            with self._lock:
-                self.failures[error.code().name] += 1
-                self.failed_at.append(time.monotonic())
-            if error.code() == grpc.StatusCode.UNAVAILABLE:
-                time.sleep(0.05)  # a dead server refuses at once; asking without pause starves its restart
-            return
-        ended = time.perf_counter()
-        self.times.append(ended - started)
-        self.ends.append(time.monotonic())
-        if check:
-            version, outputs = self._read(answer)
-            if not _same(outputs, self._expected[which]):
-                self.wrong += 1
-            self.versions.add(version)
-
-    def closed(self, concurrency: int, until: Callable[[], bool], check_every: int = 7) -> float:
-        """`concurrency` clients without pauses until `until()`; gives the seconds that it took."""
-        self.reset()
-        started = time.perf_counter()
-
-        def client(seed: int) -> None:
-            random_, number = random.Random(seed), seed
-            while not until():
-                self.one(number, random_, check=number % check_every == 0)
-                number += 1
-
-        threads = [threading.Thread(target=client, args=(seed,), daemon=True) for seed in range(concurrency)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return time.perf_counter() - started
-
-    def open(self, rate: float, seconds: float) -> float:
-        """Requests at random times, `rate` a second on average, whatever the answers do.
-
-        A request's time counts from when it was due, so a stall of the server counts for all
-        that it held up.
-        """
-        self.reset()
-        random_ = random.Random(0)
-        started = time.perf_counter()
-
-        with futures.ThreadPoolExecutor(64) as pool:
-            at, number = started, 0
-            while at < started + seconds:
-                time.sleep(max(at - time.perf_counter(), 0))
-                pool.submit(self.one, number, random_, False, at)
-                at += random_.expovariate(rate)
-                number += 1
-        return time.perf_counter() - started
-
-    def result(
-        self, section: str, signature: str, concurrency: int, batch: int, seconds: float, note: str = ""
-    ) -> Result:
-        """The row of what was measured since `reset`."""
-        p50, p95, p99 = np.percentile(self.times, [50, 95, 99]) * 1000 if self.times else [float("nan")] * 3
-        failed = sum(self.failures.values())
-        if failed:
-            note = f"{note} {dict(self.failures)}".strip()
-        rate = len(self.times) / seconds
-        return Result(
-            section, signature, concurrency, batch, len(self.times) + failed, failed, self.wrong,
-            rate, rate * batch, float(p50), float(p95), float(p99), note,
-        )  # fmt: skip
-
-
-def _same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
-    if found.keys() != wanted.keys():
-        return False
-    for name, value in wanted.items():
-        if found[name].shape != value.shape:
-            return False
-        if value.dtype.kind == "f":
-            if not np.allclose(found[name], value, rtol=1e-3, atol=1e-4, equal_nan=True):
-                return False
-        elif not (found[name] == value).all():
-            return False
-    return True
-
-
-def for_seconds(seconds: float) -> Callable[[], bool]:
-    """A condition that is true from so many seconds on."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() >= end
-
-
-def requests_of(version: Path, signatures: Sequence[str]) -> dict[str, list]:
-    """Warm-up requests of a version by signature, batch of one each."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import prediction_log_pb2
-
-    path = version / "assets.extra" / "tf_serving_warmup_requests"
-    if not path.exists():
-        raise SystemExit(f"{path}: the model carries no warm-up requests to ask")
-    found: dict[str, list] = {name: [] for name in signatures}
-    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
-        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        name = request.model_spec.signature_name or "serving_default"
-        if name in found:
-            found[name].append({key: tf.make_ndarray(value) for key, value in request.inputs.items()})
-    missing = [name for name, requests in found.items() if not requests]
-    if missing:
-        raise SystemExit(
-            f"{path}: no warm-up request for {', '.join(missing)}; leave it out with --signatures"
-        )
-    return found
-
-
-def serialized(signature: str, requests: list, batch: int) -> list[bytes]:
-    """Requests of `batch` rows each."""
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2
-
-    contents = []
-    for inputs in requests[:16]:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name, request.model_spec.signature_name = "shelfwise", signature
-        for name, value in inputs.items():
-            if value.ndim:
-                value = np.repeat(value[:1], batch, axis=0)
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-        contents.append(request.SerializeToString())
-    return contents
+SECTIONS = (
+    *("load", "overhead", "half", "batching", "swaps", "malformed", "slow", "files", "kill", "memory"),
+)
+BATCHING = ROOT / "serving" / "config" / "batching.config"
+_MALFORMED = 500
+_CLIENTS = 4  # of the fault sections
+_BATCHING_CLIENTS = 32
+console = Console(width=None if sys.stdout.isatty() else 220)
 
 
 class Bench:
-    """All sections; each gives rows for the table."""
+    """All sections for one model; each gives rows for the table."""
 
-    def __init__(self, options: argparse.Namespace, version: Path, work: Path) -> None:
-        self.options, self.version, self.work = options, version, work
+    def __init__(self, options: argparse.Namespace, name: str, version: Path, work: Path) -> None:
+        self.options, self.name, self.version, self.work = options, name, version, work
         self.base = work / "models"
         self.base.mkdir()
-        self.link(1)
-        self.requests = requests_of(version, options.signatures)
+        self.newest = 0
+        self.link()
+        self.requests = serving_load.requests_of(version)
+        missing = set(options.signatures) - set(self.requests)
+        if missing:
+            raise SystemExit(
+                f"{version}: no warm-up request for {', '.join(sorted(missing))}; see --signatures"
+            )
+        self.first = options.signatures[0]
         self.results: list[Result] = []
+        self.bars: list[tuple[str, str, bool]] = []
         self.server = self.start()
 
-    def link(self, number: int) -> None:
-        """Makes the model a version of this number."""
-        (self.base / str(number)).symlink_to(self.version)
+    def link(self) -> int:
+        """Makes the model a version of the next number; gives the number."""
+        self.newest += 1
+        (self.base / str(self.newest)).symlink_to(self.version)
+        return self.newest
 
-    def start(self, port: int = 0) -> Server:
-        """A server on the versions."""
-        return Server(self.base, self.options.server_flag, port)
+    def start(self, port: int = 0, *flags: str, full_disk: bool = False) -> Server:
+        """A server on the versions that serves the newest."""
+        server = Server(self.base, [*self.options.server_flag, *flags], port, full_disk)
+        return server.wait_serving(self.newest)
 
-    def load_of(self, signature: str, batch: int = 1, malformed: float = 0.0) -> Load:
-        """Load on the running server."""
-        return Load(self.server.port, serialized(signature, self.requests[signature], batch), malformed)
+    def load_of(self, signature: str, batch: int = 1, server: Server | None = None) -> Load:
+        """Load on a server; malformed requests are prepared for the first signature."""
+        contents = serving_load.serialized(signature, self.requests[signature], batch)
+        wrong = serving_load.malformed(contents) if signature == self.first and batch == 1 else []
+        return Load((server or self.server).port, contents, wrong)
 
     def add(self, result: Result) -> None:
         """Keeps a row, and shows it at once."""
         self.results.append(result)
         console.print(
             f"[dim]{result.section} {result.signature} x{result.concurrency} batch {result.batch}: "
-            f"{result.per_second:.0f}/s p50 {result.p50:.2f} p99 {result.p99:.2f} ms {result.note}[/dim]",
+            f"{result.per_second:.0f}/s p50 {result.p50:.2f} p99 {result.p99:.2f} ms, "
+            f"{result.failed} failed, {result.wrong} wrong {result.note}[/dim]",
             highlight=False,
         )
 
+    def row(
+        self,
+        load: Load,
+        section: str,
+        seconds: float,
+        note: str = "",
+        signature: str = "",
+        concurrency: int = _CLIENTS,
+        batch: int = 1,
+    ) -> Result:
+        """The row of what `load` measured since its `reset`."""
+        nothing = [float("nan")] * 3
+        p50, p95, p99 = np.percentile(load.times, [50, 95, 99]) * 1000 if load.times else nothing
+        failed = sum(load.failures.values())
+        if failed:
+            note = f"{note} {dict(load.failures)}".strip()
+        rate = len(load.times) / seconds
+        return Result(
+            self.name, section, signature or self.first, concurrency, batch,
+            len(load.times) + sum(count for name, count in load.failures.items() if ":" not in name),
+            failed, load.wrong, rate, rate * batch, float(p50), float(p95), float(p99), note,
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def under_load(self, section: str, check_every: int = 1) -> Iterator[tuple[Load, list[str]]]:
+        """Load while the block runs, and its row; the block adds to the row's note."""
+        load, notes, took = self.load_of(self.first), [], []
+        done = threading.Event()
+        worker = threading.Thread(target=lambda: took.append(load.closed(_CLIENTS, done.is_set, check_every)))
+        worker.start()
+        try:
+            yield load, notes
+        finally:
+            done.set()
+            worker.join()
+        self.add(self.row(load, section, took[0], "; ".join(notes)))
+
     def load(self) -> None:
-        """Throughput and latency by signature, batch and concurrency."""
+        """See the module's docstring, as for all sections."""
         for signature in self.options.signatures:
             for batch in self.options.batch:
                 load = self.load_of(signature, batch)
                 load.closed(2, for_seconds(min(self.options.seconds, 1)))  # warm
                 for concurrency in self.options.concurrency:
                     seconds = load.closed(concurrency, for_seconds(self.options.seconds))
-                    self.add(load.result("load", signature, concurrency, batch, seconds))
+                    self.add(self.row(load, "load", seconds, "", signature, concurrency, batch))
 
     def overhead(self) -> None:
-        """One client's latency less the time of the same graph in this process."""
-        from serving.model_server import predictor, servable
+        """The graph's own time is that of the concrete function on tensors that exist already."""
+        import random
 
-        loaded = servable.load(str(self.version), 1, "shelfwise")
+        import tensorflow as tf
+
+        from serving.model_server import servable
+
+        loaded = servable.load(str(self.version), 1, MODEL)
         for signature in self.options.signatures:
-            load = self.load_of(signature)
-            seconds = load.closed(1, for_seconds(self.options.seconds), check_every=10**9)
-            whole = load.result("overhead", signature, 1, 1, seconds)
-            times, requests, until = [], self.requests[signature], for_seconds(self.options.seconds)
-            while not until() or len(times) < 10:
+            load, callable_ = self.load_of(signature), loaded.signatures[signature]
+            given = [
+                {name: tf.constant(inputs[name], spec.dtype) for name, spec in callable_.inputs.items()}
+                for inputs in self.requests[signature][:16]
+            ]
+            graph: list[float] = []
+            random_, until, number = random.Random(0), for_seconds(2 * self.options.seconds), 0
+            load.reset()
+            while not until() or number < 20:
+                load.one(number, random_, check=False)
                 started = time.perf_counter()
-                predictor.execute(loaded, signature, requests[len(times) % len(requests)])
-                times.append(time.perf_counter() - started)
-            graph = float(np.percentile(times, 50)) * 1000
-            whole.note = f"graph {graph:.2f} ms, server and wire {whole.p50 - graph:.2f} ms at p50"
-            self.add(whole)
+                callable_.function(**given[number % len(given)])
+                graph.append(time.perf_counter() - started)
+                number += 1
+            own = float(np.median(graph)) * 1000
+            row = self.row(load, "overhead", sum(load.times), "", signature, 1)
+            row.note = f"graph {own:.2f} ms, server and wire {row.p50 - own:.2f} ms at p50"
+            self.add(row)
+            self.bar(
+                f"server overhead, {signature}", f"{row.p50 - own:.2f} ms", "1.5 ms", row.p50 - own < 1.5
+            )
 
     def half(self) -> None:
-        """Latency at half of the saturated rate, requests at random times."""
+        """See above."""
         for signature in self.options.signatures:
-            load = self.load_of(signature)
-            seconds = load.closed(8, for_seconds(self.options.seconds))
-            rate = len(load.times) / seconds / 2
-            seconds = load.open(rate, self.options.seconds)
-            self.add(load.result("half load", signature, 0, 1, seconds, f"{rate:.0f}/s asked"))
+            rate, load = self.half_rate(signature), self.load_of(signature)
+            seconds = load.open(rate, 3 * self.options.seconds)
+            row = self.row(load, "half load", seconds, f"{rate:.0f}/s asked", signature, 0)
+            self.add(row)
+            if signature == "recommend":
+                self.bar("p99 of recommend at 50 % load", f"{row.p99:.1f} ms", "40 ms", row.p99 < 40)
+
+    def half_rate(self, signature: str) -> float:
+        """Half of the requests a second that eight clients without pauses get answered."""
+        load = self.load_of(signature)
+        seconds = load.closed(8, for_seconds(self.options.seconds))
+        return len(load.times) / seconds / 2
+
+    def batching(self) -> None:
+        """More gRPC threads than clients: a batch can hold no more requests than there are threads."""
+        flags = (f"--batching_parameters_file={BATCHING}", "--enable_batching")
+        rates: dict[str, list[float]] = {signature: [] for signature in self.options.signatures}
+        for name, more in (("batching off", ()), ("batching on", flags)):
+            server = self.start(0, f"--grpc_max_threads={2 * _BATCHING_CLIENTS}", *more)
+            try:
+                for signature, found in rates.items():
+                    load = self.load_of(signature, server=server)
+                    load.closed(_BATCHING_CLIENTS, for_seconds(min(self.options.seconds, 2)))
+                    seconds = load.closed(_BATCHING_CLIENTS, for_seconds(self.options.seconds))
+                    row = self.row(load, name, seconds, "", signature, _BATCHING_CLIENTS)
+                    found.append(row.per_second)
+                    if more:
+                        row.note = f"{found[1] / found[0]:.2f} x the throughput without"
+                    self.add(row)
+            finally:
+                server.stop()
+        for signature, (off, on) in rates.items():
+            self.bar(f"throughput with batching, {signature}", f"{on / off:.2f} x", "2 x", on >= 2 * off)
 
     def swaps(self) -> None:
-        """Continuous version swaps under load, compared with the same load before."""
-        signature = self.options.signatures[0]
-        load = self.load_of(signature)
-        seconds = load.closed(4, for_seconds(self.options.seconds), check_every=1)
-        steady = load.result("swaps", signature, 4, 1, seconds, "steady")
+        """See above; steady is the same load before."""
+        load = self.load_of(self.first)
+        seconds = load.closed(_CLIENTS, for_seconds(max(self.options.seconds, 2)), check_every=1)
+        steady = self.row(load, "steady", seconds)
         self.add(steady)
-        done = threading.Event()
-        worker = threading.Thread(target=lambda: setattr(self, "took", load.closed(4, done.is_set, 1)))
-        worker.start()
-        newest = max(int(path.name) for path in self.base.iterdir())
-        for number in range(newest + 1, newest + 1 + self.options.swaps):
-            self.link(number)
-            self.server.wait_serving(number)
-            (self.base / str(number - 1)).unlink()
-        time.sleep(0.3)
-        done.set()
-        worker.join()
-        note = f"{self.options.swaps} swaps, {len(load.versions)} versions answered"
-        result = load.result("swaps", signature, 4, 1, self.took, note)
-        result.note += f", p99 {result.p99 / steady.p99:.2f} x steady"
-        self.add(result)
+        with self.under_load("swaps") as (load, notes):
+            for _ in range(self.options.swaps):
+                number = self.link()
+                self.server.wait_serving(number)
+                (self.base / str(number - 1)).unlink()
+            time.sleep(0.3)
+            notes.append(f"{self.options.swaps} swaps, {len(load.versions)} versions answered")
+        row = self.results[-1]
+        row.note += f", p99 {row.p99 / steady.p99:.2f} x steady"
+        bad = row.failed + row.wrong
+        self.bar(f"failed or wrong over {self.options.swaps} swaps", f"{bad} of {row.requests}", "0", not bad)
+        self.bar("p99 during swaps", f"{row.p99 / steady.p99:.2f} x steady", "2 x", row.p99 < 2 * steady.p99)
 
     def malformed(self) -> None:
-        """5 % malformed requests beside good ones; the server's memory before and after."""
-        signature = self.options.signatures[0]
-        process = psutil.Process(self.server.process.pid)
-        load = self.load_of(signature, malformed=0.05)
-        before = process.memory_info().rss
-        seconds = load.closed(4, for_seconds(self.options.seconds), check_every=1)
-        grown = (process.memory_info().rss - before) / 1e6
-        self.add(load.result("5 % malformed", signature, 4, 1, seconds, f"memory {grown:+.1f} MB"))
+        """The server's memory before and after is that of the process."""
+        process, load = psutil.Process(self.server.process.pid), self.load_of(self.first)
+        before, refused, failed = process.memory_info().rss, 0, 0
+        for share in (0.05, 0.9):
+            load.malformed_share = share
+            enough, end = _MALFORMED - refused, time.monotonic() + self.options.seconds
+
+            def until(share: float = share, enough: int = enough, end: float = end) -> bool:
+                return time.monotonic() > end and (share < 0.5 or load.refused >= enough)
+
+            seconds = load.closed(_CLIENTS, until, check_every=1)
+            refused += load.refused
+            grown = (process.memory_info().rss - before) / 1e6
+            note = f"{load.refused} refused with the right code, memory {grown:+.1f} MB"
+            row = self.row(load, f"{share:.0%} malformed", seconds, note)
+            failed += row.failed
+            self.add(row)
+        self.bar("malformed requests refused wrongly", f"{failed} of {refused}", "0 of 500", not failed)
 
     def slow(self) -> None:
-        """Clients that send a byte now and then, beside good ones."""
-        signature = self.options.signatures[0]
-        load = self.load_of(signature)
+        """See above."""
+        load = self.load_of(self.first)
         sockets = [socket.create_connection(("localhost", self.server.port)) for _ in range(20)]
         done = threading.Event()
 
@@ -411,43 +281,116 @@ class Bench:
 
         thread = threading.Thread(target=dribble, daemon=True)
         thread.start()
-        seconds = load.closed(4, for_seconds(self.options.seconds), check_every=1)
+        (self.work / "request").write_bytes(load.contents[0])
+        code = (
+            "import grpc, os, signal, sys\n"
+            f"ask = grpc.insecure_channel('localhost:{self.server.port}').unary_unary({PREDICT!r})\n"
+            f"content = open({str(self.work / 'request')!r}, 'rb').read()\n"
+            "calls = [ask.future(content) for _ in range(64)]\n"
+            "calls[0].result()\n"
+            "os.kill(os.getpid(), signal.SIGSTOP)\n"
+        )
+        stopped = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        while psutil.Process(stopped.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.05)
+        seconds = load.closed(_CLIENTS, for_seconds(self.options.seconds), check_every=1)
         done.set()
         thread.join()
         for one in sockets:
             one.close()
-        self.add(load.result("20 slow clients", signature, 4, 1, seconds))
+        stopped.kill()
+        stopped.wait()
+        self.add(self.row(load, "slow clients", seconds, "20 dribble, 1 reads none of 64 answers"))
 
     def files(self) -> None:
-        """The folder of the version that serves is taken away; a truncated version comes."""
-        import shutil
+        """Each fault, and its mending, under load."""
+        with self.under_load("version deleted") as (load, notes):
+            (self.base / str(self.newest)).unlink()
+            time.sleep(max(self.options.seconds, 1))
+            notes.append(f"version {max(load.versions)} goes on")
+            self.server.wait_serving(self.link())
+        with self.under_load("version cut short") as (_, notes):
+            self.newest += 1
+            shutil.copytree(self.version, self.work / "broken")
+            data = next((self.work / "broken" / "variables").glob("variables.data*"))
+            os.truncate(data, data.stat().st_size // 2)
+            broken = (self.work / "broken").rename(self.base / str(self.newest))
+            notes.append(self.server.wait_refused(self.newest)[-90:])
+            shutil.copy2(self.version / "variables" / data.name, broken / "variables")
+            self.server.wait_serving(self.newest)
+            notes.append("served once whole")
+        with self.under_load("disk full") as (_, notes), self.small_disk() as copy:
+            size = sum(path.stat().st_size for path in self.version.rglob("*") if path.is_file())
+            notes.append(copy(size // 2))
+            reason = self.server.wait_refused(self.newest)
+            notes.append(f"not served ({reason[-60:]})")
+            notes.append(copy(2 * size))
+            self.server.wait_serving(self.newest)
+            self.server.wait_serving(self.link())
+        with self.under_load("model folder deleted") as (_, notes):
+            shutil.rmtree(self.base)
+            time.sleep(max(self.options.seconds, 1))
+            self.base.mkdir()
+            self.server.wait_serving(self.link())
+            notes.append("a new one is taken up")
+        usual, self.server = self.server, self.start(full_disk=True)
+        try:
+            with self.under_load("log's disk full") as (_, notes):
+                self.server.wait_serving(self.link())
+                notes.append("swaps")
+            self.server.process.send_signal(signal.SIGTERM)
+            status = self.server.process.wait(60)
+            self.results[-1].note += f", ends with status {status} at SIGTERM"
+            self.results[-1].failed += status != 0
+        finally:
+            self.server = usual.wait_serving(self.newest)
 
-        signature = self.options.signatures[0]
-        load = self.load_of(signature)
-        done = threading.Event()
-        worker = threading.Thread(target=lambda: setattr(self, "took", load.closed(4, done.is_set, 1)))
-        worker.start()
-        newest = max(int(path.name) for path in self.base.iterdir())
-        broken = self.base / str(newest + 1)
-        shutil.copytree(self.version, broken, ignore=shutil.ignore_patterns("variables"))
-        (self.base / str(newest)).unlink()
-        time.sleep(max(self.options.seconds, 1.5))
-        shutil.rmtree(broken)
-        self.link(newest + 2)
-        self.server.wait_serving(newest + 2)
-        done.set()
-        worker.join()
-        note = f"deleted, truncated, mended; versions {sorted(load.versions)}"
-        self.add(load.result("model files", signature, 4, 1, self.took, note))
+    @contextlib.contextmanager
+    def small_disk(self) -> Iterator[Callable[[int], str]]:
+        """Gives copy(bytes): copies the model as the next version to a disk of that size.
+
+        The disk is a tmpfs where that may be mounted, else no file may be larger than the disk.
+        """
+        self.newest += 1
+        target = self.base / str(self.newest)
+        target.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o"]
+        mounted = (
+            shutil.which("mount")
+            and not subprocess.run(
+                [*mount, "size=1m", "tmpfs", str(target)], capture_output=True, check=False
+            ).returncode
+        )
+        command = ["cp", "-r", f"{self.version}/.", str(target)]
+
+        def copy(size: int) -> str:
+            if mounted:
+                options = f"remount,size={size}"
+                subprocess.run(["mount", "-o", options, str(target)], check=True, capture_output=True)
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+            else:
+                limited = ["bash", "-c", f'ulimit -f {size // 1024}; exec "$@"', "bash", *command]
+                done = subprocess.run(limited, capture_output=True, text=True, check=False)
+            return (
+                "copied"
+                if done.returncode == 0
+                else (done.stderr.strip().splitlines() or ["cut off"])[-1][-60:]
+            )
+
+        try:
+            yield copy
+        finally:
+            if mounted:
+                subprocess.run(["umount", "-l", str(target)], check=True)
+            shutil.rmtree(target)
 
     def kill(self) -> None:
-        """kill -9 under load and a restart on the same port, with a client that retries."""
+        """See above; a client with retries waits for the server."""
         from serving.client import Client, ClientError
 
-        signature = self.options.signatures[0]
-        load = self.load_of(signature)
-        done = threading.Event()
-        worker = threading.Thread(target=lambda: setattr(self, "took", load.closed(4, done.is_set, 1)))
+        load = self.load_of(self.first)
+        done, took = threading.Event(), []
+        worker = threading.Thread(target=lambda: took.append(load.closed(_CLIENTS, done.is_set, 1)))
         worker.start()
         time.sleep(self.options.seconds / 2)
         killed = time.monotonic()
@@ -456,123 +399,72 @@ class Bench:
         with Client(
             f"localhost:{self.server.port}", timeout=120, max_attempts=1000, max_backoff=0.2
         ) as client:
-            asking = futures.ThreadPoolExecutor(1).submit(client.status)
+            asking = futures.ThreadPoolExecutor(1).submit(client.metadata)
             self.server = self.start(self.server.port)
-            newest = max(int(path.name) for path in self.base.iterdir())
-            self.server.wait_serving(newest)
             try:
-                patient = f"retrying client answered: {bool(asking.result())}"
+                patient = f"a retrying client is answered by version {asking.result().version}"
             except ClientError as error:
-                patient = f"retrying client FAILED: {error}"
+                patient = f"a retrying client FAILED: {error}"
         time.sleep(self.options.seconds / 2 + 1)
         done.set()
         worker.join()
         back = min((at for at in load.ends if at > killed + 0.2), default=float("nan")) - killed
         late = sum(at > killed + back + 0.5 for at in load.failed_at)
-        result = load.result("kill -9", signature, 4, 1, self.took, f"back after {back:.1f} s; {patient}")
-        result.failed = late  # while it was dead, nobody could answer
-        self.add(result)
+        row = self.row(load, "kill -9", took[0], f"back after {back:.1f} s; {patient}")
+        row.failed = late  # while it was dead, nobody could answer
+        self.add(row)
+
+    def memory(self) -> None:
+        """An hour's requests are 3600 s x half of the saturated rate of `recommend`.
+
+        They are sent as fast as they are answered, and most of them are of cheap signatures: what a
+        leak would hold (requests, tensors, answers, what is counted) is made for each of them.
+        """
+        hour = 3600 * self.half_rate(self.first)
+        cheap = [name for name in ("embed_item", "similar", "rank", "embed_user") if name in self.requests]
+        contents = []
+        for place, content in enumerate(serving_load.serialized(self.first, self.requests[self.first])):
+            contents.append(content)
+            for name in cheap * 4:
+                own = serving_load.serialized(name, self.requests[name])
+                contents.append(own[place % len(own)])
+        load = Load(self.server.port, contents, self.load_of(self.first).malformed)
+        load.malformed_share = 0.05
+        load.closed(_CLIENTS, for_seconds(self.options.seconds))  # pools and caches fill
+        process = psutil.Process(self.server.process.pid)
+        samples: list[tuple[int, float]] = []
+        end = time.monotonic() + self.options.memory_seconds
+
+        def until() -> bool:
+            asked = len(load.times) + load.refused
+            if not samples or asked >= samples[-1][0] + 200:
+                samples.append((asked, process.memory_info().rss / 1e6))
+            return asked >= hour or time.monotonic() > end
+
+        seconds = load.closed(_CLIENTS, until, check_every=50)
+        asked, rss = np.array(samples).T
+        half = len(samples) // 2
+        slope = np.polyfit(asked[half:], rss[half:], 1)[0] * hour if len(samples) > 4 else float("nan")
+        minutes = 60 * asked[-1] / hour
+        note = (
+            f"{asked[-1]:,.0f} requests as in {minutes:.0f} min at half load: {rss[0]:.0f} MB at first, "
+            f"{rss[half]:.0f} half-way, {rss[-1]:.0f} at last; second half {slope:+.1f} MB an hour"
+        )
+        self.add(self.row(load, "memory", seconds, note, "mixed"))
+        self.bar("memory's growth in an hour at half load", f"{slope:+.1f} MB", "20 MB", slope < 20)
+
+    def bar(self, what: str, found: str, wanted: str, reached: bool) -> None:
+        """Notes what was measured of something that the project wants to reach."""
+        self.bars.append((f"{what} ({self.name})", f"{found} (bar {wanted})", reached))
 
     def run(self) -> None:
         """All sections asked for, in their order."""
-        self.server.wait_serving(1)
-        for section in SECTIONS:
-            if section in self.options.only:
-                getattr(self, section)()
-
-
-def table(results: Sequence[Result]) -> Table:
-    """All rows, for a person."""
-    made = Table(box=None, pad_edge=False)
-    for header in (
-        "section",
-        "signature",
-        "clients",
-        "batch",
-        "requests",
-        "failed",
-        "wrong",
-        "req/s",
-        "rows/s",
-    ):
-        made.add_column(header, justify="left" if header in ("section", "signature") else "right")
-    for header in ("p50 ms", "p95 ms", "p99 ms"):
-        made.add_column(header, justify="right")
-    made.add_column("")
-    for row in results:
-        made.add_row(
-            row.section, row.signature, str(row.concurrency or "-"), str(row.batch), str(row.requests),
-            str(row.failed), str(row.wrong), f"{row.per_second:.0f}", f"{row.rows_per_second:.0f}",
-            f"{row.p50:.2f}", f"{row.p95:.2f}", f"{row.p99:.2f}", row.note,
-        )  # fmt: skip
-    return made
-
-
-def plot(results: Sequence[Result]) -> str:
-    """An SVG: for each signature, latency (p50, p95, p99) against rows a second, a line a batch size."""
-    rows = [row for row in results if row.section == "load" and row.requests]
-    signatures = list(dict.fromkeys(row.signature for row in rows))
-    width, height, margin = 420, 300, 60
-    colours = ["#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97", "#c77d0a"]
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * max(len(signatures), 1)}" '
-        f'height="{height}" font-family="sans-serif" font-size="11">',
-        '<rect width="100%" height="100%" fill="white"/>',
-    ]
-    for place, signature in enumerate(signatures):
-        own = [row for row in rows if row.signature == signature]
-        batches = list(dict.fromkeys(row.batch for row in own))
-        low, high = np.log10(min(row.p50 for row in own)), np.log10(max(row.p99 for row in own) * 1.1)
-        most = max(row.rows_per_second for row in own) * 1.05
-
-        def x(row: Result, left: int = place * width, most: float = most) -> float:
-            return left + margin + row.rows_per_second / most * (width - 1.4 * margin)
-
-        def y(value: float, low: float = low, high: float = high) -> float:
-            return (
-                height
-                - margin
-                + 15
-                - (np.log10(value) - low) / max(high - low, 0.1) * (height - 1.4 * margin)
-            )
-
-        parts.append(f'<text x="{place * width + margin}" y="18" font-size="13">{signature}</text>')
-        for tick in np.linspace(low, high, 5):
-            value = 10**tick
-            parts.append(
-                f'<line x1="{place * width + margin}" x2="{(place + 1) * width - 20}" y1="{y(value):.1f}" '
-                f'y2="{y(value):.1f}" stroke="#ddd"/><text x="{place * width + margin - 5}" '
-                f'y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g} ms</text>'
-            )
-        for share in (0, 0.5, 1):
-            left = place * width + margin + share / 1.05 * (width - 1.4 * margin)
-            parts.append(
-                f'<text x="{left:.1f}" y="{height - 25}" text-anchor="middle">'
-                f"{most / 1.05 * share:.0f}</text>"
-            )
-        parts.append(
-            f'<text x="{place * width + width / 2}" y="{height - 8}" text-anchor="middle">'
-            "rows a second</text>"
-        )
-        for colour, batch in zip(colours * 5, batches, strict=False):
-            line = sorted((row for row in own if row.batch == batch), key=lambda row: row.concurrency)
-            for name, dash in (("p50", ""), ("p95", "5 3"), ("p99", "1 3")):
-                points = " ".join(f"{x(row):.1f},{y(getattr(row, name)):.1f}" for row in line)
-                parts.append(
-                    f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" '
-                    f'stroke-dasharray="{dash}"/>'
-                )
-                parts += [
-                    f'<circle cx="{x(row):.1f}" cy="{y(getattr(row, name)):.1f}" r="2.5" fill="{colour}">'
-                    f"<title>{name} {getattr(row, name):.2f} ms, {row.concurrency} clients</title></circle>"
-                    for row in line
-                ]
-            parts.append(
-                f'<text x="{(place + 1) * width - 90}" y="{20 + 14 * batches.index(batch)}" fill="{colour}">'
-                f"batch {batch}</text>"
-            )
-    parts.append(f'<text x="10" y="{height - 8}">solid p50, dashed p95, dotted p99</text></svg>')
-    return "\n".join(parts)
+        try:
+            for section in SECTIONS:
+                if section in self.options.only:
+                    getattr(self, section)()
+        finally:
+            self.server.stop()
 
 
 def _numbers(text: str) -> list[int]:
@@ -590,10 +482,22 @@ def newest_version(base: str | None) -> Path:
     return max(versions, key=lambda path: int(path.name)).resolve()
 
 
-@contextlib.contextmanager
-def _work() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="shelfwise-bench-") as folder:
-        yield Path(folder)
+def models(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """Name and version folder of each model to measure; synthetic ones are built once and kept."""
+    if options.model_base_path or not options.synthetic:
+        yield MODEL, newest_version(options.model_base_path)
+    for count in options.synthetic:
+        version = ROOT / "runs" / "benchmark" / f"synthetic-{count}" / "1"
+        if not version.exists():
+            console.print(f"building {version} ...", highlight=False)
+            version.parent.mkdir(parents=True, exist_ok=True)
+            # in a process of its own: its memory is not for the measurement
+            program = ROOT / "benchmarks" / "synthetic_servable.py"
+            subprocess.run(
+                [sys.executable, str(program), str(count), str(version.parent)],
+                check=True, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        yield f"{count:,} items", version
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -603,6 +507,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--model_base_path", help="folder of version folders (newest runs/*/serving/*)")
     parser.add_argument(
+        "--synthetic",
+        type=_numbers,
+        default=[],
+        metavar="ITEMS",
+        help="measure servables of so many items with random weights, kept in runs/benchmark; e.g. 1000000",
+    )
+    parser.add_argument(
         "--signatures", type=lambda text: text.split(","), default=["recommend", "rank", "similar"]
     )
     parser.add_argument("--concurrency", type=_numbers, default=[1, 2, 4, 8, 16])
@@ -610,13 +521,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (%(default)s)")
     parser.add_argument("--swaps", type=int, default=50, help="version swaps under load (%(default)s)")
     parser.add_argument(
+        "--memory_seconds", type=float, default=300, help="of the section memory at most (%(default)s)"
+    )
+    parser.add_argument(
         "--only", type=lambda text: text.split(","), default=list(SECTIONS), help=",".join(SECTIONS)
     )
     parser.add_argument(
         "--server_flag",
         action="append",
         default=[],
-        help="for the server, e.g. --server_flag=--enable_batching",
+        help="for the server, e.g. --server_flag=--grpc_max_threads=16",
     )
     parser.add_argument("--plot", metavar="SVG", help="file for the plot")
     parser.add_argument("--json", metavar="FILE", help="file for the numbers")
@@ -624,25 +538,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = set(options.only) - set(SECTIONS)
     if unknown:
         parser.error(f"--only: {', '.join(sorted(unknown))} is unknown; choose from {', '.join(SECTIONS)}")
-    version = newest_version(options.model_base_path)
-    console.print(
-        f"{version}, {psutil.cpu_count()} cores, server flags {options.server_flag}", highlight=False
-    )
-    with _work() as work:
-        bench = Bench(options, version, work)
-        try:
-            bench.run()
-        finally:
-            bench.server.stop()
-    console.print(table(bench.results))
+    results: list[Result] = []
+    bars: list[tuple[str, str, bool]] = []
+    for name, version in models(options):
+        console.print(
+            f"{name}: {version}, {psutil.cpu_count()} cores, server flags {options.server_flag}",
+            highlight=False,
+        )
+        with tempfile.TemporaryDirectory(prefix="shelfwise-bench-") as work:
+            bench = Bench(options, name, version, Path(work))
+            try:
+                bench.run()
+            finally:
+                results += bench.results
+                bars += bench.bars
+    console.print(serving_load.table(results))
+    if bars:
+        listed = Table(box=None, pad_edge=False)
+        for header in ("to reach", "measured", ""):
+            listed.add_column(header)
+        for what, found, reached in bars:
+            listed.add_row(what, found, "reached" if reached else "NOT reached")
+        console.print(listed)
     if options.plot:
-        Path(options.plot).write_text(plot(bench.results), encoding="utf-8")
+        Path(options.plot).write_text(serving_load.plot(results), encoding="utf-8")
     if options.json:
-        rows = [dataclasses.asdict(row) for row in bench.results]
+        rows = [dataclasses.asdict(row) for row in results]
         Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    bad = sum(row.failed + row.wrong for row in bench.results)
+    bad = sum(row.failed + row.wrong for row in results)
     if bad:
-        console.print(f"{bad} well-formed requests failed or got a wrong answer")
+        console.print(f"{bad} requests failed, or got a wrong answer or error")
     return int(bad > 0)
 
 

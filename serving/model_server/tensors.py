@@ -85,9 +85,7 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
         field = _VALUE_FIELDS.get(proto.dtype)
         values = getattr(proto, field) if field and field != "half_val" else ()
         if count and len(values) == count:  # the usual case, in a fraction of make_ndarray's time
-            array = np.empty(count, spec.dtype.as_numpy_dtype)
-            array[:] = list(values)
-            return array.reshape(shape)
+            return np.fromiter(values, spec.dtype.as_numpy_dtype, count).reshape(shape)
         # make_ndarray fills missing values from the last one, as TF Serving does.
         array = tf.make_ndarray(proto)
         if array.shape != shape:  # no values at all for a shape that needs some

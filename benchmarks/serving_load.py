@@ -1,0 +1,457 @@
+"""What benchmarks/serving.py works with: a server process, load with checked answers, tables, plots."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import grpc  # noqa: E402
+import numpy as np  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+MODEL = "shelfwise"
+_CALL_SECONDS = 60.0
+
+
+class Server:
+    """The model server on a folder of links to version folders.
+
+    Args:
+      base: the folder.
+      flags: more flags.
+      port: 0 for a free one.
+      full_disk: what it prints and logs goes to a device that is full.
+    """
+
+    def __init__(self, base: Path, flags: Sequence[str], port: int = 0, full_disk: bool = False) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="shelfwise-bench-"))
+        self._log = folder / "log.txt"
+        port_file = folder / "port"
+        command = [
+            *(sys.executable, "-m", "serving.model_server", f"--model_name={MODEL}"),
+            *(f"--model_base_path={base}", f"--port={port}", f"--port_file={port_file}"),
+            *("--file_system_poll_wait_seconds=0.2", *flags),
+        ]
+        self._log.touch()
+        with open("/dev/full" if full_disk else self._log, "wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        self._wait(port_file.exists)
+        self.port = int(port_file.read_text())
+        self.channel = grpc.insecure_channel(
+            f"localhost:{self.port}", [("grpc.max_reconnect_backoff_ms", 200)]
+        )
+
+    def status(self, version: int) -> tuple[str, str]:
+        """(state, error message) of a version; ("", "") while the server does not know it."""
+        from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+
+        request = get_model_status_pb2.GetModelStatusRequest()
+        request.model_spec.name = MODEL
+        request.model_spec.version.value = version
+        try:
+            answer = model_service_pb2_grpc.ModelServiceStub(self.channel).GetModelStatus(request, timeout=30)
+        except grpc.RpcError:
+            return "", ""
+        entry = answer.model_version_status[0]
+        names = get_model_status_pb2.ModelVersionStatus.State
+        return names.Name(entry.state), entry.status.error_message
+
+    def wait_serving(self, version: int) -> Server:
+        """Waits until the version takes the traffic."""
+        self._wait(lambda: self.status(version)[0] == "AVAILABLE")
+        return self
+
+    def wait_refused(self, version: int) -> str:
+        """Waits until the version has been given up; gives the reason."""
+        self._wait(lambda: self.status(version)[0] == "END")
+        return self.status(version)[1]
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL when it does not help."""
+        self.channel.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(40)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise SystemExit(f"the server did not get there:\n{self._log.read_text()[-3000:]}")
+            time.sleep(0.02)
+
+
+@dataclasses.dataclass
+class Result:
+    """What some seconds of load gave; times in milliseconds."""
+
+    model: str
+    section: str
+    signature: str
+    concurrency: int
+    batch: int
+    requests: int
+    failed: int
+    wrong: int
+    per_second: float
+    rows_per_second: float
+    p50: float
+    p95: float
+    p99: float
+    note: str = ""
+
+
+class Load:
+    """Asks serialized requests and checks the answers against the first one each got.
+
+    Args:
+      port: the server's.
+      contents: serialized requests, well-formed.
+      malformed: malformed requests, each with the gRPC code that it deserves.
+    """
+
+    def __init__(
+        self, port: int, contents: Sequence[bytes], malformed: Sequence[tuple[bytes, str]] = ()
+    ) -> None:
+        from tensorflow_serving.apis import predict_pb2
+
+        self._parse = predict_pb2.PredictResponse.FromString
+        channel = grpc.insecure_channel(
+            f"localhost:{port}",
+            [("grpc.max_receive_message_length", -1), ("grpc.max_reconnect_backoff_ms", 200)],
+        )
+        self._ask = channel.unary_unary(PREDICT)
+        self.contents = contents
+        self.malformed = malformed
+        self.malformed_share = 0.0
+        self._expected = [
+            self._read(self._ask(content, timeout=_CALL_SECONDS, wait_for_ready=True))[1]
+            for content in contents
+        ]
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what was measured."""
+        self.times: list[float] = []
+        self.ends: list[float] = []
+        self.failures: collections.Counter[str] = collections.Counter()
+        self.failed_at: list[float] = []
+        self.refused = 0
+        self.wrong = 0
+        self.versions: set[int] = set()
+
+    def _read(self, content: bytes) -> tuple[int, dict[str, np.ndarray]]:
+        from tensorflow import make_ndarray
+
+        response = self._parse(content)
+        outputs = {name: make_ndarray(proto) for name, proto in response.outputs.items()}
+        return response.model_spec.version.value, outputs
+
+    def one(self, number: int, random_: random.Random, check: bool, due: float | None = None) -> None:
+        """One request; its time counts from `due` (`perf_counter`), or from now."""
+        if random_.random() < self.malformed_share:
+            self._one_malformed(random_)
+            return
+        which = number % len(self.contents)
+        started = due or time.perf_counter()
+        try:
+            answer = self._ask(self.contents[which], timeout=_CALL_SECONDS)
+        except grpc.RpcError as error:
+            with self._lock:
+                self.failures[error.code().name] += 1
+                self.failed_at.append(time.monotonic())
+            if error.code() == grpc.StatusCode.UNAVAILABLE:
+                time.sleep(0.05)  # a dead server refuses at once; asking without pause starves its restart
+            return
+        ended = time.perf_counter()
+        self.times.append(ended - started)
+        self.ends.append(time.monotonic())
+        if check:
+            version, outputs = self._read(answer)
+            if not _same(outputs, self._expected[which]):
+                self.wrong += 1
+            self.versions.add(version)
+
+    def _one_malformed(self, random_: random.Random) -> None:
+        content, wanted = random_.choice(self.malformed)
+        try:
+            self._ask(content, timeout=_CALL_SECONDS)
+            found = "OK"
+        except grpc.RpcError as error:
+            found = error.code().name
+        with self._lock:
+            self.refused += 1
+            if found != wanted:
+                self.failures[f"malformed: {found} instead of {wanted}"] += 1
+
+    def closed(self, concurrency: int, until: Callable[[], bool], check_every: int = 7) -> float:
+        """`concurrency` clients without pauses until `until()`; gives the seconds that it took."""
+        self.reset()
+        started = time.perf_counter()
+
+        def client(seed: int) -> None:
+            random_, number = random.Random(seed), seed
+            while not until():
+                self.one(number, random_, check=number % check_every == 0)
+                number += 1
+
+        threads = [threading.Thread(target=client, args=(seed,), daemon=True) for seed in range(concurrency)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - started
+
+    def open(self, rate: float, seconds: float) -> float:
+        """Requests at random times, `rate` a second on average, whatever the answers do.
+
+        A request's time counts from when it was due, so a stall of the server counts for all
+        that it held up.
+        """
+        self.reset()
+        random_ = random.Random(0)
+        started = time.perf_counter()
+
+        with futures.ThreadPoolExecutor(64) as pool:
+            at, number = started, 0
+            while at < started + seconds:
+                time.sleep(max(at - time.perf_counter(), 0))
+                pool.submit(self.one, number, random_, False, at)
+                at += random_.expovariate(rate)
+                number += 1
+        return time.perf_counter() - started
+
+
+def _same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
+    if found.keys() != wanted.keys():
+        return False
+    for name, value in wanted.items():
+        if found[name].shape != value.shape:
+            return False
+        if value.dtype.kind == "f":
+            if not np.allclose(found[name], value, rtol=1e-3, atol=1e-4, equal_nan=True):
+                return False
+        elif not (found[name] == value).all():
+            return False
+    return True
+
+
+def for_seconds(seconds: float) -> Callable[[], bool]:
+    """A condition that is true from so many seconds on."""
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end
+
+
+def requests_of(version: Path) -> dict[str, list]:
+    """Warm-up requests of a version by signature, batch of one each."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path = version / "assets.extra" / "tf_serving_warmup_requests"
+    if not path.exists():
+        raise SystemExit(f"{path}: the model carries no warm-up requests to ask")
+    found: dict[str, list] = {}
+    for record in tf.data.TFRecordDataset([str(path)]).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        name = request.model_spec.signature_name or "serving_default"
+        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+        found.setdefault(name, []).append(inputs)
+    return found
+
+
+def serialized(signature: str, requests: Sequence[dict[str, np.ndarray]], batch: int = 1) -> list[bytes]:
+    """Requests of `batch` rows each."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2
+
+    contents = []
+    for inputs in requests[:16]:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = MODEL, signature
+        for name, value in inputs.items():
+            if value.ndim:
+                value = np.repeat(value[:1], batch, axis=0)
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        contents.append(request.SerializeToString())
+    return contents
+
+
+def malformed(contents: Sequence[bytes]) -> list[tuple[bytes, str]]:
+    """Malformed relatives of well-formed requests, with the code that each deserves."""
+    return [case for content in contents for case in _malformed(content)]
+
+
+def _malformed(content: bytes) -> Iterator[tuple[bytes, str]]:
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+    from tensorflow_serving.apis import predict_pb2
+
+    for share in (0.2, 0.5, 0.7, 0.9):
+        cut = content[: int(len(content) * share)]
+        try:
+            predict_pb2.PredictRequest.FromString(cut)
+        except DecodeError:  # most places are within a message
+            yield cut, "INTERNAL"
+    yield content.replace(MODEL.encode(), b"shelf\xff\xfee", 1), "INTERNAL"
+
+    def changed(change: Callable[[predict_pb2.PredictRequest], object]) -> bytes:
+        request = predict_pb2.PredictRequest.FromString(content)
+        change(request)
+        return request.SerializeToString()
+
+    def spec(**values: object) -> Callable[[predict_pb2.PredictRequest], object]:
+        def change(request: predict_pb2.PredictRequest) -> None:
+            for name, value in values.items():
+                field = request.model_spec
+                if name == "version":
+                    field, name = field.version, "value"
+                setattr(field, name, value)
+
+        return change
+
+    yield changed(spec(name="nobody")), "NOT_FOUND"
+    yield changed(spec(version=2**40)), "NOT_FOUND"
+    yield changed(spec(version_label="none")), "INVALID_ARGUMENT"
+    yield changed(spec(signature_name="guess")), "FAILED_PRECONDITION"
+    yield changed(lambda request: request.output_filter.append("price")), "INVALID_ARGUMENT"
+    names = list(predict_pb2.PredictRequest.FromString(content).inputs)
+    for name in names:
+        yield changed(lambda request, name=name: request.inputs.pop(name)), "INVALID_ARGUMENT"
+        proto = tf.make_tensor_proto(np.ones([1], np.float64))
+        yield (
+            changed(lambda request, name=name, proto=proto: request.inputs[name].CopyFrom(proto)),
+            "INVALID_ARGUMENT",
+        )
+        for sizes in ([2**40, 2**40], [1, 1, 1, 1], [-1]):
+
+            def reshape(request: predict_pb2.PredictRequest, name: str = name, sizes: list = sizes) -> None:
+                del request.inputs[name].tensor_shape.dim[:]
+                for size in sizes:
+                    request.inputs[name].tensor_shape.dim.add(size=size)
+
+            yield changed(reshape), "INVALID_ARGUMENT"
+    if "history_age_days" in names:
+        ages = tf.make_tensor_proto(np.ones([1, 3], np.float32))
+        yield (
+            changed(lambda request: request.inputs["history_age_days"].CopyFrom(ages)),
+            "INVALID_ARGUMENT",
+        )
+
+
+def table(results: Sequence[Result]) -> Table:
+    """All rows, for a person."""
+    made = Table(box=None, pad_edge=False)
+    for header in (
+        "model",
+        "section",
+        "signature",
+        "clients",
+        "batch",
+        "requests",
+        "failed",
+        "wrong",
+        "req/s",
+        "rows/s",
+    ):
+        made.add_column(header, justify="left" if header in ("model", "section", "signature") else "right")
+    for header in ("p50 ms", "p95 ms", "p99 ms"):
+        made.add_column(header, justify="right")
+    made.add_column("")
+    for row in results:
+        numbers = (row.batch, row.requests, row.failed, row.wrong)
+        rates = (f"{rate:.0f}" for rate in (row.per_second, row.rows_per_second))
+        times = (f"{time_:.2f}" for time_ in (row.p50, row.p95, row.p99))
+        clients = str(row.concurrency or "-")
+        made.add_row(
+            row.model, row.section, row.signature, clients, *map(str, numbers), *rates, *times, row.note
+        )
+    return made
+
+
+def plot(results: Sequence[Result]) -> str:
+    """An SVG: latency (p50, p95, p99) against rows a second, by model and signature, a line a batch size."""
+    rows = [row for row in results if row.section == "load" and row.requests]
+    panels = list(dict.fromkeys((row.model, row.signature) for row in rows))
+    width, height, margin = 420, 300, 60
+    colours = ["#1b6ca8", "#d1495b", "#3a7d44", "#8d5a97", "#c77d0a"]
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width * max(len(panels), 1)}" '
+        f'height="{height}" font-family="sans-serif" font-size="11">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    for place, (model, signature) in enumerate(panels):
+        own = [row for row in rows if (row.model, row.signature) == (model, signature)]
+        batches = list(dict.fromkeys(row.batch for row in own))
+        low, high = np.log10(min(row.p50 for row in own)), np.log10(max(row.p99 for row in own) * 1.1)
+        most = max(row.rows_per_second for row in own) * 1.05
+
+        def x(row: Result, left: int = place * width, most: float = most) -> float:
+            return left + margin + row.rows_per_second / most * (width - 1.4 * margin)
+
+        def y(value: float, low: float = low, high: float = high) -> float:
+            return (
+                height
+                - margin
+                + 15
+                - (np.log10(value) - low) / max(high - low, 0.1) * (height - 1.4 * margin)
+            )
+
+        parts.append(f'<text x="{place * width + margin}" y="18" font-size="13">{signature}, {model}</text>')
+        for tick in np.linspace(low, high, 5):
+            value = 10**tick
+            parts.append(
+                f'<line x1="{place * width + margin}" x2="{(place + 1) * width - 20}" y1="{y(value):.1f}" '
+                f'y2="{y(value):.1f}" stroke="#ddd"/><text x="{place * width + margin - 5}" '
+                f'y="{y(value) + 4:.1f}" text-anchor="end">{value:.3g} ms</text>'
+            )
+        for share in (0, 0.5, 1):
+            left = place * width + margin + share / 1.05 * (width - 1.4 * margin)
+            parts.append(
+                f'<text x="{left:.1f}" y="{height - 25}" text-anchor="middle">'
+                f"{most / 1.05 * share:.0f}</text>"
+            )
+        parts.append(
+            f'<text x="{place * width + width / 2}" y="{height - 8}" text-anchor="middle">'
+            "rows a second</text>"
+        )
+        for colour, batch in zip(colours * 5, batches, strict=False):
+            line = sorted((row for row in own if row.batch == batch), key=lambda row: row.concurrency)
+            for name, dash in (("p50", ""), ("p95", "5 3"), ("p99", "1 3")):
+                points = " ".join(f"{x(row):.1f},{y(getattr(row, name)):.1f}" for row in line)
+                parts.append(
+                    f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6" '
+                    f'stroke-dasharray="{dash}"/>'
+                )
+                parts += [
+                    f'<circle cx="{x(row):.1f}" cy="{y(getattr(row, name)):.1f}" r="2.5" fill="{colour}">'
+                    f"<title>{name} {getattr(row, name):.2f} ms, {row.concurrency} clients</title></circle>"
+                    for row in line
+                ]
+            parts.append(
+                f'<text x="{(place + 1) * width - 90}" y="{20 + 14 * batches.index(batch)}" fill="{colour}">'
+                f"batch {batch}</text>"
+            )
+    parts.append(f'<text x="10" y="{height - 8}">solid p50, dashed p95, dotted p99</text></svg>')
+    return "\n".join(parts)

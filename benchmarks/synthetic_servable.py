@@ -1,0 +1,204 @@
+"""A servable of any number of items, from the real model classes with weights that nobody trained.
+
+    python benchmarks/synthetic_servable.py 1000000 /tmp/million
+
+For measuring how cost grows with the catalogue: sizes (sources, history, features, vocabularies,
+vectors) are those of The Complete Journey's configuration, what is in them is random; item vectors
+lie in clusters, as trained ones do. Its lists say nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import numpy as np  # noqa: E402
+import pyarrow as pa  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+from components import shop  # noqa: E402
+from components.servable_builder import executor as servable_executor  # noqa: E402
+from components.text_encoder_trainer import executor as text_executor  # noqa: E402
+from models import example_io  # noqa: E402
+from models.event_log import EventLog  # noqa: E402
+from models.index import make_plan  # noqa: E402
+from models.item_table import ItemTable  # noqa: E402
+from models.ranking import RankingModel  # noqa: E402
+from models.requests import Vocabularies  # noqa: E402
+from models.retriever import Retriever, search_vectors  # noqa: E402
+from models.snapshot import Snapshot  # noqa: E402
+from models.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
+from pipeline.config import Config, load  # noqa: E402
+
+AS_OF = 1_512_360_000  # 4 December 2017
+_DAY = 86_400
+# of The Complete Journey
+_CODES = {"department": 31, "category": 303, "product_type": 2378, "brand": 2, "manufacturer": 6471}
+_STATS = 27
+_USERS, _EVENTS, _STORES, _TEXTS = 200, 600, 380, 64
+
+
+def catalogue(count: int, rng: np.random.Generator) -> ItemTable:
+    """Items "1000000", "1000001", ... with random categories and a few distinct texts."""
+    texts = np.asarray([f"product {number} of the shop. department {number % 7}" for number in range(_TEXTS)])
+    return ItemTable(
+        item_id=np.asarray(["", *map(str, range(10**6, 10**6 + count))], object),
+        text=np.asarray(["", *texts[rng.integers(0, _TEXTS, count)]], object),
+        categorical={
+            name: np.append(0, rng.integers(1, size + 1, count)).astype(np.int32)
+            for name, size in _CODES.items()
+        },
+        vocabularies={
+            name: np.asarray(["", *(f"{name} {code}" for code in range(1, size + 1))], object)
+            for name, size in _CODES.items()
+        },
+        exposure_row=np.zeros(0, np.int32),
+        exposure_week=np.zeros(0, np.int64),
+        exposure={},
+    )
+
+
+def events(items: ItemTable, vocabularies: Vocabularies, rng: np.random.Generator, folder: str) -> EventLog:
+    """A year of baskets of ten items; some items are bought far more often than others."""
+    sessions = _USERS * _EVENTS // 10
+    # Zipf's law: the n-th item is bought as often as 1 / n
+    rank = np.exp(rng.uniform(0, np.log(len(items) - 1), (sessions, 10))).astype(int)
+
+    def column(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+        return pa.array(values.reshape(sessions, -1).tolist(), pa.large_list(kind))
+
+    user = np.asarray(vocabularies.users, object)[np.arange(sessions) % _USERS]
+    stores = np.asarray(vocabularies.contexts["store_id"], object)
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "session_id": column(np.asarray([f"s{n}".encode() for n in range(sessions)]), pa.large_binary()),
+            "user_id": column(user, pa.large_binary()),
+            "timestamp": column(AS_OF - rng.integers(1, 365 * _DAY, sessions), pa.int64()),
+            "context_store_id": column(stores[rng.integers(0, _STORES, sessions)], pa.large_binary()),
+            "target_item_id": column(items.item_id[rank], pa.large_binary()),
+            "target_event_type": column(np.full((sessions, 10), b"purchase", object), pa.large_binary()),
+            "target_quantity": column(np.ones((sessions, 10)), pa.float32()),
+            "target_value": column(np.ones((sessions, 10)), pa.float32()),
+        }
+    )
+    example_io.write_records(folder, [batch])
+    return EventLog.read([folder], ["store_id"])
+
+
+def clustered(cluster: np.ndarray, dim: int, rng: np.random.Generator) -> np.ndarray:
+    """Unit vectors, float32 [N, dim], around a random centre for each cluster number (int [N])."""
+    centres = rng.standard_normal((cluster.max() + 1, dim), np.float32)
+    vectors = centres[cluster] + 0.5 * rng.standard_normal((len(cluster), dim), np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.random.Generator) -> Snapshot:
+    """Every item is a candidate with as many neighbours as it can have."""
+    collaborative = clustered(cluster[1:], config.candidates.collaborative.rank, rng)
+    count = len(items) - 1
+    rows = np.arange(1, count + 1, dtype=np.int32)
+    popularity = (1e6 / rows).astype(np.float32)
+    neighbours = min(config.candidates.neighbours, count - 1)
+    return Snapshot(
+        as_of=AS_OF,
+        candidate_row=rows,
+        row_candidate=np.append(count, rows - 1).astype(np.int32),
+        stats=rng.normal(0, 1, (count + 1, _STATS)).astype(np.float32),
+        stat_names=tuple(f"stat_{number}" for number in range(_STATS)),
+        trending=popularity / 12,
+        popularity=popularity,
+        neighbour=rng.integers(0, count, (count, neighbours), dtype=np.int32),
+        neighbour_weight=-np.sort(-rng.random((count, neighbours), np.float32), axis=1),
+        collaborative_input=collaborative,
+        collaborative_output=collaborative,
+    )
+
+
+def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, folder: str) -> None:
+    """The ranker as RankingTrainer exports it, its bins at the quantiles of random numbers."""
+    width, sizes = len(retriever.pair_features.names), retriever.pair_features.code_sizes
+    model = RankingModel(width, sizes, config.ranking)
+    model.adapt(tf.constant(rng.normal(0, 1, (2000, width)).astype(np.float32)))
+    signature = [
+        tf.TensorSpec([None, None, width], tf.float32, "features"),
+        {name: tf.TensorSpec([None, None], tf.int32, name) for name in sizes},
+    ]
+    module = tf.Module(name="ranker")
+    module.model = model
+    module.score = tf.function(
+        lambda features, codes: model({"features": features, "codes": codes}, training=False),
+        input_signature=signature,
+        autograph=False,
+    )
+    tf.saved_model.save(module, folder)
+
+
+def build(count: int, target: Path, seed: int = 0) -> str:
+    """Builds the servable.
+
+    Args:
+      count: items, all of them candidates.
+      target: the version folder to make, `<base>/<number>`.
+      seed: of everything random.
+
+    Returns:
+      A line for a person.
+    """
+    tf.keras.utils.set_random_seed(seed)
+    rng = np.random.default_rng(seed)
+    config = load(ROOT / "pipeline" / "configs" / "complete_journey.yaml")
+    items = catalogue(count, rng)
+    vocabularies = Vocabularies(
+        users=[f"u{number:04d}" for number in range(_USERS)],
+        event_types=["purchase"],
+        contexts={"store_id": [str(300 + number) for number in range(_STORES)]},
+        attribute_user=[],
+        attributes={},
+        attribute_values={},
+    )
+    dim = config.retrieval.embedding_dim
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        text_folder = os.path.join(work, "text")
+        text_executor.run(items, config.text_encoder, text_folder)
+        embedding = ItemEmbedding(items, np.arange(count + 1, dtype=np.int32), dim, 0.0, name="items")
+        spec = QuerySpec(_USERS + 1, 2, {}, {"store_id": _STORES + 1})
+        query_tower = QueryTower(embedding, spec, dim, 0.0, 0.0, name="query")
+        towers = tf.Module(name="towers")
+        towers.query_tower = query_tower
+        towers.query = tf.function(lambda inputs: query_tower(inputs, training=False), autograph=False)
+        towers.scale = tf.Variable(1.0)
+        cluster = rng.integers(0, int(np.sqrt(count)), count + 1)
+        vectors, tables = clustered(cluster, dim, rng), snapshot(items, cluster, config, rng)
+        searched = search_vectors(vectors, tables)
+        plan = make_plan(
+            *(config.candidates.index, searched, tables.candidate_row),
+            *(searched[rng.integers(1, count + 1, 200)], min(20, count), config.candidates.index_recall),
+        )
+        retriever = Retriever(config, items, vocabularies, tables, vectors, plan, towers)
+        save_ranker(retriever, config, rng, os.path.join(work, "ranker"))
+        line = servable_executor.run(
+            retriever,
+            items,
+            os.path.join(work, "ranker"),
+            shop.model_folder(text_folder),
+            events(items, vocabularies, rng, os.path.join(work, "events")),
+            AS_OF,
+            config,
+            os.path.join(work, "servable"),
+            os.path.join(work, "histories"),
+        )
+        os.rename(shop.model_folder(os.path.join(work, "servable")), target)
+    return f"{line}; {plan.kind} search"
+
+
+if __name__ == "__main__":
+    base = Path(sys.argv[2])
+    base.mkdir(parents=True, exist_ok=True)
+    print(build(int(sys.argv[1]), base / "1"))
