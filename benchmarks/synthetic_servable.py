@@ -25,7 +25,6 @@ import tensorflow as tf  # noqa: E402
 
 from components import shop  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
-from components.text_encoder_trainer import executor as text_executor  # noqa: E402
 from models import example_io  # noqa: E402
 from models.event_log import EventLog  # noqa: E402
 from models.index import make_plan  # noqa: E402
@@ -34,6 +33,7 @@ from models.ranking import RankingModel  # noqa: E402
 from models.requests import Vocabularies  # noqa: E402
 from models.retriever import Retriever, search_vectors  # noqa: E402
 from models.snapshot import Snapshot  # noqa: E402
+from models.text_encoder import TextEncoder  # noqa: E402
 from models.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from pipeline.config import Config, load  # noqa: E402
 
@@ -166,7 +166,11 @@ def build(count: int, target: Path, seed: int = 0) -> str:
     dim = config.retrieval.embedding_dim
     with tempfile.TemporaryDirectory(dir=target.parent) as work:
         text_folder = os.path.join(work, "text")
-        text_executor.run(items, config.text_encoder, text_folder)
+        text = config.text_encoder
+        encoder = tf.Module(name="text_encoder")
+        encoder.encoder = TextEncoder(text.preset, text.sequence_length, "float32")
+        encoder.encode = encoder.encoder.function()
+        tf.saved_model.save(encoder, text_folder)
         embedding = ItemEmbedding(items, np.arange(count + 1, dtype=np.int32), dim, 0.0, name="items")
         spec = QuerySpec(_USERS + 1, 2, {}, {"store_id": _STORES + 1})
         query_tower = QueryTower(embedding, spec, dim, 0.0, 0.0, name="query")
@@ -187,7 +191,7 @@ def build(count: int, target: Path, seed: int = 0) -> str:
             retriever,
             items,
             os.path.join(work, "ranker"),
-            shop.model_folder(text_folder),
+            text_folder,
             events(items, vocabularies, rng, os.path.join(work, "events")),
             AS_OF,
             config,
