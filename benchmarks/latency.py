@@ -46,6 +46,8 @@ def requests(run: run_models.RunModels, count: int, k: int) -> list[dict[str, tf
             F.EXCLUDE_ITEM_ID: np.asarray([[""]], object),
             F.CATEGORY: np.asarray([[""]], object),
             F.K: np.asarray([k], np.int32),
+            F.DIVERSITY: np.asarray([-1], np.float32),
+            F.DROP_BOUGHT_DAYS: np.asarray([-1], np.float32),
         }
         out.append({name: tensor(values) for name, values in inputs.items()})
     return out
@@ -62,7 +64,7 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
         query = retriever.query(request)
         if until == "query tower":
             return request, query
-        allowed = funnel.allowed(inputs)
+        allowed = funnel.allowed(inputs, request)
         if until == "filters":
             return request, query, allowed
         found = retriever.sources(request, query, allowed)
@@ -71,9 +73,12 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
         features, codes = retriever.pair_features(request, found)
         if until == "pair features":
             return request, vars(found), features, codes
-        return request, vars(found), funnel.probability(features, codes)
+        probability = tf.where(found.valid, funnel.probability(features, codes), -1.0)
+        if until == "ranker":
+            return request, vars(found), probability
+        return request, vars(found), funnel.arrange(inputs, request, found, probability)
 
-    names = ("parse", "query tower", "filters", "sources", "pair features", "ranker")
+    names = ("parse", "query tower", "filters", "sources", "pair features", "ranker", "re-ranking")
     return {name: functools.partial(run, until=name) for name in names} | {"reasons": funnel.recommend}
 
 

@@ -24,7 +24,7 @@ from models import example_io  # noqa: E402
 from models.event_log import EventLog  # noqa: E402
 from models.funnel import Funnel  # noqa: E402
 from pipeline import run_record  # noqa: E402
-from pipeline.config import Config, load  # noqa: E402
+from pipeline.config import Config, dump_sections, load, load_sections  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402
 
 
@@ -99,7 +99,9 @@ class RunModels:
             config,
             windows,
             retrieval_setup.factory(
-                config,
+                # as the components read it: sections in their canonical order, which is that of
+                # the features the ranker learned from
+                load_sections(dump_sections(config, *retrieval_setup.SECTIONS)),
                 uri("ItemTransform", "transformed_examples"),
                 uri("ItemTransform", "transform_graph"),
                 uri("EventTransform", "transform_graph"),

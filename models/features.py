@@ -40,6 +40,8 @@ CANDIDATE_WEIGHT = "candidate_weight"
 EXCLUDE_ITEM_ID = "exclude_item_id"
 CATEGORY = "category"
 K = "k"
+DIVERSITY = "diversity"
+DROP_BOUGHT_DAYS = "drop_bought_days"
 SLICE_PREFIX = "slice_"
 
 # Outputs of the signatures.
@@ -62,6 +64,7 @@ TWO_TOWER = "two_tower"
 TRENDING = "trending"
 SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING)
 SIMILAR = "similar"
+EXPLORATION = "exploration"
 
 SECONDS_PER_DAY = 86_400
 

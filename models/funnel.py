@@ -7,15 +7,17 @@ Serving runs it. :class:`models.retriever.Retriever` is the part that CandidateS
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from models import features as F
 from models.item_table import ItemTable
-from models.requests import request_spec
+from models.reasons import Reasons
+from models.requests import absent, lookup, request_spec
+from models.reranking import Explorer, Reranker, boosts_of
 from models.retriever import Retriever
 from models.sources import Found
 from models.tables import table
@@ -48,11 +50,37 @@ class Funnel(tf.Module):
         self._text_encoder = text_encoder
         self._encode_text = encode_text
         self._item_text = tf.constant(items.text.tolist())
-        category = config.items.category
-        self._category = table(items.categorical[category], tf.int32) if category else None
-        self._category_names = tf.constant(items.vocabularies[category].tolist()) if category else None
-        self._reasons = dict(config.serving.reasons)
-        self._default_k, self._max_k = config.serving.default_k, config.serving.max_k
+        serving, snapshot = config.serving, retriever.snapshot
+        self._default_k, self._max_k = serving.default_k, serving.max_k
+        self._drop_bought_days = serving.drop_bought_days
+        types = serving.purchase_types or [config.events.default_event_type]
+        self._bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
+        self._category, names, codes = None, None, None
+        if config.items.category:
+            codes = items.categorical[config.items.category]
+            names = items.vocabularies[config.items.category].tolist()
+            self._category = table(codes, tf.int32)
+            self._candidate_category = table(codes[snapshot.candidate_row], tf.int32)
+            self._category_code = lookup(names[1:], np.arange(1, len(names)), "category", len(names))
+            self._category_count = len(names)
+        self.reranker = Reranker(
+            retriever.item_vectors,
+            retriever.sources.candidate_row,
+            None if codes is None else codes[snapshot.candidate_row],
+            boosts_of(items, serving.boosts, snapshot.candidate_row),
+            serving,
+        )
+        self.explorer = Explorer.of(items, snapshot, retriever.search_vectors.numpy(), codes, serving)
+        self.reasons = Reasons(
+            items,
+            snapshot,
+            retriever.sources,
+            self._category,
+            names,
+            self._bought,
+            config.candidates.history_length,
+            serving,
+        )
 
     # --- signatures ------------------------------------------------------------------
 
@@ -65,6 +93,8 @@ class Funnel(tf.Module):
             F.EXCLUDE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.EXCLUDE_ITEM_ID),
             F.CATEGORY: tf.TensorSpec([None, None], tf.string, F.CATEGORY),
             F.K: k,
+            F.DIVERSITY: tf.TensorSpec([None], tf.float32, F.DIVERSITY),
+            F.DROP_BOUGHT_DAYS: tf.TensorSpec([None], tf.float32, F.DROP_BOUGHT_DAYS),
         }
         candidates = {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
         takes = {
@@ -84,13 +114,15 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The best items of each request, as many as it asks for."""
-        found, features, codes = self.retriever.describe(inputs, self.allowed(inputs))
-        score = tf.where(found.valid, self.probability(features, codes), -1.0)
-        k = self._k(inputs[F.K], inputs[F.USER_ID])
-        score, place = tf.math.top_k(score, tf.minimum(_largest(k), tf.shape(score)[1]))
-        position = tf.gather(found.position, place, batch_dims=1)
-        source, reason = self._explain(found, position)
-        return self._listed(position, score, source, reason, k)
+        request = self.retriever.parser(inputs)
+        query = self.retriever.query(request)
+        allowed = self.allowed(inputs, request)
+        found = self.retriever.sources(request, query, allowed)
+        features, codes = self.retriever.pair_features(request, found)
+        probability = tf.where(found.valid, self.probability(features, codes), -1.0)
+        row, position, score, explored = self.arrange(inputs, request, found, probability)
+        source, reason = self.reasons(request, inputs[F.CONTEXT_TIMESTAMP], found, row, position, explored)
+        return self._outputs(row, score, source, reason, self._k(inputs[F.K], inputs[F.USER_ID]))
 
     @tf.Module.with_name_scope
     def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -107,15 +139,10 @@ class Funnel(tf.Module):
             tf.where(known, of_item, of_shop[None])[:, : _largest(k)]
             for of_item, of_shop in zip(near, tf.math.top_k(trending, most), strict=True)
         )
-        text = tf.gather(self._item_text, row)
-        name = tf.where(known, F.SIMILAR, F.TRENDING)
         shape = tf.shape(position)
-        reason = tf.where(
-            known,
-            _fill(self._reasons.get(F.SIMILAR, ""), {"item": text[:, None]}),
-            _fill(self._reasons.get(F.TRENDING, ""), {}),
-        )
-        return self._listed(position, score, tf.broadcast_to(name, shape), tf.broadcast_to(reason, shape), k)
+        source = tf.broadcast_to(tf.where(known, F.SIMILAR, F.TRENDING), shape)
+        reason = tf.broadcast_to(self.reasons.similar_to(row[:, None], known), shape)
+        return self._outputs(tf.gather(sources.candidate_row, position), score, source, reason, k)
 
     @tf.Module.with_name_scope
     def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -162,9 +189,19 @@ class Funnel(tf.Module):
     # --- parts -----------------------------------------------------------------------
 
     @tf.Module.with_name_scope
-    def allowed(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """bool [B, C] (or [1, C]): candidates that a request's filters and exclusions let through."""
-        return self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID]) & self._in_category(inputs[F.CATEGORY])
+    def allowed(self, inputs: Mapping[str, tf.Tensor], request: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """bool [B, C]: candidates that exclusions, category filter and seen-item policy let through."""
+        days = inputs[F.DROP_BOUGHT_DAYS]
+        days = tf.where(days >= 0, days, self._drop_bought_days)[:, None]  # NaN is no wish either
+        drop = self._bought_events(request) & (request[F.HISTORY_AGE_DAYS] < days)
+        gone = [self.retriever.parser.rows(inputs[F.EXCLUDE_ITEM_ID])]
+        gone.append(tf.where(drop, request["history_row"], 0))
+        sources = self.retriever.sources
+        allowed = absent(tf.gather(sources.row_candidate, tf.concat(gone, 1)), sources.count)
+        if self._category is not None:
+            wanted = self._wanted_categories(inputs[F.CATEGORY])
+            allowed &= tf.gather(wanted, self._candidate_category, axis=1)
+        return allowed
 
     @tf.Module.with_name_scope
     def probability(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -176,58 +213,61 @@ class Funnel(tf.Module):
         tf.debugging.assert_equal(tf.size(k), tf.size(requests), "k: give one value for each request")
         return tf.minimum(tf.where(k > 0, k, self._default_k), self._max_k)
 
-    def _in_category(self, wanted: tf.Tensor) -> tf.Tensor:
-        """bool [B, C]: candidates in one of the wanted categories; all where none is named."""
-        count = self.retriever.sources.count
-        if self._category is None:
-            return tf.ones([1, count], tf.bool)
-        code = tf.gather(self._category, self.retriever.sources.candidate_row[:count])
-        name = tf.gather(self._category_names, code)
-        named = wanted != ""
-        hit = tf.reduce_any((wanted[:, :, None] == name) & named[:, :, None], 1)
-        return hit | ~tf.reduce_any(named, 1, keepdims=True)
+    @tf.Module.with_name_scope
+    def arrange(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        request: Mapping[str, tf.Tensor],
+        found: Found,
+        probability: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Puts ranked candidates into the order in which they are shown, new items among them.
 
-    def _explain(self, found: Found, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """(source, reason), string [B, k], that the request's own data bear out."""
+        Args:
+          inputs: the request's strings.
+          request: from `RequestParser`.
+          found: from `CandidateSources`.
+          probability: float32 [B, N], the ranker's; negative where the place is empty.
+
+        Returns:
+          Each [B, K], K the largest `k` or fewer: row int32, 0 where the place is empty;
+          position int32, C where the item is no candidate; probability float32, 0 for new
+          items; whether it is a new item, bool.
+        """
         sources = self.retriever.sources
-        count = tf.gather(found.own[..., 0], position, batch_dims=1)
-        days = tf.gather(found.last_age, position, batch_dims=1)
-        link, linked = sources.strongest_link(found, position)
-        link_text = tf.gather(self._item_text, tf.gather(sources.candidate_row, link))
-        share = {
-            name: tf.gather(found.ranks[name], position, batch_dims=1) / size
-            for name, size in sources.sizes.items()
-        }
-        facts = {
-            "count": tf.strings.as_string(tf.cast(count, tf.int32)),
-            "days": tf.strings.as_string(tf.cast(tf.where(count > 0, tf.floor(days), 0.0), tf.int32)),
-            "item": link_text,
-        }
-        # the source in which the item stands highest speaks for it; what was bought before
-        # is always "buy again"
-        names = [name for name in sources.ranks_of if name != F.BUY_AGAIN]
-        never = tf.fill(tf.shape(position), 2.0)
-        standing = [
-            tf.where(linked, share[name], 2.0) if name == F.CO_PURCHASED else share[name] for name in names
-        ]
-        best = tf.argmin(tf.stack([*standing, never], -1), -1)
-        source = tf.gather(tf.constant([*names, F.BUY_AGAIN]), best)
-        source = tf.where(count > 0, F.BUY_AGAIN, source)
-        reason = tf.fill(tf.shape(position), "")
-        for name in sources.ranks_of:
-            reason = tf.where(source == name, _fill(self._reasons.get(name, ""), facts), reason)
-        return source, reason
+        places = _largest(self._k(inputs[F.K], inputs[F.USER_ID]))
+        position, score = self.reranker(found.position, probability, inputs[F.DIVERSITY], places)
+        row = tf.gather(sources.candidate_row, position)
+        if self.explorer is None:
+            return row, position, score, tf.zeros_like(position, tf.bool)
+        new = self.explorer(
+            inputs,
+            request,
+            found.query,
+            self.retriever.parser.rows(inputs[F.EXCLUDE_ITEM_ID]),
+            None if self._category is None else self._wanted_categories(inputs[F.CATEGORY]),
+            places,
+        )
+        return _with_new(row, position, score, new, sources.count)
 
-    def _listed(
-        self, position: tf.Tensor, score: tf.Tensor, source: tf.Tensor, reason: tf.Tensor, k: tf.Tensor
+    def _bought_events(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.gather(self._bought, request[F.HISTORY_EVENT_TYPE]) & (request["history_row"] > 0)
+
+    def _wanted_categories(self, names: tf.Tensor) -> tf.Tensor:
+        """bool [B, codes]: the category codes that a request wants; all where it names none."""
+        named = names != ""
+        size = self._category_count
+        code = tf.where(named, self._category_code.lookup(names), size)
+        return ~absent(code, size) | ~tf.reduce_any(named, 1, keepdims=True)
+
+    def _outputs(
+        self, row: tf.Tensor, score: tf.Tensor, source: tf.Tensor, reason: tf.Tensor, k: tf.Tensor
     ) -> dict[str, tf.Tensor]:
         """The five outputs, [B, the largest k]; a request's places beyond its own k (int32 [B])
-        and those without an item are empty, at the end.
+        and those without an item (row 0) are empty.
         """
-        own = tf.range(tf.shape(position)[1]) < k[:, None]
-        position = tf.where(own, position, self.retriever.sources.count)
-        row = tf.gather(self.retriever.sources.candidate_row, position)
-        real = position < self.retriever.sources.count
+        real = (row > 0) & (tf.range(tf.shape(row)[1]) < k[:, None])
+        row = tf.where(real, row, 0)
         outputs = {
             F.ITEM_ID: tf.gather(self.retriever.parser.item_ids, row),
             F.ITEM_TEXT: tf.gather(self._item_text, row),
@@ -235,7 +275,7 @@ class Funnel(tf.Module):
             F.SOURCE: tf.where(real, source, ""),
             F.REASON: tf.where(real, reason, ""),
         }
-        missing = [[0, 0], [0, _largest(k) - tf.shape(position)[1]]]
+        missing = [[0, 0], [0, _largest(k) - tf.shape(row)[1]]]
         return {
             name: tf.pad(value, missing, constant_values=0.0 if value.dtype.is_floating else "")
             for name, value in outputs.items()
@@ -246,14 +286,25 @@ def _largest(k: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.reduce_max(k), 0)  # a batch of none has no largest
 
 
-def _fill(template: str, facts: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """A reason from its template: "{name}" is replaced by a fact; unknown names stay as text."""
-    parts = re.split(r"(\{\w+\})", template)
-    filled = [
-        facts.get(part[1:-1], tf.constant(part)) if part.startswith("{") else tf.constant(part)
-        for part in parts
-    ]
-    return tf.strings.join(filled) if filled else tf.constant("")
+def _with_new(
+    row: tf.Tensor, position: tf.Tensor, score: tf.Tensor, new: tf.Tensor, nowhere: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A ranked list (each [B, K']) with new items (rows, int32 [B, K], 0 = none) in their places.
+
+    Returns:
+      (row, position, score, bool whether it is a new item), each [B, K].
+    """
+    explored = new > 0
+    before = tf.cumsum(tf.cast(explored, tf.int32), 1, exclusive=True)
+    at = tf.range(tf.shape(new)[1]) - before
+    last = tf.shape(position)[1]
+    there = ~explored & (at < last)
+
+    def moved(values: tf.Tensor, empty: tf.Tensor | float) -> tf.Tensor:
+        values = tf.pad(values, [[0, 0], [0, 1]])  # something to gather from an empty list
+        return tf.where(there, tf.gather(values, tf.clip_by_value(at, 0, last), batch_dims=1), empty)
+
+    return moved(row, new), moved(position, nowhere), moved(score, 0.0), explored
 
 
 def _by_name(

@@ -47,14 +47,24 @@ def request_spec(contexts: Sequence[str]) -> dict[str, tf.TensorSpec]:
     return spec
 
 
-def _lookup(keys: Sequence[str], values: np.ndarray, name: str) -> tf.lookup.StaticHashTable:
+def absent(index: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
+    """bool [B, size]: which of 0 to size - 1 are not among `index` (int32 [B, N], at most size)."""
+    batch = tf.shape(index)[0]
+    # one place more for what is none of them
+    flat = tf.reshape(index + (tf.range(batch) * (size + 1))[:, None], [-1, 1])
+    mask = tf.scatter_nd(flat, tf.ones(tf.shape(flat)[:1], tf.int32), [batch * (size + 1)])
+    return tf.reshape(mask == 0, [batch, size + 1])[:, :size]
+
+
+def lookup(keys: Sequence[str], values: np.ndarray, name: str, default: int = 0) -> tf.lookup.StaticHashTable:
+    """A table from strings to numbers (int32), `default` for all other strings."""
     # at least one entry: an empty table cannot be exported
     keys = list(keys) or ["\0none"]
     values = values if len(values) else np.zeros(1, np.int32)
     initializer = tf.lookup.KeyValueTensorInitializer(
         tf.constant(keys, tf.string), tf.constant(values, tf.int32)
     )
-    return tf.lookup.StaticHashTable(initializer, 0, name=name)
+    return tf.lookup.StaticHashTable(initializer, default, name=name)
 
 
 class RequestParser(tf.Module):
@@ -70,7 +80,7 @@ class RequestParser(tf.Module):
         super().__init__(name="request_parser")
         rows = np.arange(1, len(items), dtype=np.int32)
         self.item_ids = tf.constant(items.item_id.tolist())
-        self._item = _lookup(items.item_id[1:].tolist(), rows, "item")
+        self._item = lookup(items.item_id[1:].tolist(), rows, "item")
         self._user = _index(vocabularies.users, "user")
         self._event_type = _index(vocabularies.event_types, "event_type")
         self._contexts = {name: _index(values, name) for name, values in vocabularies.contexts.items()}
@@ -80,6 +90,7 @@ class RequestParser(tf.Module):
             for name, codes in vocabularies.attributes.items()
         }
         self._length = history_length
+        self.event_types = tuple(vocabularies.event_types)
 
     def rows(self, item_ids: tf.Tensor) -> tf.Tensor:
         """Item rows, int32, of ids (string, any shape); 0 where unknown or empty."""
@@ -134,4 +145,4 @@ class RequestParser(tf.Module):
 
 
 def _index(values: Sequence[str], name: str) -> tf.lookup.StaticHashTable:
-    return _lookup(values, np.arange(1, len(values) + 1, dtype=np.int32), name)
+    return lookup(values, np.arange(1, len(values) + 1, dtype=np.int32), name)

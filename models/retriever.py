@@ -13,7 +13,7 @@ from models.collaborative import CollaborativeQuery
 from models.index import Plan
 from models.item_table import ItemTable
 from models.pair_features import PairFeatures
-from models.requests import RequestParser, Vocabularies
+from models.requests import RequestParser, Vocabularies, absent
 from models.snapshot import Snapshot
 from models.sources import CandidateSources, Found
 from models.tables import table
@@ -61,6 +61,7 @@ class Retriever(tf.Module):
     ) -> None:
         super().__init__(name="retriever")
         self.contexts = tuple(vocabularies.contexts)
+        self.snapshot = snapshot
         self._tower_length = config.retrieval.history_length
         self.parser = RequestParser(items, vocabularies, config.candidates.history_length)
         self.item_vectors = table(item_vectors, tf.float32)
@@ -94,12 +95,7 @@ class Retriever(tf.Module):
     @tf.Module.with_name_scope
     def not_excluded(self, exclude: tf.Tensor) -> tf.Tensor:
         """bool [B, C]: candidates that are not among `exclude` (string [B, E])."""
-        position = tf.gather(self.sources.row_candidate, self.parser.rows(exclude))
-        batch = tf.shape(position)[0]
-        index = tf.stack([tf.repeat(tf.range(batch), tf.shape(position)[1]), tf.reshape(position, [-1])], 1)
-        allowed = tf.ones([batch, self.sources.count + 1], tf.bool)
-        allowed = tf.tensor_scatter_nd_update(allowed, index, tf.zeros(tf.shape(index)[:1], tf.bool))
-        return allowed[:, : self.sources.count]
+        return absent(self.positions(exclude), self.sources.count)
 
     @tf.Module.with_name_scope
     def find(

@@ -13,10 +13,12 @@ Example::
 from __future__ import annotations
 
 import datetime as dt
+import gettext
 import importlib.util
 import json
 import re
 import types
+import zoneinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -277,18 +279,133 @@ class Ranking(_Section):
     seed: int = 17
 
 
+class Boost(_Section):
+    """Items that the shop wants to be shown more often, or less."""
+
+    attribute: Name  # one of items.categorical, or item_id
+    values: list[str] = Field(min_length=1)
+    factor: float = Field(1.0, gt=0)  # of the probability that decides the order
+    log_odds: float = 0.0  # added to its log-odds
+
+
+class Numbered(_Section):
+    """A phrase that depends on a number, {n}."""
+
+    exact: dict[int, str] = {}  # for some numbers a wording of their own
+    forms: list[str] = Field(min_length=1)  # for all others, by `Phrases.plural`
+
+
+class Phrases(_Section):
+    """Parts of reasons that depend on numbers and days."""
+
+    # gettext's expression: which of the forms a number n takes
+    plural: str = "n != 1"
+    times: Numbered = Numbered(exact={1: "once", 2: "twice"}, forms=["{n} time", "{n} times"])
+    purchases: Numbered = Numbered(forms=["{n} purchase", "{n} purchases"])
+    days: Numbered = Numbered(exact={7: "week", 14: "two weeks"}, forms=["{n} day", "{n} days"])
+    days_ago: Numbered = Numbered(exact={0: "today", 1: "yesterday"}, forms=["{n} day ago", "{n} days ago"])
+    # two to six days ago, from Monday; empty: as `days_ago`
+    weekdays: list[str] = Field(
+        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"],
+    )
+    # where the request does not say what time it is, and so not which day "today" is
+    within_a_day: str = "within a day"
+
+    @pydantic.model_validator(mode="after")
+    def _usable(self) -> Phrases:
+        try:
+            form_of = gettext.c2py(self.plural)
+            needed = 1 + max(form_of(n) for n in range(1000))
+        except (ValueError, ArithmeticError) as error:
+            raise ValueError(
+                f"plural: '{self.plural}' is no plural expression of gettext ({error})"
+            ) from error
+        for name in ("times", "purchases", "days", "days_ago"):
+            if len(getattr(self, name).forms) < needed:
+                raise ValueError(f"{name}.forms: the plural expression wants {needed} forms")
+        if len(self.weekdays) not in (0, 7):
+            raise ValueError("weekdays: give seven, from Monday, or none")
+        return self
+
+
+_ITEM_REASONS: dict[str, frozenset[str]] = {
+    "buy_again_regularly": frozenset({"cycle", "when"}),
+    "buy_again": frozenset({"times", "when"}),
+    "buy_again_once": frozenset({"when"}),
+    "looked_at": frozenset({"when"}),
+    "co_purchased": frozenset({"item", "when"}),
+    "co_looked_at": frozenset({"item", "when"}),
+    "often_in_category": frozenset({"purchases", "category", "when"}),
+    "two_tower": frozenset(),
+    "context": frozenset(),
+    "trending_this_week": frozenset({"category"}),
+    "trending_in_category": frozenset({"category"}),
+    "trending": frozenset(),
+    "exploration": frozenset({"category"}),
+    "exploration_anywhere": frozenset(),
+    "similar": frozenset({"item"}),
+}
+
+
+class Reasons(_Section):
+    """Templates of the reasons; docs/serving.md says when each is given."""
+
+    buy_again_regularly: str = "You buy it about every {cycle}, last {when}"
+    buy_again: str = "You bought it {times}, last {when}"
+    buy_again_once: str = "You bought it {when}"
+    looked_at: str = "You looked at it {when}"
+    co_purchased: str = "Goes with {item}, which you bought {when}"
+    co_looked_at: str = "Goes with {item}, which you looked at {when}"
+    often_in_category: str = "You made {purchases} in {category}, the last {when}"
+    two_tower: str = "Picked for you from what you did here"
+    context: str = "Picked for where and when you shop"
+    trending_this_week: str = "Popular in {category} this week"
+    trending_in_category: str = "Popular in {category}"
+    trending: str = "Popular with our customers"
+    exploration: str = "New in {category}"
+    exploration_anywhere: str = "New in our shop"
+    similar: str = "Similar to {item}"
+
+    @pydantic.model_validator(mode="after")
+    def _placeholders(self) -> Reasons:
+        for name, known in _ITEM_REASONS.items():
+            unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - known
+            if unknown:
+                raise ValueError(
+                    f"{name}: unknown {sorted(unknown)}; known here are {sorted(known) or 'none'}"
+                )
+        return self
+
+
 class Serving(_Section):
     """What the servable answers."""
 
     default_k: int = Field(20, ge=1)
     max_k: int = Field(200, ge=1)
-    reasons: dict[Name, str] = {
-        "buy_again": "You bought it {count} times, last {days} days ago",
-        "co_purchased": "Goes with {item}, which you bought",
-        "two_tower": "Picked for you from what you buy",
-        "trending": "Popular now",
-        "similar": "Similar to {item}",
-    }
+    # strength of maximal marginal relevance, 0 (the ranker's order) to 1; a request may give its own
+    diversity: float = Field(0.77, ge=0, le=1)
+    category_cap: int | None = Field(None, ge=1)  # places of one items.category, while there are others
+    rerank_depth: int = Field(100, ge=1)  # ranked candidates that diversity and caps choose from
+    boosts: list[Boost] = []
+    # items bought within so many days are not shown (0: all are); a request may give its own
+    drop_bought_days: float = Field(0, ge=0)
+    purchase_types: list[str] | None = None  # event types that mean "bought"; events.default_event_type
+    # share of the places for items with fewer than candidates.min_events events, none of them
+    # older than exploration_days
+    exploration_share: float = Field(0, ge=0, le=0.5)
+    exploration_days: float = Field(28, gt=0)
+    time_zone: str = "UTC"  # of the shop: what "yesterday" and "on Monday" mean in reasons
+    reasons: Reasons = Reasons()
+    phrases: Phrases = Phrases()
+
+    @pydantic.field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            raise ValueError("is no time zone of the IANA database, such as Europe/Paris") from error
+        return name
 
 
 class InfraValidation(_Section):
@@ -375,6 +492,14 @@ class Config(_Section):
                 raise ValueError(
                     f"items.{role}: '{name}' is not one of items.categorical {sorted(self.items.categorical)}"
                 )
+        for place, boost in enumerate(self.serving.boosts):
+            if boost.attribute not in (*self.items.categorical, "item_id"):
+                raise ValueError(
+                    f"serving.boosts.{place}.attribute: '{boost.attribute}' is neither item_id nor one of "
+                    f"items.categorical {sorted(self.items.categorical)}"
+                )
+        if self.serving.category_cap is not None and self.items.category is None:
+            raise ValueError("serving.category_cap: there are no categories; name one as items.category")
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:

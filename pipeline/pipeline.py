@@ -207,7 +207,12 @@ def create_pipeline(
         ranking_model=ranking.outputs["model"],
         config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
         code_version=code_version(
-            "components.servable_builder", "components.types", "models.funnel", *_RETRIEVER_CODE
+            "components.servable_builder",
+            "components.types",
+            "models.funnel",
+            "models.reasons",
+            "models.reranking",
+            *_RETRIEVER_CODE,
         ),
     )
 

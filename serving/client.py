@@ -40,6 +40,8 @@ CONTEXT_PREFIX = "context_"
 RETRIABLE_CODES = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED")
 P = ParamSpec("P")
 T = TypeVar("T")
+# What leaves a choice to the shop, where 0 would be a choice.
+_UNSET = {"diversity": -1.0, "drop_bought_days": -1.0}
 _HISTORY = ("history_item_id", "history_age_days", "history_event_type")
 
 
@@ -229,6 +231,8 @@ class _Calls:
         exclude_item_id: Sequence[str] = (),
         category: Sequence[str] = (),
         k: int = 10,
+        diversity: float | None = None,
+        drop_bought_days: float | None = None,
     ) -> list[Recommendation]:
         """The best items for a user.
 
@@ -242,6 +246,9 @@ class _Calls:
           exclude_item_id: items that must not come back.
           category: only items of these categories; empty for all.
           k: how many.
+          diversity: 0 (the ranker's order) to 1; None for the shop's own setting.
+          drop_bought_days: nothing that was bought within so many days; 0 for everything,
+            None for the shop's own setting.
 
         Returns:
           At most k results, best first.
@@ -253,6 +260,8 @@ class _Calls:
         given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
         given |= {"k": _count("k", k), "exclude_item_id": _texts("exclude_item_id", exclude_item_id)}
         given |= {"category": _texts("category", category)}
+        given |= {"diversity": _wish("diversity", diversity, 1.0)}
+        given |= {"drop_bought_days": _wish("drop_bought_days", drop_bought_days, math.inf)}
         return _recommendations(await self._predict("recommend", given))
 
     async def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
@@ -649,8 +658,8 @@ def fill(
         stand for "not given".
 
     Returns:
-      By input name: (DataType name, shape, flat values). What is not given becomes "" or 0,
-      with every size 1.
+      By input name: (DataType name, shape, flat values). What is not given becomes "" or 0
+      (-1 where 0 would be a choice), with every size 1.
 
     Raises:
       RequestError: the model has no such input, or a value does not fit its type.
@@ -662,7 +671,7 @@ def fill(
             raise RequestError(
                 f"{name}: the model wants {info.dtype} of {info.shape}, which this client cannot send"
             )
-        empty = "" if info.dtype == "DT_STRING" else 0
+        empty = "" if info.dtype == "DT_STRING" else _UNSET.get(name, 0)
         values = given.get(name)
         if values is None or (isinstance(values, (list, tuple)) and not values):
             values = [empty] if len(info.shape) > 1 else empty
@@ -674,7 +683,7 @@ def fill(
         shape = [1, len(flat)] if len(info.shape) == 2 else [1] * len(info.shape)
         laid_out[name] = (info.dtype, shape, flat)
     for name, values in given.items():
-        if name not in inputs and values not in ("", [], ()):
+        if name not in inputs and values not in ("", [], (), None):
             if name.startswith(CONTEXT_PREFIX):
                 contexts = sorted(
                     key.removeprefix(CONTEXT_PREFIX) for key in inputs if key.startswith(CONTEXT_PREFIX)
@@ -723,6 +732,14 @@ def _texts(name: str, values: Iterable[Any]) -> list[str]:
     if isinstance(values, (str, bytes)):
         raise RequestError(f"{name}: expected a list, got the single text {values!r}; write [{values!r}]")
     return [_text(f"{name}[{place}]", value, empty=False) for place, value in enumerate(values)]
+
+
+def _wish(name: str, value: Any, most: float) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise RequestError(f"{name}: {value!r} is not a number from 0 to {most:g}")
+    return float(value)
 
 
 def _count(name: str, value: Any) -> int:
@@ -917,6 +934,10 @@ def _parser() -> argparse.ArgumentParser:
         "--exclude", action="append", default=[], metavar="ITEM", help="never this item; repeat for more"
     )
     added.add_argument("--category", action="append", default=[], help="only this category; repeat for more")
+    added.add_argument("--diversity", type=float, help="0 (the ranker's order) to 1 (the shop's setting)")
+    added.add_argument(
+        "--drop_bought_days", type=float, metavar="DAYS", help="nothing bought so lately (the shop's setting)"
+    )
     added = command("similar", _run_similar, "Items like another.")
     added.add_argument("--item", required=True, help="item id")
     added.add_argument("--k", type=int, default=10, help="how many (%(default)s)")
@@ -938,6 +959,8 @@ def _run_recommend(client: Client, options: argparse.Namespace) -> None:
         exclude_item_id=options.exclude,
         category=options.category,
         k=options.k,
+        diversity=options.diversity,
+        drop_bought_days=options.drop_bought_days,
     )
     _print_recommendations(results, options.json)
 

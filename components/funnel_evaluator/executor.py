@@ -126,6 +126,10 @@ def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Re
             )
             inputs[F.CATEGORY] = np.full((len(batch), 1), "", object)
             inputs[F.K] = np.full(len(batch), k, np.int32)
+            # as the shop shows them
+            inputs |= {
+                name: np.full(len(batch), -1, np.float32) for name in (F.DIVERSITY, F.DROP_BOUGHT_DAYS)
+            }
             answer = signature(**{name: tensor(value) for name, value in inputs.items()})
             ids = answer[F.ITEM_ID].numpy().astype(str).astype(object)
             known = names.get_indexer(ids.ravel()).reshape(ids.shape)

@@ -123,6 +123,8 @@ def warmup_requests(
             F.EXCLUDE_ITEM_ID: np.asarray([[""]], object),
             F.CATEGORY: np.asarray([[""]], object),
             F.K: np.asarray([10], np.int32),
+            F.DIVERSITY: np.asarray([-1], np.float32),
+            F.DROP_BOUGHT_DAYS: np.asarray([-1], np.float32),
             F.CANDIDATE_ITEM_ID: items.item_id[rows][None],
             F.ITEM_ID: items.item_id[rows[:1]],
             F.TEXT: items.text[rows[:1]],

@@ -524,6 +524,8 @@ def recommend_inputs(
     k: int | Sequence[int] = 0,
     exclude: Sequence[Sequence[str]] | None = None,
     category: Sequence[Sequence[str]] | None = None,
+    diversity: float = 0.0,
+    drop_bought_days: float = -1.0,
 ) -> dict[str, tf.Tensor]:
     """A request with the rest of what `recommend` takes."""
     size = int(inputs["user_id"].shape[0])
@@ -531,12 +533,15 @@ def recommend_inputs(
         "exclude_item_id": tf.constant(exclude or [[""]] * size),
         "category": tf.constant(category or [[""]] * size),
         "k": tf.constant([k] * size if isinstance(k, int) else k, tf.int32),
+        "diversity": tf.fill([size], diversity),
+        "drop_bought_days": tf.fill([size], drop_bought_days),
     }
 
 
 def text(tensor: tf.Tensor) -> np.ndarray:
     """A string tensor as an array of str."""
-    return tensor.numpy().astype("U").astype(object) if tensor.dtype == tf.string else tensor.numpy()
+    values = tensor.numpy()
+    return np.char.decode(values.astype("S"), "utf-8").astype(object) if tensor.dtype == tf.string else values
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -182,3 +182,33 @@ def test_data_inside_a_package():
         ConfigError, match="'no_such_package' .* is not installed; run `pip install no-such-package`"
     ):
         config.Data(root="package:no_such_package/data").resolve("a.csv")
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "reason"),
+    [
+        ("serving.reasons", {"trending": "Hot in {city}"}, "serving.reasons: trending: unknown ['city']"),
+        ("serving.reasons", {"bought": "x"}, "unknown key 'serving.reasons.bought'"),
+        ("serving.phrases", {"plural": "n+"}, "'n+' is no plural expression of gettext"),
+        ("serving.phrases", {"plural": "n>2 ? 2 : n>1"}, "times.forms: the plural expression wants 3 forms"),
+        ("serving.phrases", {"weekdays": ["on Monday"]}, "weekdays: give seven"),
+        ("serving.time_zone", "Mars", "serving.time_zone: is no time zone of the IANA database"),
+        ("serving.boosts", [{"attribute": "brand", "values": ["x"]}], "serving.boosts.0.attribute: 'brand'"),
+        ("serving.boosts", [{"attribute": "item_id", "values": []}], "serving.boosts.0.values"),
+        ("serving.category_cap", 2, "serving.category_cap: there are no categories"),
+        ("serving.diversity", 1.5, "serving.diversity"),
+    ],
+)
+def test_wrong_words_and_boosts_are_refused(write, dotted, value, reason):
+    with pytest.raises(ConfigError) as raised:
+        config.load(write(changed(dotted, value)))
+    assert reason in str(raised.value)
+
+
+def test_the_serving_section_survives_a_component_s_parameter(write):
+    """Numbers as keys become text in JSON."""
+    words = {"days_ago": {"exact": {0: "now", 3: "a while ago"}, "forms": ["{n} day", "{n} days"]}}
+    read = config.load(write(changed("serving.phrases", words)))
+    again = config.load_sections(config.dump_sections(read, "serving")).serving
+    assert again == read.serving
+    assert again.phrases.days_ago.exact[3] == "a while ago"

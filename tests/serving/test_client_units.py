@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ SHOP = Metadata(
                 "context_device": TensorInfo("DT_STRING", (None,)),
                 "context_timestamp": TensorInfo("DT_INT64", (None,)),
                 "k": TensorInfo("DT_INT32", (None,)),
+                "diversity": TensorInfo("DT_FLOAT", (None,)),
             },
             {},
         ),
@@ -46,7 +48,10 @@ def test_fill_gives_every_input_of_the_signature() -> None:
         "context_device": ("DT_STRING", [1], [""]),
         "context_timestamp": ("DT_INT64", [1], [0]),
         "k": ("DT_INT32", [1], [5]),
+        "diversity": ("DT_FLOAT", [1], [-1.0]),
     }
+    chosen = fill(SHOP, "recommend", {"diversity": 0.0, "drop_bought_days": None})
+    assert chosen["diversity"] == ("DT_FLOAT", [1], [0.0])
     nothing = fill(SHOP, "recommend", {"k": 1, "history_item_id": []})
     assert nothing["history_item_id"] == ("DT_STRING", [1, 1], [""])
     assert nothing["history_age_days"] == ("DT_FLOAT", [1, 1], [0.0])
@@ -62,6 +67,7 @@ def test_text_from_a_command_line_fits_a_number_input() -> None:
     ("given", "message"),
     [
         ({"context_store_id": "4"}, "context 'store_id' is unknown to the model; it knows device, timestamp"),
+        ({"drop_bought_days": 3.0}, "drop_bought_days: signature 'recommend' of the model has no such input"),
         ({"category": ["MILK"]}, "category: signature 'recommend' of the model has no such input"),
         ({"context_timestamp": "noon"}, "context_timestamp: 'noon' is not a number"),
         ({"context_timestamp": 1.5}, "context_timestamp: 1.5 is not a whole number of 64 bits"),
@@ -87,6 +93,10 @@ def test_input_of_a_type_that_the_client_cannot_send() -> None:
     [
         (lambda c: c.recommend("1", k=0), "k: 0 is not a whole number"),
         (lambda c: c.recommend("1", k=True), "k: True is not a whole number"),
+        (lambda c: c.recommend("1", diversity=1.5), "diversity: 1.5 is not a number from 0 to 1"),
+        (lambda c: c.recommend("1", diversity=True), "diversity: True is not a number"),
+        (lambda c: c.recommend("1", drop_bought_days=-1), "drop_bought_days: -1 is not a number"),
+        (lambda c: c.recommend("1", drop_bought_days=math.nan), "drop_bought_days: nan is not a number"),
         (lambda c: c.similar("1", k=-3), "k: -3 is not a whole number"),
         (lambda c: c.similar(""), "item_id: is empty"),
         (lambda c: c.recommend(1.5), "user_id: 1.5 is not text"),
