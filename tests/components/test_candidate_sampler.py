@@ -77,6 +77,7 @@ def request_of(user):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("novel", [False, True])
 def test_users_are_those_with_a_past_who_come_back(novel):
     frame = tiny_shop.events()
@@ -279,6 +280,7 @@ def test_each_user_may_ask_at_a_moment_of_their_own():
         np.testing.assert_allclose(batch["history_age_days"] - same["history_age_days"], older, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_records_carry_the_lists(tmp_path):
     """What is written is what `labelled` yielded; padding of histories is cut off."""
     table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "train"))
@@ -315,6 +317,7 @@ def test_the_eval_split_is_of_the_window_after_the_cutoff():
 # --- the ranker's features -------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_and_serving_compute_the_same_features():
     """The skew test: `load_features` of written lists against a search for the same requests."""
     folder = example_io.split_folder(tiny_shop.built().candidates, "train")

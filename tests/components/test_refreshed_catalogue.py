@@ -4,6 +4,7 @@ import functools
 import os
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from components import shop
@@ -15,6 +16,8 @@ from models.funnel import Funnel
 from tests.models import tiny_shop
 from tests.models.tiny_shop import CONFIG, CUTOFF, recommend_inputs, text
 
+pytestmark = pytest.mark.slow
+
 # A copy of an item that no tower has an identity of, one with a text that was never encoded, and
 # one of the ids that events speak of and the catalogue lacked.
 COPY, UNSEEN, KNOWN_ID = "1580", "0novel", tiny_shop.STRANGER
@@ -25,7 +28,7 @@ NEW = (COPY, UNSEEN, KNOWN_ID)
 @functools.cache
 def catalogue():
     """The catalogue of today: the rows of all items differ from those that were learned from."""
-    frame = tiny_shop.item_frame()
+    frame = tiny_shop.item_frame().copy()
     copy, unseen, stranger = (frame[frame["item_id"] == "158"].copy() for _ in range(3))
     copy["item_id"], unseen["item_id"], stranger["item_id"] = COPY, UNSEEN, KNOWN_ID
     unseen["text"] = "cheese. no 777"
