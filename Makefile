@@ -25,10 +25,10 @@ demo: env ## run the pipeline on the full data, serve the model, ask it (ARGS="-
 test: lint test-fast test-slow ## lint, fast tests, slow tests: what CI runs (WORKERS=2 processes)
 
 test-fast: env ## the tests that take seconds
-	@$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-slow: env ## the end-to-end tests
-	@$(PY) -m pytest -m slow -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -m slow -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 benchmark-retrieval: env ## towers and sources beside classical recommenders (ARGS="--window test": the test window)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)

@@ -212,7 +212,10 @@ def top_k(score: np.ndarray, k: int, seen: sp.csr_matrix | None = None) -> np.nd
         block = np.array(score[start : start + _BLOCK], np.float32)
         if seen is not None:
             block[seen[start : start + _BLOCK].nonzero()] = -np.inf
-        best = np.sort(np.argpartition(-block, k - 1, axis=1)[:, :k], axis=1)
+        last = np.partition(block, -k, axis=1)[:, -k, None]
+        better, equal = block > last, block == last
+        equal &= np.cumsum(equal, axis=1) <= k - better.sum(1, keepdims=True)
+        best = np.nonzero(better | equal)[1].reshape(-1, k)
         value = np.take_along_axis(block, best, 1)
         order = np.argsort(-value, axis=1, kind="stable")
         best, value = np.take_along_axis(best, order, 1), np.take_along_axis(value, order, 1)

@@ -18,9 +18,16 @@ import shelfwise_env  # noqa: E402, F401  (for checkouts that are not installed)
 # What builds the tiny shop up to its towers or further: 40 s that one process spends once.
 _BUILDS = ("tiny_shop.towers()", "tiny_shop.factory()", "tiny_shop.built()")
 
+_LONGEST = ("e2e", "pipeline")
 
+
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n N --dist loadgroup`: a file's tests share a process, and so do those of the tiny shop."""
+    """For `-n N --dist loadgroup`: a file's tests share a process, and so do those of the tiny shop.
+
+    The longest files begin first: with `--no-loadscope-reorder` no process ends on one of them alone.
+    """
+    items.sort(key=lambda item: not any(name in item.path.parts for name in _LONGEST))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item.path)))
 

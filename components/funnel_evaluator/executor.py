@@ -166,7 +166,10 @@ def baselines(protocol: Protocol, k: int) -> dict[str, Recommend]:
                 score = score_of(int(user)).copy()
                 if task == "novel":
                     score[protocol.seen[user]] = -np.inf
-                top = np.argpartition(-score, min(k, size) - 1)[: min(k, size)]
+                last = np.partition(score, size - min(k, size))[size - min(k, size)]
+                better = np.flatnonzero(score > last)
+                # counts tie often: without an order among equals the cut at k would be a coin's
+                top = np.append(better, np.flatnonzero(score == last)[: min(k, size) - len(better)])
                 top = top[np.lexsort((top, -score[top]))]
                 out[place, : len(top)] = np.where(np.isfinite(score[top]), top, -1)
             return out

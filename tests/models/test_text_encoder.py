@@ -183,11 +183,11 @@ def test_without_a_unit_for_bfloat16_nothing_is_measured(monkeypatch):
 def test_texts_per_second_and_bfloat16_vectors():
     """Both types run, and give nearly the same vectors."""
     rate = text_encoder.texts_per_second(
-        tiny_shop.bert_preset(), LENGTH, "bfloat16", np.asarray(TEXTS, object)
+        tiny_shop.bert_preset(1), LENGTH, "bfloat16", np.asarray(TEXTS, object)
     )
     assert rate > 0
-    exact = text_encoder.TextEncoder(tiny_shop.bert_preset(), LENGTH)(tf.constant(TEXTS)).numpy()
-    rough = text_encoder.TextEncoder(tiny_shop.bert_preset(), LENGTH, "bfloat16")(tf.constant(TEXTS)).numpy()
+    exact = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH)(tf.constant(TEXTS)).numpy()
+    rough = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH, "bfloat16")(tf.constant(TEXTS)).numpy()
     assert rough.dtype == np.float32
     np.testing.assert_allclose((exact * rough).sum(1), 1, atol=0.02)
 
@@ -197,7 +197,7 @@ def test_texts_per_second_and_bfloat16_vectors():
 
 @pytest.fixture(scope="module")
 def tiny():
-    return text_encoder.TextEncoder(tiny_shop.bert_preset(), LENGTH)
+    return text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH)
 
 
 def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):

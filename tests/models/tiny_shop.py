@@ -342,7 +342,7 @@ LABEL_START = WINDOWS.label_starts(CONFIG.ranking)[0]
 
 
 @functools.cache
-def bert_preset(layers: int = 1) -> str:
+def bert_preset(layers: int) -> str:
     """A small BERT with random weights, in Hugging Face's layout."""
     rng = np.random.default_rng(9)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "no", *KINDS]
@@ -390,7 +390,7 @@ def bert_preset(layers: int = 1) -> str:
 def text_encoder() -> tuple[str, str]:
     """(artifact folder, summary) of the tiny BERT."""
     out = str(folder() / "text_encoder")
-    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset()})
+    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset(1)})
     found = text_executor.run(
         items(), None, 0, config, tf.distribute.get_strategy(), out, str(folder() / "text_encoder_run")
     )
