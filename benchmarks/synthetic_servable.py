@@ -111,7 +111,8 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
         candidate_row=rows,
         row_candidate=np.append(count, rows - 1).astype(np.int32),
         stats=rng.normal(0, 1, (count + 1, _STATS)).astype(np.float32),
-        stat_names=tuple(f"stat_{number}" for number in range(_STATS)),
+        # two of them are read by name: sales of the week, and since when an item is sold
+        stat_names=("log_lines_7", "log_first_age", *(f"stat_{number}" for number in range(2, _STATS))),
         trending=popularity / 12,
         popularity=popularity,
         neighbour=rng.integers(0, count, (count, neighbours), dtype=np.int32),
