@@ -50,6 +50,7 @@ class RunModels:
       windows: past and future.
       factory: retrievers of the index's moments.
       log: events up to the end of the evaluation window.
+      folders: split folders of the sessions, in the order of `windows.splits`.
       users_uri: folder of the raw users table, None without one.
       ranker: the RankingTrainer's SavedModel; None if it was not asked for.
     """
@@ -58,6 +59,7 @@ class RunModels:
     windows: shop.Windows
     factory: retrieval_setup.RetrieverFactory
     log: EventLog
+    folders: list[str]
     users_uri: str | None
     ranker: Any
 
@@ -111,6 +113,7 @@ class RunModels:
                 uri("CandidateIndex", "index"),
             ),
             EventLog.read(folders, list(config.events.context)),
+            folders,
             uri("CatalogExampleGen", "users"),
             tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))) if with_ranker else None,
         )

@@ -60,6 +60,22 @@ def lifted_pairs(
     return np.concatenate(found).astype(np.int32) if found else np.zeros((0, 2), np.int32)
 
 
+def frequent_pairs(one: np.ndarray, other: np.ndarray, partners: int) -> np.ndarray:
+    """The most frequent partners of each text.
+
+    Args:
+      one, other: int [E], an observed pair each (a query, a product that it led to).
+      partners: the most kept for each `one`.
+
+    Returns:
+      int32 [P, 2], each pair once.
+    """
+    pairs, count = np.unique(np.stack([one, other], 1), axis=0, return_counts=True)
+    pairs = pairs[np.lexsort((pairs[:, 1], -count, pairs[:, 0]))]
+    place = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
+    return pairs[place < partners].astype(np.int32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Ragged:
     """Lists of texts, one a household.
@@ -128,7 +144,7 @@ def new_purchases(
 
 def plan(
     steps: int,
-    pairs: np.ndarray,
+    pairs: list[np.ndarray],
     pair_count: int,
     households: Ragged,
     news: Ragged,
@@ -143,7 +159,7 @@ def plan(
 
     Args:
       steps: S.
-      pairs: int32 [P, 2].
+      pairs: int32 [P, 2] arrays, one a source; each that is not empty gives the same number.
       pair_count: pairs in a batch; none without pairs.
       households: texts that each household bought.
       news: texts of products that it bought when they were new.
@@ -164,9 +180,14 @@ def plan(
         roles.append(np.full(len(group), role))
 
     used = 0
-    if len(pairs) and pair_count:
-        number = np.arange(1, pair_count + 1)
-        add(pairs[rng.integers(len(pairs), size=(steps, pair_count))], np.repeat(number, 2), MEMBER)
+    pairs = [source for source in pairs if len(source)]
+    if pairs and pair_count:
+        size = [pair_count // len(pairs) + (place < pair_count % len(pairs)) for place in range(len(pairs))]
+        drawn = [
+            source[rng.integers(len(source), size=(steps, count))]
+            for source, count in zip(pairs, size, strict=True)
+        ]
+        add(np.concatenate(drawn, 1), np.repeat(np.arange(1, pair_count + 1), 2), MEMBER)
         used = pair_count
     buyers = np.flatnonzero((news.size > 0) & (households.size > 0))
     if len(buyers) and household_count:

@@ -65,6 +65,7 @@ class EventColumns(_Section):
     event_type: str | None = None
     quantity: str | None = None
     value: str | None = None
+    query: str | None = None  # what the user had searched for when the event happened
 
 
 class Events(_Section):

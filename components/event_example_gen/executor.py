@@ -132,6 +132,8 @@ def roles(events: Events) -> list[Role]:
     if columns.value:
         # A missing value stays NaN: the schema check reports it beside the other anomalies.
         found.append(Role("value", columns.value, "events.columns.value", "number", required=False))
+    if columns.query:
+        found.append(Role("query", columns.query, "events.columns.query", "category", required=False))
     for name, column in events.context.items():
         found.append(Role(f"context_{name}", column, f"events.context.{name}", "category", required=False))
     return found
@@ -214,7 +216,7 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
       settings: columns and weights.
 
     Returns:
-      user_id, item_id, event_type, context_* string; session_id string if configured;
+      user_id, item_id, event_type, context_* string; session_id, query string if configured;
       time int64 (microseconds), weight, quantity, value float32, row int64 (file order).
       None when no row counts.
 
@@ -244,6 +246,8 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
     columns["event_type"], columns["weight"] = _types_and_weights(chunk, rows, index, events)
     columns["quantity"] = _floats(rows, "quantity", 1.0, count)
     columns["value"] = _floats(rows, "value", 0.0, count)
+    if events.columns.query:
+        columns["query"] = pc.fill_null(tables.as_strings(rows.column("query")), "")
     for name in events.context:
         columns[f"context_{name}"] = pc.fill_null(tables.as_strings(rows.column(f"context_{name}")), "")
     return pa.RecordBatch.from_pydict(columns)
@@ -350,6 +354,8 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
         "history_age_days": _lists(offsets, pa.array((ages / DAY_MICROS).astype(np.float32))),
         "history_event_type": past("event_type"),
     }
+    if events.columns.query:
+        columns["target_query"] = target("query")
     for name in events.context:
         columns[f"context_{name}"] = once(_array(table, f"context_{name}").take(pa.array(first)))
     batch = pa.RecordBatch.from_pydict(columns)

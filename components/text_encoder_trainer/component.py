@@ -39,14 +39,16 @@ def TextEncoderTrainer(
     settings = load_sections(config)
     # first of all: a strategy over several machines must find TensorFlow untouched
     strategy = make_strategy(settings.text_encoder.strategy)
-    log, until = None, 0.0
+    log, searches, until = None, None, 0.0
     if raw_sessions:
         windows = shop.Windows.of(raw_sessions, settings.split)
-        log = EventLog.read([example_io.split_folder(raw_sessions.uri, split) for split in windows.past])
+        folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
+        log, searches = EventLog.read(folders), executor.Searches.read(folders)
         until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
         items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
         log=log,
+        searches=searches,
         until=until,
         config=settings.text_encoder,
         strategy=strategy,

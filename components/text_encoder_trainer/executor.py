@@ -8,10 +8,11 @@ import os
 import time
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from components import shop
-from models import arrays, text_encoder, text_groups, text_training
+from models import arrays, example_io, text_encoder, text_groups, text_training
 from models import features as F
 from models.event_log import EventLog
 from models.item_table import ItemTable
@@ -35,6 +36,8 @@ class Behaviour:
       session: int [E], the basket.
       timestamp: int64 [E], unix seconds.
       households: how many there are.
+      queries: object (str) [Q], what was searched for before an event; empty without searches.
+      found: int [Q], the text of the product that each led to.
     """
 
     household: np.ndarray
@@ -43,14 +46,29 @@ class Behaviour:
     session: np.ndarray
     timestamp: np.ndarray
     households: int
+    queries: np.ndarray
+    found: np.ndarray
 
     @classmethod
-    def of(cls, log: EventLog, items: ItemTable, text_of_item: np.ndarray, until: float) -> Behaviour:
+    def of(
+        cls, log: EventLog, searches: Searches, items: ItemTable, text_of_item: np.ndarray, until: float
+    ) -> Behaviour:
         """From the events before `until` (unix seconds) of products in the catalogue."""
         past = log.before(until)
         row = log.item_rows(items.item_id)[past.item]
         past, row = past.where(row > 0), row[row > 0]
-        return cls(past.user, row, text_of_item[row], past.session, past.timestamp, len(log.users))
+        found = pd.Index(items.item_id).get_indexer(searches.item_id)
+        usable = (searches.timestamp < until) & (found > 0)
+        return cls(
+            household=past.user,
+            item=row,
+            text=text_of_item[row],
+            session=past.session,
+            timestamp=past.timestamp,
+            households=len(log.users),
+            queries=searches.query[usable],
+            found=text_of_item[found[usable]],
+        )
 
     def without(self, texts: np.ndarray) -> Behaviour:
         """Without the events of some texts (bool [T])."""
@@ -59,9 +77,36 @@ class Behaviour:
         return dataclasses.replace(self, **{name: getattr(self, name)[keep] for name in per_event})
 
 
+@dataclasses.dataclass(frozen=True)
+class Searches:
+    """Queries and what they led to.
+
+    Attributes:
+      query, item_id: object (str) [Q].
+      timestamp: int64 [Q], unix seconds.
+    """
+
+    query: np.ndarray
+    item_id: np.ndarray
+    timestamp: np.ndarray
+
+    @classmethod
+    def read(cls, folders: list[str]) -> Searches:
+        """From split folders of session examples; none where the shop has no query column."""
+        table = example_io.read_table(folders, [F.TIMESTAMP, F.TARGET_ITEM_ID, F.TARGET_QUERY])
+        if F.TARGET_QUERY not in table.schema.names:
+            return cls(np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int64))
+        query = pd.Series(example_io.flat(table, F.TARGET_QUERY)).str.strip().to_numpy(object)
+        start = example_io.first(table, F.TIMESTAMP, 0).astype(np.int64)
+        when = np.repeat(start, example_io.lengths(table, F.TARGET_ITEM_ID))
+        asked = query != ""
+        return cls(query[asked], example_io.flat(table, F.TARGET_ITEM_ID)[asked], when[asked])
+
+
 def run(
     items: ItemTable,
     log: EventLog | None,
+    searches: Searches | None,
     until: float,
     config: settings.TextEncoder,
     strategy: tf.distribute.Strategy,
@@ -72,7 +117,7 @@ def run(
 
     Args:
       items: the catalogue.
-      log: events to learn from; None in mode "frozen".
+      log, searches: to learn from; None in mode "frozen".
       until: unix seconds; only events before it are learned from.
       config: which BERT, how it is trained, how long texts are, which type.
       strategy: `models.text_training.make_strategy` of `config.strategy`.
@@ -99,7 +144,7 @@ def run(
         vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
         seconds = time.monotonic() - started
     else:
-        behaviour = Behaviour.of(log, items, index, until)
+        behaviour = Behaviour.of(log, searches, items, index, until)
         encoder, vectors, fitted, seconds = tune(texts, index[1:], behaviour, config, dtype, strategy)
         first = fitted.history[0]
         learned = (
@@ -144,6 +189,9 @@ def tune(
       DataError: no pair to learn from.
     """
     rng = np.random.default_rng(config.seed)
+    products = len(texts)
+    queries = np.setdiff1d(behaviour.queries, texts)  # a query may be a product's very text
+    texts = np.concatenate([texts, queries])
     arguments = (config.preset, config.sequence_length, dtype)
     base = TextEncoder(*arguments, "frozen", config.trained_layers)
     with strategy.scope():
@@ -155,18 +203,19 @@ def tune(
     used = np.ones(len(texts), bool)
     if len(texts) > _MAX_TEXTS:
         used[rng.permutation(len(texts))[_MAX_TEXTS:]] = False
-    behaviour = behaviour.without(~used)
-    pairs = _pairs(behaviour, len(texts), config)
+    sources = _pairs(behaviour, texts, config)
+    sources = [pairs[used[pairs].all(1)] for pairs in sources]
     held = np.zeros(len(texts), bool)
-    partnered = np.unique(pairs)
+    partnered = np.unique(np.concatenate(sources))
     held[rng.permutation(partnered)[: min(config.holdout_texts, len(partnered) // 5)]] = True
-    holdout = pairs[held[pairs].all(1)]
-    pairs = pairs[~held[pairs].any(1)]
-    if not len(pairs) or not len(holdout):
+    holdout = np.concatenate([pairs[held[pairs].all(1)] for pairs in sources])
+    sources = [pairs[~held[pairs].any(1)] for pairs in sources]
+    if not any(map(len, sources)) or not len(holdout):
         raise DataError(
-            f"only {len(pairs)} pairs of texts are bought together at least {config.min_support} times and "
-            f"{config.min_lift:g} times as often as chance has it, {len(holdout)} of them held out; lower "
-            "text_encoder.min_support or min_lift, give more training data, or use text_encoder.mode: frozen"
+            f"only {sum(map(len, sources))} pairs of texts are bought together at least {config.min_support} "
+            f"times and {config.min_lift:g} times as often as chance has it, besides {len(holdout)} held-out "
+            "ones; lower text_encoder.min_support or min_lift, give more training data, or set "
+            "text_encoder.mode: frozen"
         )
 
     started = time.monotonic()
@@ -199,13 +248,13 @@ def tune(
         rows = rng.choice(np.flatnonzero(used & ~held), (config.masked_lm_steps, config.masked_lm_texts))
         train(masked, known.masked_batches(rows, config.seed, config.jit_compile), config.masked_lm_steps)
 
-    seen = behaviour.without(held)
+    seen = behaviour.without(held | ~used)
     new = text_groups.new_purchases(
         seen.item, seen.timestamp, seen.timestamp.max() + 1, config.new_days, config.new_span_days
     )
     groups = text_groups.plan(
         config.steps,
-        pairs,
+        sources,
         config.pairs,
         text_groups.Ragged.of(seen.household, seen.text, seen.households),
         text_groups.Ragged.of(seen.household[new], seen.text[new], seen.households),
@@ -222,24 +271,21 @@ def tune(
     merged = encoder.merged()
     started = time.monotonic()
     if used.all():
-        vectors = known.encode(merged, np.arange(len(texts)))
+        vectors = known.encode(merged, np.arange(products))
     else:
-        vectors = text_encoder.encode_all(merged.function(), texts, config.batch_size)
+        vectors = text_encoder.encode_all(merged.function(), texts[:products], config.batch_size)
     return merged, vectors, fitted, seconds + time.monotonic() - started
 
 
-def _pairs(behaviour: Behaviour, texts: int, config: settings.TextEncoder) -> np.ndarray:
-    """Texts bought in the same baskets and by the same households, both ways, int32 [P, 2]."""
-    limits = (texts, config.min_support, config.min_lift, config.partners)
-    return np.unique(
-        np.concatenate(
-            [
-                text_groups.lifted_pairs(behaviour.session, behaviour.text, *limits),
-                text_groups.lifted_pairs(behaviour.household, behaviour.text, *limits),
-            ]
-        ),
-        axis=0,
-    )
+def _pairs(behaviour: Behaviour, texts: np.ndarray, config: settings.TextEncoder) -> list[np.ndarray]:
+    """Texts of the same baskets, of the same households, and queries with what they led to, int32 [P, 2]."""
+    limits = (len(texts), config.min_support, config.min_lift, config.partners)
+    place = pd.Index(texts).get_indexer(behaviour.queries)
+    return [
+        text_groups.lifted_pairs(behaviour.session, behaviour.text, *limits),
+        text_groups.lifted_pairs(behaviour.household, behaviour.text, *limits),
+        text_groups.frequent_pairs(place, behaviour.found, config.partners),
+    ]
 
 
 def _export(encoder: TextEncoder, folder: str) -> None:

@@ -19,10 +19,11 @@ DAY = 86_400
 START = 1_483_228_800  # 2017-01-01
 
 
-def make_settings(session_id=True, event_type=True, **sections):
+def make_settings(session_id=True, event_type=True, query=False, **sections):
     columns = {"user_id": "u", "item_id": "i", "timestamp": "t", "quantity": "q", "value": "v"}
     columns |= {"session_id": "s"} if session_id else {}
     columns |= {"event_type": "e"} if event_type else {}
+    columns |= {"query": "w"} if query else {}
     events = {
         "path": "events.parquet",
         "columns": columns,
@@ -58,6 +59,7 @@ def make_events(seed=0, users=6, sessions=40):
                     "quantity": rng.choice([0, 1, 1, 2]),
                     "value": rng.choice([1.5, 2.0, None]),
                     "context_store_id": rng.choice([7, 8, None]),
+                    "query": random.Random(number * 9 + line).choice(["Milk ", None, "rye bread"]),
                 }
             )
     rng.shuffle(rows)
@@ -144,6 +146,8 @@ def naive(rows, settings, chosen):
                 "context_store_id": [b"" if store is None else str(store).encode()],
             }
         )
+        if settings.events.columns.query:
+            found[split][-1]["target_query"] = text(r["query"] or "" for r in lines)
     return found
 
 
@@ -168,6 +172,13 @@ def test_sessions_by_id_equal_naive(seed):
     chosen, found = run(rows, settings)
     assert all(found.values())
     assert any(not row["history_item_id"] for row in found["train"])
+    assert_equal(found, naive(rows, settings, chosen))
+
+
+def test_queries_lie_beside_the_targets_where_the_shop_has_them():
+    rows, settings = make_events(4), make_settings(query=True)
+    chosen, found = run(rows, settings)
+    assert {query for row in found["train"] for query in row["target_query"]} == {b"", b"Milk ", b"rye bread"}
     assert_equal(found, naive(rows, settings, chosen))
 
 

@@ -64,6 +64,14 @@ def test_no_events_no_pairs():
     assert text_groups.lifted_pairs(np.zeros(0, int), np.zeros(0, int), 5, 1, 1.0, 3).shape == (0, 2)
 
 
+def test_frequent_pairs_are_the_most_frequent_of_each_text():
+    one = np.asarray([5, 5, 5, 5, 5, 5, 2, 2])
+    other = np.asarray([1, 3, 3, 0, 0, 4, 9, 9])
+    got = text_groups.frequent_pairs(one, other, 2)
+    assert got.tolist() == [[2, 9], [5, 0], [5, 3]]
+    assert text_groups.frequent_pairs(one[:0], other[:0], 2).shape == (0, 2)
+
+
 def test_ragged_lists_hold_each_value_once_and_are_drawn_from_evenly():
     lists = Ragged.of(np.asarray([2, 0, 2, 2, 0]), np.asarray([7, 5, 9, 7, 5]), 4)
     assert lists.size.tolist() == [1, 0, 2, 0]
@@ -97,7 +105,7 @@ def test_products_of_the_logs_first_days_may_be_old():
 def draw(**changes):
     arguments = {
         "steps": 50,
-        "pairs": np.asarray([[1, 2], [3, 4]], np.int32),
+        "pairs": [np.asarray([[1, 2]]), np.zeros((0, 2), int), np.asarray([[3, 4], [6, 7]])],
         "pair_count": 3,
         "households": Ragged.of(np.asarray([0, 0, 2, 2]), np.asarray([10, 11, 20, 21]), 3),
         "news": Ragged.of(np.asarray([0, 1, 2]), np.asarray([12, 5, 22]), 3),
@@ -117,7 +125,7 @@ def test_a_batch_holds_pairs_households_and_negatives():
     for text, group, role in zip(batches.text, batches.group, batches.role, strict=True):
         for number in (1, 2, 3):
             assert role[group == number].tolist() == [MEMBER] * 2
-            assert tuple(text[group == number]) in {(1, 2), (3, 4)}
+            assert tuple(text[group == number]) in ({(1, 2)} if number < 3 else {(3, 4), (6, 7)})
         for number in (4, 5):
             mine = text[group == number], role[group == number]
             assert sorted(mine[1]) == [CONTEXT] * 4 + [TARGET] * 2
@@ -132,7 +140,7 @@ def test_a_batch_holds_pairs_households_and_negatives():
 @pytest.mark.parametrize(
     ("changes", "roles"),
     [
-        ({"pairs": np.zeros((0, 2), np.int32)}, {CONTEXT, TARGET, NEGATIVE}),
+        ({"pairs": []}, {CONTEXT, TARGET, NEGATIVE}),
         ({"news": Ragged.of(np.zeros(0, int), np.zeros(0, int), 3)}, {MEMBER}),
         ({"household_count": 0}, {MEMBER}),
     ],
@@ -143,7 +151,7 @@ def test_a_source_without_data_is_left_out(changes, roles):
 
 def test_nothing_to_learn_from_is_an_error():
     with pytest.raises(ValueError, match="nothing to learn from"):
-        draw(pairs=np.zeros((0, 2), np.int32), household_count=0)
+        draw(pairs=[np.zeros((0, 2), int)], household_count=0)
 
 
 def test_partner_ranks_equal_a_sorted_list():

@@ -392,7 +392,7 @@ def text_encoder() -> tuple[str, str]:
     out = str(folder() / "text_encoder")
     config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset(1)})
     found = text_executor.run(
-        items(), None, 0, config, tf.distribute.get_strategy(), out, str(folder() / "text_encoder_run")
+        items(), None, None, 0, config, tf.distribute.get_strategy(), out, str(folder() / "text_encoder_run")
     )
     return out, found
 
