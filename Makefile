@@ -11,7 +11,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo test test-fast test-slow benchmark-retrieval lint format lock clean distclean
+.PHONY: help env demo test test-fast test-slow benchmark-index benchmark-retrieval lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test-fast: env ## the tests that take seconds
 
 test-slow: env ## the end-to-end tests
 	@$(PY) -m pytest -m slow -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+benchmark-index: env ## exact, int8 and partitioned search of a million vectors
+	@$(PY) -m benchmarks.index $(ARGS)
 
 benchmark-retrieval: env ## towers and sources beside classical recommenders (ARGS="--window test": the test window)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)

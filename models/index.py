@@ -97,6 +97,7 @@ class VectorIndex(tf.Module):
             self._start = table(np.cumsum(size) - size, tf.int32)
             self._centroids = table(plan.centroids, tf.float32)
             self._position = table(np.append(position, self.count), tf.int32)
+            self._slot = table(np.argsort(position), tf.int32)
         self._scale = None
         if plan.kind.endswith("int8"):
             ordered, scale = quantize(ordered)
@@ -200,9 +201,9 @@ class VectorIndex(tf.Module):
         """Places in the lists, int32 [T], of the allowed vectors that one query is compared with.
 
         A filter that leaves less than three quarters of what the query would read makes it read on,
-        list by list of descending nearness, until it has as many as without a filter, and k; with
-        all lists read, the search is exact. So a filtered list is as full and as good as one
-        without a filter.
+        list by list of descending nearness, until it has as many as without a filter, and k. Where
+        that would be most of the lists, all that is allowed is compared: little, and exact. So a
+        filtered list is as full and as good as one without a filter.
         """
         lists = len(self._plan.centroids)
 
@@ -220,9 +221,15 @@ class VectorIndex(tf.Module):
             # as many as are needed if the filter is as strict everywhere, and some more
             wanted = 1.25 * tf.cast(probes, tf.float32) * tf.cast(aim, tf.float32)
             wanted /= tf.cast(tf.maximum(tf.size(slot), 1), tf.float32)
-            wanted = tf.cast(tf.minimum(wanted, float(lists)), tf.int32)
-            probes = tf.minimum(tf.maximum(wanted, probes + 1), lists)
-            return probes, read(probes)[0]
+            most = wanted > lists / 2
+            probes = tf.where(
+                most, lists, tf.maximum(tf.cast(tf.minimum(wanted, lists), tf.int32), probes + 1)
+            )
+            return probes, tf.cond(
+                most,
+                lambda: tf.gather(self._slot, tf.where(allowed)[:, 0]),
+                lambda: read(probes)[0],
+            )
 
         return tf.while_loop(
             lambda probes, slot: (tf.size(slot) < enough) & (probes < lists),

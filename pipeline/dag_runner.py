@@ -45,6 +45,7 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
     Args:
       make_progress: makes the display when the components' ids are known.
       memory: measures the process tree.
+      mark: changes the compiled pipeline before it runs, e.g. marks nodes to be skipped.
 
     Attributes:
       run_id: set when the run starts.
@@ -52,8 +53,14 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
       stages: what ran, also when `run` raised.
     """
 
-    def __init__(self, make_progress: Callable[[list[str]], Progress], memory: MemorySampler):
+    def __init__(
+        self,
+        make_progress: Callable[[list[str]], Progress],
+        memory: MemorySampler,
+        mark: Callable[[pipeline_pb2.Pipeline], None] | None = None,
+    ):
         super().__init__()
+        self._mark = mark
         self._make_progress = make_progress
         self._memory = memory
         self.run_id: str | None = None
@@ -84,6 +91,8 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
                 to_nodes=options.to_nodes or None,
                 snapshot_settings=options.snapshot_settings,
             )
+        if self._mark is not None:
+            self._mark(pipeline)
         nodes = [node.pipeline_node for node in pipeline.nodes]
         self.components = [node.node_info.id for node in nodes]
         progress = self._make_progress(self.components)
@@ -95,7 +104,10 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
                 try:
                     with progress.running(index):
                         if node.execution_options.HasField("skip"):
-                            stage.state = "skipped"
+                            # another run's outputs stand for its own
+                            options = node.execution_options
+                            stage.cached = partial_run_utils.should_attempt_to_reuse_artifact(options)
+                            stage.state = "cached" if stage.cached else "skipped"
                         else:
                             self._launch(pipeline, node, deployment, connection, stage)
                 finally:

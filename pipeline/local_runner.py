@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import fcntl
+import functools
 import os
 import shutil
 import signal
@@ -69,7 +70,13 @@ def main(argv: list[str] | None = None, create_pipeline: PipelineFactory | None 
         config = load_config(args)
         if _registering():
             return _register(config, Path(args.runs_dir), create_pipeline)
-        return run(config, Path(args.runs_dir), config_path=args.config, create_pipeline=create_pipeline)
+        return run(
+            config,
+            Path(args.runs_dir),
+            config_path=args.config,
+            create_pipeline=create_pipeline,
+            refresh=args.refresh_index,
+        )
     except Exception as error:  # other than UserError and OSError: only while TFX registers the pipeline
         print(f"error: {error_line(error)}", file=sys.stderr)
     return 1
@@ -120,8 +127,16 @@ def run(
     *,
     config_path: str | None = None,
     create_pipeline: PipelineFactory | None = None,
+    refresh: bool = False,
 ) -> int:
     """Runs the pipeline of `config` in ``runs_dir/<config.name>``; see :func:`main`.
+
+    Args:
+      config: the shop.
+      runs_dir: folder of the runs.
+      config_path: where `config` was read from.
+      create_pipeline: builds the pipeline.
+      refresh: train nothing (see `pipeline.refresh`).
 
     Raises:
       UserError: the folder is in use by another run or cannot be written. Whatever goes wrong
@@ -143,7 +158,7 @@ def run(
         _terminate_as_exception(),
     ):
         try:
-            return _Run(config, config_path, run_dir, output, memory).execute(create_pipeline)
+            return _Run(config, config_path, run_dir, output, memory, refresh).execute(create_pipeline)
         except Exception as error:  # e.g. no space left for the summary
             traceback.print_exc()
             print(f"error: {_message(error, _shown(run_dir / 'run.log'))}", file=output.terminal_error)
@@ -188,7 +203,9 @@ class _Run:
         run_dir: Path,
         output: OutputToLog,
         memory: MemorySampler,
+        refresh: bool,
     ):
+        self._refresh = refresh
         self._config = config
         self._config_path = config_path
         self._dir = run_dir
@@ -225,8 +242,13 @@ class _Run:
     def _make_runner(self) -> ProgressDagRunner:
         from pipeline import dag_runner, progress
 
+        mark = None
+        if self._refresh:
+            from pipeline import refresh
+
+            mark = functools.partial(refresh.mark, metadata_path=self._dir / "metadata.sqlite")
         return dag_runner.ProgressDagRunner(
-            lambda names: progress.Progress(self._output.terminal, names), self._memory
+            lambda names: progress.Progress(self._output.terminal, names), self._memory, mark
         )
 
     def _clear_interrupted(self) -> None:
@@ -474,6 +496,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         default=os.environ.get("SHELFWISE_RUNS_DIR") or "runs",
         help="folder of the runs; this one goes to DIR/<pipeline name> (default: runs)",
+    )
+    parser.add_argument(
+        "--refresh-index",
+        action="store_true",
+        help="train nothing: a new index and servable of today's catalogue, with the models of the latest "
+        "run that pushed one",
     )
     return parser
 

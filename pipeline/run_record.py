@@ -136,6 +136,15 @@ def read_run(metadata_path: str | Path, run_id: str | None = None) -> RunRecord 
     return RunRecord(run.name, nodes)
 
 
+def run_ids(metadata_path: str | Path) -> list[str]:
+    """All runs of a store, the latest first; none if there is no such file."""
+    if not Path(metadata_path).is_file():
+        return []
+    store = open_store(metadata_path)
+    runs = store.get_contexts_by_type("pipeline_run") if _has_type(store, "pipeline_run") else []
+    return [run.name for run in sorted(runs, key=lambda run: (-run.create_time_since_epoch, -run.id))]
+
+
 def read_node(store: metadata_store.MetadataStore, execution: metadata_store_pb2.Execution) -> NodeRecord:
     """Reads one execution with its output artifacts."""
     node_id = execution.name or str(execution.id)

@@ -14,6 +14,7 @@ import yaml
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from serving.client import Client
 from tests.serving.process import Server
 from tests.shop import household_frames, write_shop
 
@@ -245,6 +246,51 @@ def test_unblessed_model_is_not_pushed(shop):
     assert shop.summary()["blessed"] is False
     assert shop.versions() == versions
     assert "not blessed" in done.stdout
+
+
+def test_index_alone_is_rebuilt_for_another_catalogue(shop, tmp_path):
+    """Products come and go without any training; the pushed model knows the new catalogue."""
+    trained = ["TextEncoderTrainer", "RetrievalTrainer", "CandidateSampler", "RankingTrainer"]
+    data = shop.config.parent / "data"
+    products, events = (pd.read_parquet(data / f"{name}.parquet") for name in ("products", "transactions"))
+    withdrawn, model = events["product_id"].value_counts().index[:2]
+    added = products[products["product_id"] == model].assign(product_id=999000001)
+    products = pd.concat([products[products["product_id"] != withdrawn], added], ignore_index=True)
+    products.to_parquet(data / "products_today.parquet", index=False)
+
+    def refresh(*settings):
+        return shop.go("--refresh-index", *(f"--set={setting}" for setting in settings))
+
+    same = ("ranking.epochs=4", "items.path=products_today.parquet")
+    refused = refresh(*same, "retrieval.epochs=2")
+    assert refused.returncode == 1
+    assert "retrieval.epochs: changed since RetrievalTrainer ran" in refused.stderr
+    before, versions = shop.states(), shop.versions()
+    done = refresh(*same, "candidates.index=ivf")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 items that no model learned from" in done.stdout
+    after = shop.states()
+    for name in [*trained, *TRANSFORMS, "EventExampleGen"]:
+        assert after[name][len(before[name]) :] == ["CACHED"], name
+    for name in ["CatalogExampleGen", "CandidateIndex", "ServableBuilder", *BLESSING]:
+        assert after[name][len(before[name]) :] == ["COMPLETE"], name
+    assert len(shop.versions()) == len(versions) + 1
+
+    withdrawn = str(withdrawn)
+    server = Server(shop.run / "serving" / "shelfwise", tmp_path / "server")
+    try:
+        server.wait_serving(int(shop.versions()[-1]))
+        with Client(server.address) as client:
+            like_new, like_old = (client.similar(item, k=200) for item in ("999000001", withdrawn))
+            recommended = client.recommend("nobody", k=200)
+            new, old = client.rank("nobody", ["999000001", withdrawn])
+    finally:
+        server.close()
+    assert withdrawn not in {row.item_id for row in [*like_new, *like_old, *recommended]}
+    assert {row.source for row in like_new} == {"similar"}
+    assert {row.source for row in like_old} == {"trending"}  # it is unknown now
+    assert new.score > 0
+    assert old.score == 0
 
 
 def test_tfx_command_line_runs_the_same_pipeline(shop):
