@@ -52,6 +52,12 @@ REASON = "reason"
 ITEM_TEXT = "item_text"
 EMBEDDING = "embedding"
 P_PURCHASE = "p_purchase"
+LOG_ODDS = "log_odds"
+BASELINE = "baseline"
+ATTRIBUTION = "attribution"
+GROUP = "group"
+FEATURE = "feature"
+FEATURE_NAME = "feature_name"
 
 # Vocabularies that the event Transform writes.
 ITEM_VOCABULARY = "item_id"

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from models import features as F
+from models.explanations import Explainer
 from models.item_table import ItemTable
 from models.reasons import Reasons
 from models.requests import absent, lookup, request_spec
@@ -71,8 +72,16 @@ class Funnel(tf.Module):
             serving,
         )
         self.explorer = Explorer.of(items, snapshot, retriever.search_vectors.numpy(), codes, serving)
+        pair_features = retriever.pair_features
+        self.explainer = Explainer(
+            ranker.score,
+            pair_features.names,
+            pair_features.code_names,
+            list(items.exposure),
+            self._average_features(),
+        )
         self.reasons = Reasons(
-            items,
+            self._item_text,
             snapshot,
             retriever.sources,
             self._category,
@@ -101,6 +110,7 @@ class Funnel(tf.Module):
             "recommend": (self.recommend, request | listed),
             "similar": (self.similar, {F.ITEM_ID: ids, F.K: k}),
             "rank": (self.rank, request | candidates),
+            "explain": (self.explain, request | candidates),
             "embed_text": (self.embed_text, {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)}),
             "embed_user": (self.embed_user, request),
             "embed_item": (self.embed_item, {F.ITEM_ID: ids}),
@@ -152,6 +162,27 @@ class Funnel(tf.Module):
         found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
         probability = tf.where(found.valid, self.probability(features, codes), 0.0)
         return {F.SCORE: probability, F.P_PURCHASE: probability}
+
+    @tf.Module.with_name_scope
+    def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What speaks for and against given items; all 0 for items that are not candidates."""
+        position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
+        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
+        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        log_odds, baseline, attribution = self.explainer(features, codes)
+        every = tf.concat([features, *(tf.cast(code, tf.float32)[..., None] for code in codes.values())], -1)
+        batch = tf.shape(position)[0]
+        # names in every row, so that a server can batch
+        groups = tf.repeat(tf.constant([self.explainer.groups]), batch, 0)
+        names = tf.repeat(tf.constant([[*self.retriever.pair_features.names, *codes]]), batch, 0)
+        return {
+            F.LOG_ODDS: tf.where(found.valid, log_odds, 0.0),
+            F.BASELINE: tf.where(found.valid, baseline, 0.0),
+            F.ATTRIBUTION: tf.where(found.valid[..., None], attribution, 0.0),
+            F.GROUP: groups,
+            F.FEATURE: tf.where(found.valid[..., None], every, 0.0),
+            F.FEATURE_NAME: names,
+        }
 
     @tf.Module.with_name_scope
     def rank_examples(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -207,6 +238,17 @@ class Funnel(tf.Module):
     def probability(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """float32 [B, N]: the ranker's probability that a candidate is bought."""
         return tf.sigmoid(self._ranker.score(features, codes))
+
+    def _average_features(self) -> np.ndarray:
+        """float32 [F]: the mean over all candidates, for somebody unknown without a history."""
+        request = {
+            name: tf.zeros([1] * spec.shape.rank, spec.dtype)
+            for name, spec in request_spec(self.retriever.contexts).items()
+        }
+        count = self.retriever.sources.count
+        everything = tf.ones([1, count], tf.bool)
+        _, features, _ = self.retriever.describe(request, everything, fixed=tf.range(count)[None])
+        return features[0].numpy().mean(0)
 
     def _k(self, k: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
         """int32 [B]: how many items each of the `requests` [B] gets."""

@@ -17,7 +17,6 @@ import numpy as np
 import tensorflow as tf
 
 from models import features as F
-from models.item_table import ItemTable
 from models.snapshot import Snapshot
 from models.sources import CandidateSources, Found
 from models.tables import table
@@ -55,11 +54,6 @@ def wording(phrase: Numbered, plural: str, most: int) -> list[str]:
     """The phrase for each of 0 to `most`, with the form that gettext's expression chooses."""
     form_of = gettext.c2py(plural)
     return [phrase.exact.get(n, phrase.forms[form_of(n)]).replace("{n}", str(n)) for n in range(most + 1)]
-
-
-def title(text: str) -> str:
-    """An item's short name: the first of the parts that its text is joined from."""
-    return text.split(". ")[0].removesuffix(".")
 
 
 def utc_offsets(name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +135,7 @@ class Reasons(tf.Module):
     """Source and reason of listed items.
 
     Args:
-      items: the catalogue.
+      item_text: string [V].
       snapshot: item tables as of the moment of the model.
       sources: the candidate sources.
       category: int32 [V] variable, category codes of all items; None without categories.
@@ -153,7 +147,7 @@ class Reasons(tf.Module):
 
     def __init__(
         self,
-        items: ItemTable,
+        item_text: tf.Tensor,
         snapshot: Snapshot,
         sources: CandidateSources,
         category: tf.Variable | None,
@@ -166,7 +160,7 @@ class Reasons(tf.Module):
         self._sources = sources
         self._category = category
         self._bought = bought
-        self._titles = tf.constant([title(text) for text in items.text])
+        self._text = item_text
         self._category_names = tf.constant([_readable(name) for name in category_names or [""]])
         phrases = config.phrases
         self._calendar = Calendar(phrases, config.time_zone)
@@ -242,7 +236,7 @@ class Reasons(tf.Module):
             "link_when": self._calendar.when(tf.where(link_bought, of_link["last"], of_link["seen"]), now),
             "times": tf.gather(self._times, tf.cast(own["occasions"], tf.int32)),
             "cycle": tf.gather(self._cycle, tf.cast(tf.round(own["interval"]), tf.int32)),
-            "item": tf.gather(self._titles, link_row),
+            "item": self.title(link_row),
         }
         if self._category is not None:
             code = tf.gather(self._category, row)
@@ -271,7 +265,7 @@ class Reasons(tf.Module):
           known: bool [B, 1], whether it is; else what trends is listed.
         """
         reason = self._pick(tf.fill(tf.shape(row), self._number["trending"]), known, "similar")
-        return self.fill(reason, {"item": tf.gather(self._titles, row)})
+        return self.fill(reason, {"item": self.title(row)})
 
     def fill(self, reason: tf.Tensor, facts: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Texts of templates.
@@ -286,6 +280,10 @@ class Reasons(tf.Module):
         parts = tf.stack([tf.gather(self._literals, reason), filled], -1)
         flat = tf.concat([tf.shape(reason), [2 * self._literals.shape[1]]], 0)
         return tf.strings.reduce_join(tf.reshape(parts, flat), -1)
+
+    def title(self, row: tf.Tensor) -> tf.Tensor:
+        """Items' short names: the first of the parts that their texts are joined from."""
+        return tf.strings.regex_replace(tf.gather(self._text, row), r"^(.*?)\.( .*)?$", r"\1")
 
     def _pick(self, reason: tf.Tensor | str, where: tf.Tensor, name: str) -> tf.Tensor:
         if isinstance(reason, str):

@@ -209,6 +209,7 @@ def create_pipeline(
         code_version=code_version(
             "components.servable_builder",
             "components.types",
+            "models.explanations",
             "models.funnel",
             "models.reasons",
             "models.reranking",

@@ -102,6 +102,26 @@ class RankedItem:
 
 
 @dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What speaks for and against one candidate.
+
+    Attributes:
+      item_id: the candidate.
+      log_odds: of being bought: p_purchase is 1 / (1 + exp(-log_odds)).
+      baseline: the log-odds of the average candidate for somebody unknown.
+      attribution: group of features -> its share; they sum to log_odds - baseline. All are 0
+        for an item that the model does not rank.
+      features: name -> value, as the ranker sees them.
+    """
+
+    item_id: str
+    log_odds: float
+    baseline: float
+    attribution: Mapping[str, float]
+    features: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
 class TensorInfo:
     """Type and shape of one input or output; None is any size, a shape of None any rank."""
 
@@ -283,6 +303,21 @@ class _Calls:
         given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
         given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
         return _ranked(candidates, await self._predict("rank", given))
+
+    async def explain(
+        self,
+        user_id: str = "",
+        candidate_item_id: Sequence[str] = (),
+        *,
+        history_item_id: Sequence[str] = (),
+        history_age_days: Sequence[float] | None = None,
+        history_event_type: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> list[Explanation]:
+        """Why given items score as they do, in the order given; arguments as in `recommend`."""
+        given = _user(user_id, history_item_id, history_age_days, history_event_type, context)
+        given["candidate_item_id"] = candidates = _candidates(candidate_item_id)
+        return _explained(candidates, await self._predict("explain", given))
 
     async def embed_text(self, text: str) -> list[float]:
         """The text encoder's vector of `text`."""
@@ -483,6 +518,7 @@ class Client(_Calls):
     recommend = _blocking(_Calls.recommend)
     similar = _blocking(_Calls.similar)
     rank = _blocking(_Calls.rank)
+    explain = _blocking(_Calls.explain)
     embed_text = _blocking(_Calls.embed_text)
     embed_user = _blocking(_Calls.embed_user)
     embed_item = _blocking(_Calls.embed_item)
@@ -800,6 +836,21 @@ def _ranked(candidates: Sequence[str], outputs: Mapping[str, Any]) -> list[Ranke
     return [RankedItem(item, float(score), float(probability)) for item, score, probability in rows]
 
 
+def _explained(candidates: Sequence[str], outputs: Mapping[str, Any]) -> list[Explanation]:
+    groups, names = ([name.decode() for name in outputs[key][0]] for key in ("group", "feature_name"))
+    columns = (outputs[name][0].tolist() for name in ("log_odds", "baseline", "attribution", "feature"))
+    return [
+        Explanation(
+            item,
+            log_odds,
+            baseline,
+            dict(zip(groups, shares, strict=True)),
+            dict(zip(names, values, strict=True)),
+        )
+        for item, log_odds, baseline, shares, values in zip(candidates, *columns, strict=True)
+    ]
+
+
 def _vector(outputs: Mapping[str, Any]) -> list[float]:
     return outputs["embedding"][0].tolist()
 
@@ -945,6 +996,10 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--candidates", nargs="+", required=True, metavar="ITEM", help="item ids, also comma-separated"
     )
+    added = command("explain", _run_explain, "What speaks for and against given items.", user)
+    added.add_argument(
+        "--candidates", nargs="+", required=True, metavar="ITEM", help="item ids, also comma-separated"
+    )
     added = command("embed-text", _run_embed_text, "The text encoder's vector of a text.")
     added.add_argument("text")
     command("status", _run_status, "State of the model's versions.")
@@ -978,6 +1033,17 @@ def _run_rank(client: Client, options: argparse.Namespace) -> None:
         for place, row in enumerate(results, 1)
     ]
     _print(results, ["rank", "item", "score", "p_purchase"], rows, options.json)
+
+
+def _run_explain(client: Client, options: argparse.Namespace) -> None:
+    candidates = [item for group in options.candidates for item in group.split(",") if item]
+    results = client.explain(options.user, candidates, **_user_state(options))
+    rows = [
+        [row.item_id, f"{row.log_odds:.3f}", f"{row.baseline:.3f}"]
+        + [f"{share:+.3f}" for share in row.attribution.values()]
+        for row in results
+    ]
+    _print(results, ["item", "log_odds", "baseline", *results[0].attribution], rows, options.json)
 
 
 def _run_embed_text(client: Client, options: argparse.Namespace) -> None:

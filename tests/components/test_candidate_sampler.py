@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components import shop
 from components.candidate_sampler import executor
 from components.ranking_trainer import executor as ranking_executor
 from models import example_io
@@ -345,6 +346,36 @@ def test_training_and_serving_compute_the_same_features():
                     assert data["codes"][name][row, at] == code[0, place[item]]
                 compared += 1
     assert compared > 150
+
+
+def test_the_servable_computes_the_features_that_the_ranker_learns_from():
+    """The skew test through the exported graph, by name: raw strings in, every feature out."""
+    folder = example_io.split_folder(tiny_shop.built().candidates, "eval")
+    data, retriever = ranking_executor.load_features(folder, tiny_shop.factory().at, ("store_id",))
+    learned = {name: data["features"][..., place] for place, name in enumerate(retriever.pair_features.names)}
+    learned |= data["codes"]
+    table = example_io.read_table(folder)
+    chosen = np.flatnonzero(example_io.first(table, "slice_task", "") == "all")
+    servable = tf.saved_model.load(shop.model_folder(tiny_shop.built().servable)).signatures["explain"]
+    inputs = {
+        name: executor.tensor(example_io.first(table, name, default)[chosen])
+        for name, default in ((F.USER_ID, ""), (F.CONTEXT_TIMESTAMP, 0), (F.context("store_id"), ""))
+    }
+    inputs |= {
+        name: executor.tensor(ranking_executor.padded(table, name, "")[chosen])
+        for name in (F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID)
+    }
+    ages = ranking_executor.padded(table, F.HISTORY_AGE_DAYS, 0.0)[chosen]
+    answer = servable(**inputs, **{F.HISTORY_AGE_DAYS: tf.constant(ages, tf.float32)})
+    real = tiny_shop.text(inputs[F.CANDIDATE_ITEM_ID]) != ""
+    assert real.sum() > 150
+    names = tiny_shop.text(answer[F.FEATURE_NAME])
+    assert (names == names[0]).all()
+    assert set(names[0]) == set(learned)
+    for place, name in enumerate(names[0]):
+        off = np.abs(answer[F.FEATURE].numpy()[..., place] - learned[name][chosen])[real] > 1e-3
+        # a rounding error may swap the ranks of two items that are as near
+        assert off.mean() <= (0.01 if name.endswith("_rank") else 0), name
 
 
 @pytest.mark.slow

@@ -25,7 +25,16 @@ def built():
 @pytest.fixture(scope="module")
 def signatures(built):
     loaded = tf.saved_model.load(shop.model_folder(built.servable))
-    names = {"recommend", "similar", "rank", "embed_text", "embed_user", "embed_item", "serving_default"}
+    names = {
+        "recommend",
+        "similar",
+        "rank",
+        "explain",
+        "embed_text",
+        "embed_user",
+        "embed_item",
+        "serving_default",
+    }
     assert set(loaded.signatures) == names
 
     def call(name, **inputs):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from components import shop
 from models import features as F
 from models.funnel import Funnel
-from models.reasons import Calendar, title, utc_offsets, wording
+from models.reasons import Calendar, utc_offsets, wording
 from pipeline.config import Numbered, Phrases, Reasons
 from tests.models import tiny_shop
 from tests.models.reason_proof import Event, Shop, prove
@@ -27,7 +27,10 @@ def proof_shop():
     sources = tiny_shop.built().factory.at(CUTOFF).sources
     names = items.vocabularies["department"][items.categorical["department"]]
     return Shop(
-        title={item: title(words) for item, words in zip(items.item_id, items.text, strict=True)},
+        title={
+            item: words.split(". ")[0].removesuffix(".")
+            for item, words in zip(items.item_id, items.text, strict=True)
+        },
         category=dict(zip(items.item_id, names, strict=True)),
         sold_week=past[age <= 7].groupby("item_id").size().to_dict(),
         sold=past[age <= CONFIG.candidates.trending_days].groupby("item_id").size().to_dict(),
@@ -180,6 +183,9 @@ def test_days_begin_at_midnight_of_the_shop():
 
 
 def test_titles():
-    assert title("whole milk. dairy. 1 gal.") == "whole milk"
-    assert title("bread.") == "bread"
-    assert title("") == ""
+    """The first part; a point within it does not end it."""
+    model = funnel()
+    texts = ["whole milk. dairy. 1 gal.", "bread.", "", "no point", "2.5 l oil. food.", "é. b"]
+    model.reasons._text = tf.constant(texts)
+    expected = ["whole milk", "bread", "", "no point", "2.5 l oil", "é"]
+    assert text(model.reasons.title(tf.range(6))).tolist() == expected

@@ -125,6 +125,21 @@ class OverlapModel(tf.Module):
         scores = tf.where(index >= 0, scores, 0.0)
         return {"score": scores, "p_purchase": tf.sigmoid(scores)}
 
+    @tf.function(input_signature=[*_USER, _spec("candidate_item_id", [None, None])])
+    def explain(self, user_id, items, ages, types, store, timestamp, candidates):
+        """What an item's score is made of: the history, and how popular it is."""
+        index = tf.maximum(self._table.lookup(candidates), 0)
+        score = tf.gather(self._scores(items, ages), index, batch_dims=1)
+        popular = tf.gather(self._popularity, index)
+        return {
+            "log_odds": score,
+            "baseline": tf.zeros_like(score),
+            "attribution": tf.stack([score - popular, popular], -1),
+            "group": tf.repeat(tf.constant([["history", "popularity"]]), tf.shape(score)[0], 0),
+            "feature": popular[..., None],
+            "feature_name": tf.repeat(tf.constant([["popularity"]]), tf.shape(score)[0], 0),
+        }
+
     @tf.function(input_signature=[_spec("text", [None])])
     def embed_text(self, text):
         words = tf.strings.split(text)
@@ -179,6 +194,7 @@ def export(path: str, boost: float) -> None:
         "similar",
         "similar_scalar",
         "rank",
+        "explain",
         "embed_text",
         "embed_user",
         "embed_item",

@@ -78,6 +78,13 @@ def test_the_other_signatures(client: Client) -> None:
     assert [row.item_id for row in ranked] == ["149", "100", "nothing"]
     assert ranked[0].score == pytest.approx(0.049)
     assert ranked[0].p_purchase == pytest.approx(1 / (1 + np.exp(-0.049)))
+    explained = client.explain("1", ["149", "103"], history_item_id=["103"], history_age_days=[1.0])
+    assert [row.item_id for row in explained] == ["149", "103"]
+    assert explained[0].attribution == {"history": 0, "popularity": pytest.approx(0.049)}
+    for row in explained:
+        assert sum(row.attribution.values()) == pytest.approx(row.log_odds - row.baseline, abs=1e-6)
+    assert explained[1].attribution["history"] == pytest.approx(0.5)
+    assert explained[1].features == {"popularity": pytest.approx(0.003)}
     assert len(client.embed_text("organic milk")) == 384
     assert np.linalg.norm(client.embed_text("organic milk")) == pytest.approx(1, abs=1e-5)
     assert client.embed_item("107").index(1.0) == 7
@@ -312,6 +319,13 @@ def test_the_other_commands(server: Server, shop: Path, capsys: pytest.CaptureFi
         "103",
         "117",
         "101",
+    ]
+    status, out, err = run(server, capsys, "explain", "--event", "103:1", "--candidates", "103,149")
+    assert (status, err) == (0, "")
+    assert [line.split() for line in out.splitlines()] == [
+        ["item", "log_odds", "baseline", "history", "popularity"],
+        ["103", "0.503", "0.000", "+0.500", "+0.003"],
+        ["149", "0.049", "0.000", "+0.000", "+0.049"],
     ]
     status, out, _ = run(server, capsys, "embed-text", "oat milk", "--json")
     assert status == 0
