@@ -58,6 +58,8 @@ ATTRIBUTION = "attribution"
 GROUP = "group"
 FEATURE = "feature"
 FEATURE_NAME = "feature_name"
+P_REPEAT = "p_repeat"
+EXPECTED_VALUE = "expected_value"
 
 # Vocabularies that the event Transform writes.
 ITEM_VOCABULARY = "item_id"

@@ -30,7 +30,8 @@ class Funnel(tf.Module):
 
     Args:
       retriever: sources and features.
-      ranker: the RankingTrainer's SavedModel; its `score` maps features to logits.
+      ranker: the RankingTrainer's SavedModel; its `score` gives calibrated logits, its
+        `heads` what every head says.
       encode_text: texts (string [B]) to unit vectors.
       items: the catalogue.
       config: the shop.
@@ -156,12 +157,15 @@ class Funnel(tf.Module):
 
     @tf.Module.with_name_scope
     def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Scores of given items in the order given; 0 for items that are not candidates."""
+        """Every head's answer for given items in the order given; 0 where an item is no candidate."""
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         everything = tf.ones([1, self.retriever.sources.count], tf.bool)
         found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
-        probability = tf.where(found.valid, self.probability(features, codes), 0.0)
-        return {F.SCORE: probability, F.P_PURCHASE: probability}
+        heads = {
+            name: tf.where(found.valid, values, 0.0)
+            for name, values in self._ranker.heads(features, codes).items()
+        }
+        return {F.SCORE: heads[F.P_PURCHASE]} | heads
 
     @tf.Module.with_name_scope
     def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -198,7 +202,8 @@ class Funnel(tf.Module):
             name: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
             for name, value in parsed.items()
         }
-        return {F.P_PURCHASE: self.rank(dense)[F.P_PURCHASE]}
+        answer = self.rank(dense)
+        return {name: answer[name] for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
 
     @tf.Module.with_name_scope
     def embed_text(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

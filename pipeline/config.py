@@ -258,6 +258,40 @@ class Candidates(_Section):
     half_life_days: float = Field(90, gt=0)
 
 
+class Span(_Section):
+    """A range that the tuner draws numbers from; whole ones where the setting is a whole number."""
+
+    low: float
+    high: float
+    log: bool = False  # as many between 1 and 2 as between 10 and 20
+
+    @pydantic.model_validator(mode="after")
+    def _ascends(self) -> Span:
+        if not self.low < self.high:
+            raise ValueError(f"low {self.low} must be below high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError("a span with log: true must begin above 0")
+        return self
+
+
+class Tuning(_Section):
+    """The search for the ranker's settings, when `ranking.tune` is on."""
+
+    trials: int = Field(12, ge=1)
+    epochs: int = Field(1, ge=1)  # of a trial
+    # setting of `ranking` -> span, or list of values
+    space: dict[Name, Span | list[Any]] = {
+        "learning_rate": Span(low=3e-4, high=5e-3, log=True),
+        "batch_size": [8, 16, 32],
+        "cross_layers": Span(low=1, high=3),
+        "experts": Span(low=2, high=6),
+        "hidden": [[32], [64, 32], [128, 64]],
+        "dropout": Span(low=0.0, high=0.3),
+        "list_loss_weight": Span(low=0.01, high=1.0, log=True),
+        "pair_loss_weight": [0.0, 0.01, 0.03, 0.1],
+    }
+
+
 class Ranking(_Section):
     """The ranker, its label windows and its training."""
 
@@ -267,17 +301,47 @@ class Ranking(_Section):
     list_size: int = Field(256, ge=8)  # candidates of one training list
     # places of a list's negatives that go to what the shop promoted and the user passed over
     promoted_share: float = Field(0.1, ge=0, lt=1)
-    eval_users: int = Field(600, ge=1)  # a sample: TFMA handles every candidate in Python
-    eval_list_size: int = Field(64, ge=8)
+    eval_users: int = Field(250, ge=1)  # a sample: TFMA handles every candidate in Python
+    eval_list_size: int = Field(32, ge=8)
+    full_users: int = Field(400, ge=1)  # whose candidates are all kept, to measure calibration
     epochs: int = Field(3, ge=1)
     batch_size: int = Field(16, ge=1)  # lists
     holdout_share: float = Field(0.05, gt=0, lt=0.5)
     learning_rate: float = Field(1e-3, gt=0)
     cross_layers: int = Field(2, ge=1)
+    experts: int = Field(4, ge=1)
+    hidden: list[int] = Field([64, 32], min_length=1)  # units of each expert's layers
+    # beside the cross-entropy of purchases, which has weight 1
     list_loss_weight: float = Field(0.1, ge=0)
-    hidden: list[int] = [128, 64]
+    pair_loss_weight: float = Field(0.0, ge=0)
+    repeat_loss_weight: float = Field(0.1, ge=0)
+    value_loss_weight: float = Field(0.1, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     seed: int = 17
+    tune: bool = False  # search `tuning.space` first, and train with the best settings
+    tuning: Tuning = Tuning()
+
+    @pydantic.model_validator(mode="after")
+    def _searches_its_settings(self) -> Ranking:
+        tunable = set(Ranking.model_fields) - {*LISTS, "tune", "tuning"}
+        unknown = set(self.tuning.space) - tunable
+        if unknown:
+            raise ValueError(f"tuning.space: {sorted(unknown)} cannot be tuned; {sorted(tunable)} can")
+        return self
+
+
+# The keys of `ranking` that say what the lists are; the others say how the ranker learns from them.
+LISTS = (
+    "windows",
+    "window_days",
+    "soon_days",
+    "list_size",
+    "promoted_share",
+    "eval_users",
+    "eval_list_size",
+    "full_users",
+    "seed",
+)
 
 
 class Boost(_Section):
@@ -431,8 +495,10 @@ class Quality(_Section):
         "personal_frequency",
     ]
     min_auc: float = 0.6
+    max_ece: float = Field(0.05, ge=0)  # expected calibration error of purchases
     max_regression: float = Field(0.02, ge=0)  # tolerated relative loss against the last blessed model
     min_index_recall: float = Field(0.95, ge=0, le=1)
+    item_slices: list[Name] = []  # of `items.categorical`: the ranking head is judged by their values
     max_users: int | None = None
 
     @pydantic.model_validator(mode="after")
@@ -501,6 +567,12 @@ class Config(_Section):
                 )
         if self.serving.category_cap is not None and self.items.category is None:
             raise ValueError("serving.category_cap: there are no categories; name one as items.category")
+        for name in self.quality.item_slices:
+            if name not in self.items.categorical:
+                raise ValueError(
+                    f"quality.item_slices: '{name}' is not one of items.categorical "
+                    f"{sorted(self.items.categorical)}"
+                )
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:

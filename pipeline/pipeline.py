@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 
-from tfx.components import Evaluator, ExampleValidator, StatisticsGen, Transform
+from tfx.components import ExampleValidator, StatisticsGen, Transform
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
@@ -18,6 +18,7 @@ from components.candidate_sampler.component import CandidateSampler
 from components.catalog_example_gen import executor as catalog_executor
 from components.catalog_example_gen.component import CatalogExampleGen
 from components.data_quality_gate.component import DataQualityGate
+from components.evaluator.component import Evaluator
 from components.event_example_gen import executor as event_executor
 from components.event_example_gen.component import EventExampleGen
 from components.fingerprint import code_version, data_version
@@ -25,13 +26,14 @@ from components.funnel_evaluator.component import FunnelEvaluator
 from components.infra_validator.component import InfraValidator
 from components.pusher.component import Pusher
 from components.ranking_trainer.component import RankingTrainer
+from components.ranking_tuner.component import RankingTuner
 from components.retrieval_trainer.component import RetrievalTrainer
 from components.schema_importer import executor as schema_executor
 from components.schema_importer.component import SchemaImporter
 from components.servable_builder.component import ServableBuilder
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline import evaluation
-from pipeline.config import Config, dump_sections
+from pipeline.config import LISTS, Config, dump_sections
 from pipeline.latest_blessed import LatestBlessedOtherModelStrategy
 
 # Code that the model components share; a component adds its own package. What is not listed
@@ -58,6 +60,13 @@ _RETRIEVER_CODE = (
     "models.snapshot",
     "models.collaborative",
     "models.sources",
+)
+_RANKER_CODE = (
+    "components.ranking_trainer",
+    "components.candidate_lists",
+    "models.calibration",
+    "models.ranking",
+    *_RETRIEVER_CODE,
 )
 
 
@@ -185,17 +194,26 @@ def create_pipeline(
         **user_inputs,
         **raw_users,
         **retrieved,
-        config=retriever_config,
+        config=_sampler_config(config),
         code_version=code_version("components.candidate_sampler", "components.slicing", *_RETRIEVER_CODE),
     )
-    ranking = RankingTrainer(
-        candidates=sampler.outputs["candidates"],
+    learning = {
+        "candidates": sampler.outputs["candidates"],
         **session_graph,
         **item_inputs,
         **user_inputs,
         **retrieved,
-        config=retriever_config,
-        code_version=code_version("components.ranking_trainer", "models.ranking", *_RETRIEVER_CODE),
+        "config": retriever_config,
+    }
+    tuner = (
+        RankingTuner(**learning, code_version=code_version("components.ranking_tuner", *_RANKER_CODE))
+        if config.ranking.tune
+        else None
+    )
+    ranking = RankingTrainer(
+        **learning,
+        **({"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}),
+        code_version=code_version(*_RANKER_CODE),
     )
     servable = ServableBuilder(
         **raw_sessions,
@@ -232,18 +250,24 @@ def create_pipeline(
         examples=sampler.outputs["candidates"],
         model=servable.outputs["model"],
         baseline_model=latest_blessed.outputs["model"],
-        example_splits=["eval"],
         eval_config=evaluation.eval_config(config),
+        code_version=code_version("components.evaluator", "models.features"),
     )
     funnel_evaluator = FunnelEvaluator(
         **raw_sessions,
         **raw_users,
+        candidates=sampler.outputs["candidates"],
         model=servable.outputs["model"],
         ranking_blessing=evaluator.outputs["blessing"],
         baseline_model=latest_blessed.outputs["model"],
         config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
         code_version=code_version(
-            "components.funnel_evaluator", "components.slicing", "models.event_log", *_SHOP_CODE
+            "components.funnel_evaluator",
+            "components.candidate_lists",
+            "components.slicing",
+            "models.calibration",
+            "models.event_log",
+            *_SHOP_CODE,
         ),
     )
     infra_validator = InfraValidator(
@@ -259,7 +283,8 @@ def create_pipeline(
         code_version=code_version("components.pusher"),
     )
     nodes = [catalog, events, *statistics.values(), *schemas.values(), *validators.values(), gate]
-    nodes += [*transforms.values(), text_encoder, retrieval, index, sampler, ranking, servable]
+    nodes += [*transforms.values(), text_encoder, retrieval, index, sampler]
+    nodes += [*([tuner] if tuner else []), ranking, servable]
     nodes += [latest_blessed, evaluator, funnel_evaluator, infra_validator, pusher]
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
@@ -337,6 +362,13 @@ def _retrieval_config(config: Config) -> str:
     sections = json.loads(dump_sections(config, "items", "users", "events", "split", "retrieval"))
     sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
     return json.dumps(sections | {"candidates": _only(config, "candidates", "collaborative")}, sort_keys=True)
+
+
+def _sampler_config(config: Config) -> str:
+    # the ranker's layers and losses do not change what it learns from
+    sections = json.loads(dump_sections(config, *retrieval_setup.SECTIONS))
+    sections["ranking"] = _only(config, "ranking", *LISTS)
+    return json.dumps(sections | {"quality": _only(config, "quality", "item_slices")}, sort_keys=True)
 
 
 def _index_config(config: Config) -> str:

@@ -187,8 +187,11 @@ def _quality(result: dict[str, Any], record: RunRecord | None, missing: _Missing
             },
             key=_metric_key,
         )
+        # more popular than the user's own taste is neither good nor bad
         best = {
-            m: max((v[m] for v in systems.values() if v.get(m) is not None), default=None) for m in metrics
+            m: max((v[m] for v in systems.values() if v.get(m) is not None), default=None)
+            for m in metrics
+            if not m.startswith("popularity_lift")
         }
         rows = [
             {
@@ -198,7 +201,7 @@ def _quality(result: dict[str, Any], record: RunRecord | None, missing: _Missing
                     {
                         "value": values.get(m),
                         "se": values.get(f"{m}_se"),
-                        "best": values.get(m) is not None and values.get(m) == best[m],
+                        "best": m in best and values.get(m) is not None and values.get(m) == best[m],
                     }
                     for m in metrics
                 ],
@@ -235,8 +238,34 @@ def _quality(result: dict[str, Any], record: RunRecord | None, missing: _Missing
         "catalogue": evaluation.get("catalogue"),
         "window": _window(evaluation.get("window")),
         "slices": _slices(evaluation.get("slices") or {}, primary),
+        "calibration": _calibration(evaluation.get("calibration") or {}),
         "blessed": evaluation.get("blessed"),
         "reasons": evaluation.get("reasons") or [],
+    }
+
+
+def _calibration(calibration: dict[str, Any]) -> dict[str, Any] | None:
+    """What the heads said beside what happened, None for a run that did not measure it."""
+    heads = [
+        {"name": name, **{key: calibration[name].get(key) for key in ("predicted", "observed", "ece")}}
+        for name in ("purchase", "repeat", "value")
+        if name in calibration
+    ]
+    if not heads:
+        return None
+    curve = calibration["purchase"].get("curve") or []
+    points = [(row["predicted"], row["observed"]) for row in curve]
+    ends = [min(points)[0], max(points)[0]] if points else []
+    chart = charts.line_chart(
+        "share of candidates that were bought, by predicted probability",
+        {"observed": points, "perfect": [(x, x) for x in ends]},
+        "predicted",
+    )
+    return {
+        "heads": heads,
+        "chart": chart,
+        "users": calibration.get("users"),
+        "candidates": calibration.get("candidates"),
     }
 
 

@@ -37,8 +37,9 @@ def CandidateSampler(
       items, item_graph: ItemTransform's outputs.
       retrieval_model: the towers.
       index: item vectors and as-of tables.
-      candidates: splits train (label windows before the cutoff) and eval (the window after).
-      config: the sections of `components.retrieval_setup`.
+      candidates: splits train (label windows before the cutoff), eval (the window after) and full
+        (the same window, every candidate of some users).
+      config: the sections of `components.retrieval_setup` and `quality.item_slices`.
       code_version: part of the cache key.
       raw_users: the users table, for slices.
       users, user_graph: UserTransform's outputs.
@@ -74,6 +75,7 @@ def CandidateSampler(
             executor.promotions(factory.items, last, windows.cutoff, windows.end),
         ),
         slices=slicing.user_slices(past, settings.users, raw_users.uri if raw_users else None),
+        item_slices=slicing.item_slices(past, factory.items, settings.quality.item_slices),
         history_length=settings.candidates.history_length,
         config=settings.ranking,
         output=candidates.uri,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import scipy.sparse as sp
 import tensorflow as tf
@@ -41,6 +43,11 @@ class Request:
     moments: np.ndarray
     retriever: Retriever
     promoted: np.ndarray | None = None
+
+    @property
+    def most_candidates(self) -> int:
+        """How many candidates the sources give at most."""
+        return sum(self.retriever.sources.sizes.values())
 
     @classmethod
     def window(
@@ -307,6 +314,7 @@ def record_batch(batch: Mapping[str, np.ndarray]) -> pa.RecordBatch:
     aligned.
     """
     keep_padding = {F.CANDIDATE_ITEM_ID, F.CANDIDATE_WEIGHT, *F.LABELS}
+    keep_padding |= {name for name in batch if name.startswith(F.SLICE_PREFIX)}
     columns = {}
     history = (batch[F.HISTORY_ITEM_ID] != "").sum(1)
     for name, values in batch.items():
@@ -335,48 +343,67 @@ def run(
     training: list[Request],
     evaluation: Request,
     slices: Mapping[str, np.ndarray],
+    item_slices: Mapping[str, np.ndarray],
     history_length: int,
     config: Ranking,
     output: str,
 ) -> tuple[dict[str, int], str]:
     """Writes the ranker's training and evaluation lists.
 
+    `full` has every candidate of a sample of users, for what samples cannot say (calibration).
+
     Args:
       training: label windows before the cutoff.
       evaluation: the window after it.
       slices: name -> object (str) [users of the log], written as `slice_<name>`.
+      item_slices: name -> object (str) [items of the log], written likewise, a value for each
+        candidate of an evaluation list.
       history_length: events a request carries.
       config: list sizes and seed.
-      output: folder of the Examples artifact; gets Split-train and Split-eval.
+      output: folder of the Examples artifact; gets Split-train, Split-eval and Split-full.
 
     Returns:
       (examples of each split, a line for a person).
     """
     shares: dict[str, list[np.ndarray]] = {"all": [], "novel": []}
 
-    def lists(request: Request, size: int, tasks: tuple[str, ...], split: str) -> Iterator[pa.RecordBatch]:
-        for task in tasks:
-            novel, most = task == "novel", config.eval_users if split == "eval" else None
-            for batch in labelled(request, history_length, novel, config, size, most):
-                if split == "eval":
-                    shares[task].append(batch["found_share"])
-                user = batch.pop("user")
-                batch.pop("found_share")
-                sliced = {F.SLICE_PREFIX + name: values[user] for name, values in slices.items()}
-                yield record_batch(
-                    batch | sliced | {F.SLICE_PREFIX + "task": np.full(len(user), task, object)}
-                )
+    def lists(
+        request: Request,
+        size: int,
+        task: str,
+        users: int | None,
+        shares: list[np.ndarray],
+        of_items: Mapping[str, np.ndarray] = types.MappingProxyType({}),
+    ) -> Iterator[pa.RecordBatch]:
+        for batch in labelled(request, history_length, task == "novel", config, size, users):
+            shares.append(batch.pop("found_share"))
+            user = batch.pop("user")
+            sliced = {F.SLICE_PREFIX + name: values[user] for name, values in slices.items()}
+            if of_items:
+                at = pd.Index(request.past.items).get_indexer(batch[F.CANDIDATE_ITEM_ID].ravel())
+                at = at.reshape(batch[F.CANDIDATE_ITEM_ID].shape)
+                sliced |= {
+                    F.SLICE_PREFIX + name: np.append(values, "")[at] for name, values in of_items.items()
+                }
+            yield record_batch(batch | sliced | {F.SLICE_PREFIX + "task": np.full(len(user), task, object)})
 
-    def all_training() -> Iterator[pa.RecordBatch]:
+    def training_lists() -> Iterator[pa.RecordBatch]:
         for request in training:
-            yield from lists(request, config.list_size, ("all", "novel"), "train")
+            for task in shares:
+                yield from lists(request, config.list_size, task, None, [])
 
+    def evaluation_lists() -> Iterator[pa.RecordBatch]:
+        for task, found in shares.items():
+            yield from lists(evaluation, config.eval_list_size, task, config.eval_users, found, item_slices)
+
+    written = {
+        "train": training_lists(),
+        "eval": evaluation_lists(),
+        "full": lists(evaluation, evaluation.most_candidates, "all", config.full_users, []),
+    }
     counts = {
-        "train": example_io.write_records(example_io.split_path(output, "train"), all_training()),
-        "eval": example_io.write_records(
-            example_io.split_path(output, "eval"),
-            lists(evaluation, config.eval_list_size, ("all", "novel"), "eval"),
-        ),
+        split: example_io.write_records(example_io.split_path(output, split), batches)
+        for split, batches in written.items()
     }
     found = {}
     for task, values in shares.items():

@@ -16,6 +16,7 @@ from pipeline.config import load_sections
 @component
 def FunnelEvaluator(
     raw_sessions: InputArtifact[standard_artifacts.Examples],
+    candidates: InputArtifact[standard_artifacts.Examples],
     model: InputArtifact[standard_artifacts.Model],
     ranking_blessing: InputArtifact[standard_artifacts.ModelBlessing],
     evaluation: OutputArtifact[standard_artifacts.ModelEvaluation],
@@ -29,6 +30,7 @@ def FunnelEvaluator(
 
     Args:
       raw_sessions: EventExampleGen's artifact.
+      candidates: CandidateSampler's lists, of which the split `full` measures calibration.
       model: the servable.
       ranking_blessing: the Evaluator's verdict on the ranking head.
       evaluation: metrics.json and the recommendation lists.
@@ -53,6 +55,7 @@ def FunnelEvaluator(
         users_uri=raw_users.uri if raw_users else None,
         candidates=settings.candidates,
         quality=settings.quality,
+        lists=example_io.split_folder(candidates.uri, "full"),
         output=evaluation.uri,
     )
     blessed = bool(found["blessed"])
@@ -78,5 +81,7 @@ def FunnelEvaluator(
 
 def _failures(found: dict[str, object]) -> list[str]:
     return [
-        reason for reason in found["reasons"] if " <= " in reason or "behind" in reason or "did not" in reason
+        reason
+        for reason in found["reasons"]
+        if any(sign in reason for sign in (" <= ", "falls behind", "did not", "exceeds"))
     ]

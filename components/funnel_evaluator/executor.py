@@ -4,6 +4,9 @@ Protocol: at the cut-off every user asks once; relevant is what the user then bu
 window. Task `all` counts every item of the catalogue, task `novel` only items that the user
 never bought before (those are excluded from the request). The catalogue is every item with
 `min_events` past events; users are those with a past catalogue event and a relevant item.
+
+Calibration is measured on every candidate of a sample of users who came back in the window,
+whether or not they bought one: CandidateSampler's split `full`.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +23,13 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components import slicing
+from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler.executor import tensor
 from components.funnel_evaluator import metrics
 from components.shop import Windows
-from models import arrays
+from models import arrays, example_io
 from models import features as F
+from models.calibration import expected_calibration_error, reliability
 from models.event_log import EventLog
 from pipeline.config import Candidates, Quality, Users
 from pipeline.errors import DataError, UserError
@@ -34,6 +40,8 @@ _BATCH = 32
 _RECENT_DAYS = 28
 # Smaller groups of users say more about chance than about the model.
 _MIN_SLICE = 20
+_BINS = 20  # of the reliability curve
+_PAGE = 20  # diversity, novelty and popularity are those of a page, not of a hundred items
 
 Recommend = Callable[[np.ndarray, str], np.ndarray]
 
@@ -95,11 +103,11 @@ class Protocol:
         return np.flatnonzero(self.relevant[task].any(1))
 
 
-def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Recommend:
+def servable(model: Any, protocol: Protocol, history_length: int, k: int) -> Recommend:
     """Recommendations of a SavedModel through its `recommend` signature.
 
     Args:
-      folder: SavedModel.
+      model: a loaded SavedModel.
       protocol: whose histories are asked with.
       history_length: events a request carries.
       k: items asked for.
@@ -107,7 +115,7 @@ def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Re
     Returns:
       A function of (users int [U], task) that gives int [U, k] catalogue columns, -1 = none.
     """
-    signature = tf.saved_model.load(folder).signatures["recommend"]
+    signature = model.signatures["recommend"]
     log, names = protocol.log, pd.Index(protocol.log.items)
     catalogue_ids = log.items[protocol.catalogue]
 
@@ -139,6 +147,60 @@ def servable(folder: str, protocol: Protocol, history_length: int, k: int) -> Re
         return out
 
     return recommend
+
+
+def item_vectors(model: Any, protocol: Protocol) -> np.ndarray:
+    """The servable's vectors of the catalogue, float32 [M, D]: unit vectors, zeros where unknown."""
+    ids = protocol.log.items[protocol.catalogue]
+    parts = [
+        model.signatures["embed_item"](item_id=tensor(ids[start : start + 4096]))[F.EMBEDDING].numpy()
+        for start in range(0, len(ids), 4096)
+    ]
+    vectors = np.concatenate(parts)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def calibration(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, object]:
+    """What the heads said of every candidate of some users, and what happened.
+
+    Args:
+      model: a loaded SavedModel, asked through its signature `rank`.
+      folder: CandidateSampler's split `full`.
+      contexts: context names.
+
+    Returns:
+      `users`, `candidates`; of the heads `purchase` and `repeat` the `ece`, the means `predicted`
+      and `observed` and the reliability `curve` in bins of equal mass; of `value` the means.
+    """
+    table = example_io.read_table(folder)
+    rows: dict[str, list[np.ndarray]] = {}
+    for start in range(0, table.num_rows, _BATCH):
+        part = table.slice(start, _BATCH)
+        inputs = request_inputs(part, contexts) | {F.CANDIDATE_ITEM_ID: padded(part, F.CANDIDATE_ITEM_ID, "")}
+        answer = model.signatures["rank"](**{name: tensor(value) for name, value in inputs.items()})
+        weight = padded(part, F.CANDIDATE_WEIGHT, 0.0)
+        found = {name: answer[name].numpy() for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
+        found |= {name: padded(part, name, 0.0) for name in (F.LABEL, F.LABEL_REPEAT, F.LABEL_VALUE)}
+        for name, values in (found | {"weight": weight}).items():
+            rows.setdefault(name, []).append(values[weight > 0].astype(np.float64))
+    column = {name: np.concatenate(values) for name, values in rows.items()}
+    out: dict[str, object] = {"users": table.num_rows, "candidates": len(column["weight"])}
+    heads = {
+        "purchase": (F.P_PURCHASE, F.LABEL),
+        "repeat": (F.P_REPEAT, F.LABEL_REPEAT),
+        "value": (F.EXPECTED_VALUE, F.LABEL_VALUE),
+    }
+    for head, (said, happened) in heads.items():
+        predicted, observed, weight = column[said], column[happened], column["weight"]
+        measured: dict[str, object] = {
+            "predicted": float(np.average(predicted, weights=weight)),
+            "observed": float(np.average(observed, weights=weight)),
+        }
+        if head != "value":
+            curve = reliability(predicted, observed, weight, _BINS)
+            measured |= {"ece": expected_calibration_error(curve), "curve": curve}
+        out[head] = measured
+    return out
 
 
 def baselines(protocol: Protocol, k: int) -> dict[str, Recommend]:
@@ -193,6 +255,7 @@ def run(
     users_uri: str | None,
     candidates: Candidates,
     quality: Quality,
+    lists: str,
     output: str,
 ) -> dict[str, object]:
     """Evaluates, writes and decides.
@@ -206,6 +269,7 @@ def run(
       users, users_uri: for slices.
       candidates: `min_events`, `history_length`.
       quality: metrics and thresholds.
+      lists: CandidateSampler's split `full`.
       output: folder; gets metrics.json and recommendations.<task>.parquet (`user_id`, `rank`
         from 1, `item_id`).
 
@@ -217,15 +281,23 @@ def run(
     """
     protocol = Protocol.of(log, windows, candidates.min_events)
     k = max(quality.ks)
-    systems = {"funnel": servable(model_folder, protocol, candidates.history_length, k)}
+    model = tf.saved_model.load(model_folder)
+    systems = {"funnel": servable(model, protocol, candidates.history_length, k)}
     others = baselines(protocol, k)
     unknown = set(quality.must_beat) - set(others)
     if unknown:
         raise UserError(f"quality.must_beat: unknown baseline {sorted(unknown)}; known are {sorted(others)}")
     systems |= others
     if blessed_folder:
-        systems["last_blessed"] = servable(blessed_folder, protocol, candidates.history_length, k)
+        blessed = tf.saved_model.load(blessed_folder)
+        systems["last_blessed"] = servable(blessed, protocol, candidates.history_length, k)
     slices = slicing.user_slices(protocol.past, users, users_uri)
+    # every system's lists are compared by the same vectors
+    vectors = item_vectors(model, protocol)
+    share = protocol.seen.sum(0) / max(protocol.seen.any(1).sum(), 1)
+    own_share = protocol.seen.astype(np.float32) @ share.astype(np.float32)
+    own_share /= np.maximum(protocol.seen.sum(1), 1)
+    pages = [k for k in quality.ks if k <= _PAGE]
 
     scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in systems}
     values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
@@ -242,19 +314,24 @@ def run(
         for name, recommend in systems.items():
             top = recommend(asked, task)
             values[name, task] = metrics.per_user(top, relevant, quality.ks)
+            values[name, task] |= metrics.of_lists(top, vectors, share, own_share[asked], pages)
             scores[name][task] = metrics.summarise(
                 values[name, task], top, len(protocol.catalogue), quality.ks
             )
             if name == "funnel":
                 _write_lists(protocol, asked, top, os.path.join(output, f"recommendations.{task}.parquet"))
-                _slice(sliced, slices, asked, values[name, task], task)
+        of_task = {name: values[name, task] for name in systems}
+        _slice(sliced, slices, asked, of_task, task, quality.primary_metric)
     primary = quality.primary_metric
     if primary not in values["funnel", "all"]:
         raise UserError(
             f"quality.primary_metric: '{primary}' is not measured; "
             f"known are {sorted(values['funnel', 'all'])}"
         )
-    reasons, passed = _decide(values, counts, quality, ranking_blessed, bool(blessed_folder))
+    calibrated = calibration(model, lists, tuple(log.contexts))
+    reasons, passed = _decide(
+        values, counts, quality, ranking_blessed, bool(blessed_folder), calibrated["purchase"]["ece"]
+    )
     result = {
         "n_users": counts,
         "catalogue": len(protocol.catalogue),
@@ -263,6 +340,7 @@ def run(
         "baselines": {name: scores[name] for name in others},
         "slices": sliced,
         "paired": _paired(values, counts),
+        "calibration": calibrated,
         "blessed": passed,
         "reasons": reasons,
     }
@@ -280,20 +358,33 @@ def _decide(
     quality: Quality,
     ranking_blessed: bool,
     has_previous: bool,
+    ece: float,
 ) -> tuple[list[str], bool]:
+    """(reasons, verdict). A difference is given with the standard error of the paired one."""
     reasons = [] if ranking_blessed else ["the Evaluator did not bless the ranking head"]
-    passed = ranking_blessed
+    calibrated = bool(ece <= quality.max_ece)
+    reasons.append(
+        f"expected calibration error of purchases {ece:.4f} {'within' if calibrated else 'exceeds'} "
+        f"{quality.max_ece}"
+    )
+    passed = ranking_blessed and calibrated
     metric = quality.primary_metric
     for task in TASKS:
         if not counts[task]:
             continue
         ours = values["funnel", task][metric].mean()
+
+        def difference(name: str, task: str = task) -> str:
+            apart = values["funnel", task][metric] - values[name, task][metric]
+            return f"{apart.mean():+.4f}, s.e. {metrics.standard_error(apart):.4f}"
+
         for name in quality.must_beat:
             theirs = values[name, task][metric].mean()
             better = bool(ours > theirs)
             passed &= better
             reasons.append(
-                f"funnel {metric} of task {task} {ours:.4f} {'>' if better else '<='} {name} {theirs:.4f}"
+                f"funnel {metric} of task {task} {ours:.4f} {'>' if better else '<='} {name} {theirs:.4f} "
+                f"({difference(name)})"
             )
         if has_previous:
             theirs = values["last_blessed", task][metric].mean()
@@ -301,7 +392,8 @@ def _decide(
             passed &= kept
             reasons.append(
                 f"funnel {metric} of task {task} {ours:.4f} {'keeps up with' if kept else 'falls behind'} "
-                f"the last blessed model's {theirs:.4f} (tolerance {quality.max_regression:.0%})"
+                f"the last blessed model's {theirs:.4f} ({difference('last_blessed')}, "
+                f"tolerance {quality.max_regression:.0%})"
             )
     return reasons, passed
 
@@ -326,18 +418,28 @@ def _slice(
     out: dict[str, dict[str, object]],
     slices: Mapping[str, np.ndarray],
     users: np.ndarray,
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, Mapping[str, np.ndarray]],
     task: str,
+    primary: str,
 ) -> None:
+    """Adds a task's figures of every group of users, with the paired difference to each system."""
+    ours = values["funnel"]
     for name, groups in slices.items():
         for group in np.unique(groups[users].astype(str)):
             chosen = groups[users].astype(str) == group
             if chosen.sum() >= _MIN_SLICE:
                 entry = out.setdefault(f"{name}={group}", {"n_users": int(chosen.sum())})
                 entry["n_users"] = max(int(entry["n_users"]), int(chosen.sum()))
-                entry[task] = {metric: float(value[chosen].mean()) for metric, value in values.items()} | {
-                    f"{metric}_se": metrics.standard_error(value[chosen]) for metric, value in values.items()
+                of_group = {metric: float(value[chosen].mean()) for metric, value in ours.items()}
+                of_group |= {
+                    f"{metric}_se": metrics.standard_error(value[chosen]) for metric, value in ours.items()
                 }
+                paired = {}
+                for other, theirs in values.items():
+                    if other != "funnel" and primary in ours:
+                        apart = (ours[primary] - theirs[primary])[chosen]
+                        paired[other] = [float(apart.mean()), metrics.standard_error(apart)]
+                entry[task] = of_group | {"paired": {primary: paired}}
 
 
 def _write_lists(protocol: Protocol, users: np.ndarray, top: np.ndarray, path: str) -> None:

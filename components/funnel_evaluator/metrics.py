@@ -1,6 +1,7 @@
-"""Top-k metrics of recommendation lists against sets of relevant items.
+"""Top-k metrics of recommendation lists: against sets of relevant items, and of the lists alone.
 
 Binary relevance; R is a user's relevant set; a metric is the mean over users with |R| >= 1.
+p(i) is the share of users who bought item i before.
 
 =================  ======================================================================
 recall@k           hits@k / |R|
@@ -9,6 +10,11 @@ ndcg@k             DCG / ideal DCG, gain 1 / log2(rank + 1) (Järvelin and Kekä
 hr@k               1 if there is a hit in the first k
 mrr@k              1 / rank of the first hit within the first k, else 0
 coverage@k         distinct items in all first-k lists / catalogue size
+diversity@k        intra-list distance: mean of 1 - cosine over the pairs of the first k (Smyth
+                   and McClave 2001)
+novelty@k          mean of -log2 p(i) over the first k: self-information (Zhou et al. 2010)
+popularity_lift@k  mean p(i) over the first k / mean p(i) over what the user bought - 1: how much
+                   more popular the list is than the user's own taste (Abdollahpouri et al. 2019)
 =================  ======================================================================
 """
 
@@ -58,13 +64,44 @@ def per_user(top: np.ndarray, relevant: np.ndarray, ks: Sequence[int]) -> dict[s
     return out
 
 
+def of_lists(
+    top: np.ndarray, vectors: np.ndarray, share: np.ndarray, own_share: np.ndarray, ks: Sequence[int]
+) -> dict[str, np.ndarray]:
+    """Metrics of every list that need no relevant items.
+
+    Args:
+      top: int [U, K], recommended columns, best first, -1 = no item.
+      vectors: float32 [M, D], unit vectors of the items.
+      share: float [M], p(i) > 0.
+      own_share: float [U], mean p(i) over the items that each user bought before.
+      ks: cut-offs.
+
+    Returns:
+      metric -> float64 [U], 0 for a list without an item (`diversity`: without two).
+    """
+    out = {}
+    information, popularity = -np.log2(np.append(share, 1.0)), np.append(share, 0.0)
+    padded = np.concatenate([vectors, np.zeros_like(vectors[:1])])
+    for k in ks:
+        first = top[:, :k]
+        count = (first >= 0).sum(1)
+        # over all ordered pairs the cosines add up to |sum of vectors|^2, the n diagonal ones to n
+        total = np.square(padded[first].sum(1, dtype=np.float64)).sum(1) - count
+        pairs = np.maximum(count * (count - 1), 1)
+        out[f"diversity@{k}"] = np.where(count > 1, 1 - total / pairs, 0.0)
+        out[f"novelty@{k}"] = information[first].sum(1) / np.maximum(count, 1)
+        mean = popularity[first].sum(1) / np.maximum(count, 1)
+        out[f"popularity_lift@{k}"] = np.where(count > 0, mean / own_share - 1, 0.0)
+    return out
+
+
 def summarise(
     values: dict[str, np.ndarray], top: np.ndarray, catalogue: int, ks: Sequence[int]
 ) -> dict[str, float]:
     """Means, standard errors (`<metric>_se`) and `coverage@k`.
 
     Args:
-      values: from :func:`per_user`.
+      values: from :func:`per_user` and :func:`of_lists`.
       top: int [U, K], the lists.
       catalogue: number of items that could be recommended.
       ks: cut-offs.

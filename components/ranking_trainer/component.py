@@ -1,5 +1,7 @@
 """RankingTrainer's component spec (no `from __future__ import annotations`: see TFX)."""
 
+import os
+
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
@@ -7,6 +9,8 @@ from tfx.types import standard_artifacts
 from components import retrieval_setup
 from components import types as shop_types
 from components.ranking_trainer import executor
+from components.ranking_tuner import executor as tuner_executor
+from components.ranking_tuner.component import BEST
 from models import example_io
 from pipeline.config import load_sections
 
@@ -25,8 +29,9 @@ def RankingTrainer(
     code_version: Parameter[str],
     users: InputArtifact[standard_artifacts.Examples] = None,
     user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
+    hyperparameters: InputArtifact[standard_artifacts.HyperParameters] = None,
 ) -> None:
-    """Trains the TFRS DCN-v2 ranker on labelled candidates.
+    """Trains the TFRS ranker (DCN-v2, MMoE) on labelled candidates.
 
     Args:
       candidates: CandidateSampler's examples.
@@ -34,11 +39,12 @@ def RankingTrainer(
       items, item_graph: ItemTransform's outputs.
       retrieval_model: the towers.
       index: item vectors and as-of tables.
-      model: the function `score` from features to logits.
+      model: the functions `score` and `heads` of features.
       model_run: history.json.
       config: the sections of `components.retrieval_setup`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs.
+      hyperparameters: RankingTuner's, which replace the configuration's.
     """
     del code_version
     settings = load_sections(config)
@@ -52,11 +58,16 @@ def RankingTrainer(
         retrieval_model.uri,
         index.uri,
     )
+    ranking = settings.ranking
+    if hyperparameters:
+        ranking = tuner_executor.settings(
+            ranking, tuner_executor.load(os.path.join(hyperparameters.uri, BEST))
+        )
     found = executor.run(
         folder=example_io.split_folder(candidates.uri, "train"),
         retriever_at=factory.at,
         contexts=tuple(settings.events.context),
-        config=settings.ranking,
+        config=ranking,
         model_folder=model.uri,
         run_folder=model_run.uri,
     )

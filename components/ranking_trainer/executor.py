@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
 from components import shop
+from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler.executor import AS_OF, tensor
 from models import example_io
 from models import features as F
-from models.ranking import RankingModel
+from models.ranking import PURCHASE, RankingModel, estimated_ndcg
 from models.retrieval import training_curves
 from models.retriever import Retriever
 from pipeline.config import Ranking
@@ -23,22 +26,12 @@ from pipeline.errors import DataError
 HISTORY = "history.json"
 _BATCH = 32
 _ADAPT_ROWS = 400_000
-
-
-def padded(table: pa.Table, column: str, default: object) -> np.ndarray:
-    """A list column as a matrix [rows, longest], padded at the end."""
-    size = example_io.lengths(table, column)
-    values = example_io.flat(table, column)
-    kind = object if isinstance(default, str) else values.dtype
-    out = np.full((table.num_rows, max(int(size.max(initial=0)), 1)), default, kind)
-    if len(values):
-        out[np.arange(out.shape[1]) < size[:, None]] = values
-    return out
+_TOP = 20
 
 
 def load_features(
     folder: str, retriever_at: Callable[[int], Retriever], contexts: tuple[str, ...]
-) -> tuple[dict[str, np.ndarray], Retriever]:
+) -> tuple[dict[str, Any], Retriever]:
     """Reads labelled lists and computes their features with the serving graph.
 
     Args:
@@ -48,7 +41,7 @@ def load_features(
 
     Returns:
       (`features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `weight` and the labels
-      `models.features.LABELS` float32 [Q, N]; a retriever).
+      `models.features.LABELS` float32 [Q, N], `user_id` object [Q]; a retriever).
 
     Raises:
       DataError: there is no list.
@@ -78,12 +71,7 @@ def load_features(
         order.append(chosen)
         for start in range(0, len(chosen), _BATCH):
             rows = table.take(pa.array(chosen[start : start + _BATCH]))
-            inputs = {
-                name: example_io.first(rows, name, "") for name in (F.USER_ID, *map(F.context, contexts))
-            }
-            inputs |= {name: padded(rows, name, "") for name in (F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE)}
-            inputs[F.HISTORY_AGE_DAYS] = padded(rows, F.HISTORY_AGE_DAYS, 0.0).astype(np.float32)
-            inputs[F.CONTEXT_TIMESTAMP] = example_io.first(rows, F.CONTEXT_TIMESTAMP, 0).astype(np.int64)
+            inputs = request_inputs(rows, contexts)
             features, codes = graph(
                 {name: tensor(value) for name, value in inputs.items()},
                 tensor(padded(rows, F.EXCLUDE_ITEM_ID, "")),
@@ -96,6 +84,7 @@ def load_features(
         "codes": {name: np.concatenate([codes[name] for _, codes in parts])[back] for name in parts[0][1]},
         **{name: padded(table, name, 0.0) for name in F.LABELS},
         "weight": padded(table, F.CANDIDATE_WEIGHT, 0.0),
+        F.USER_ID: example_io.first(table, F.USER_ID, ""),
     }
     if not np.isfinite(out["features"]).all():
         bad = np.unique(np.nonzero(~np.isfinite(out["features"]))[2])
@@ -105,6 +94,91 @@ def load_features(
             "look for wrong prices, ages or timestamps in the events"
         )
     return out, retriever
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A trained ranker.
+
+    Attributes:
+      model: calibrated on the held-out lists.
+      epochs: curves, one dictionary an epoch.
+      lists: how many it learned from.
+      ndcg: NDCG@20 of the held-out lists after the last epoch.
+    """
+
+    model: RankingModel
+    epochs: list[dict[str, float]]
+    lists: int
+    ndcg: float
+
+
+def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking) -> Fitted:
+    """Trains a ranker and calibrates it on held-out users.
+
+    Args:
+      data: from :func:`load_features`.
+      code_sizes: category -> vocabulary size.
+      config: the configuration's section.
+
+    Raises:
+      DataError: too few users to hold some out.
+    """
+    tf.keras.utils.set_random_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    # a user's lists of other windows and tasks have labels in common: all or none are held out
+    users = np.unique(data[F.USER_ID])
+    if len(users) < 2:
+        raise DataError(
+            f"labelled lists of {len(users)} user; training needs at least 2, to hold one out: "
+            "give more data or longer label windows (ranking.window_days)"
+        )
+    left_out = rng.permutation(users)[: max(1, int(len(users) * config.holdout_share))]
+    is_held = np.isin(data[F.USER_ID], left_out)
+    held, chosen = np.flatnonzero(is_held), np.flatnonzero(~is_held)
+    arrays = {name: values for name, values in data.items() if name != F.USER_ID}
+
+    def dataset(rows: np.ndarray) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda values: values[rows], arrays))
+
+    model = RankingModel(data["features"].shape[-1], code_sizes, config)
+    real = data["features"][chosen][data["weight"][chosen] > 0]
+    model.adapt(tf.constant(real[rng.permutation(len(real))[:_ADAPT_ROWS]]))
+    batch = min(config.batch_size, len(chosen))
+    steps = config.epochs * (len(chosen) // batch)
+    model.compile(
+        tf.keras.optimizers.Adam(
+            tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1))
+        )
+    )
+    training = (
+        dataset(chosen).shuffle(len(chosen), seed=config.seed).batch(batch, drop_remainder=True).prefetch(2)
+    )
+    validation = dataset(held).batch(min(config.batch_size, len(held)))
+    quality: list[float] = []
+
+    def measure(*_: object) -> None:
+        per_list = [
+            estimated_ndcg(model(part)[PURCHASE].numpy(), part[F.LABEL].numpy(), part["weight"].numpy(), _TOP)
+            for part in validation
+        ]
+        per_list = np.concatenate(per_list)
+        quality.append(float(np.nanmean(per_list)) if np.isfinite(per_list).any() else 0.0)
+
+    fitted = model.fit(
+        training,
+        validation_data=validation,
+        epochs=config.epochs,
+        callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=measure)],
+        verbose=0,
+    )
+    curves = training_curves(fitted.history) | {f"val_ndcg@{_TOP}": quality}
+    epochs = [
+        {"epoch": index + 1} | {name: float(values[index]) for name, values in curves.items()}
+        for index in range(config.epochs)
+    ]
+    model.calibrate(validation)
+    return Fitted(model, epochs, len(chosen), quality[-1])
 
 
 def run(
@@ -122,56 +196,24 @@ def run(
       retriever_at: gives the retriever of an `as_of`.
       contexts: context names.
       config: the configuration's section.
-      model_folder: Model artifact; gets `Format-Serving/` with the function `score`
-        (features float32 [B, N, F], codes) -> logits float32 [B, N].
+      model_folder: Model artifact; gets `Format-Serving/` with the functions `score` and `heads`
+        (see `models.ranking.RankingModel`) of (features float32 [B, N, F], codes).
       run_folder: ModelRun artifact; gets `history.json`.
 
     Returns:
       A line for a person.
     """
-    tf.keras.utils.set_random_seed(config.seed)
     data, retriever = load_features(folder, retriever_at, contexts)
-    lists = len(data[F.LABEL])
-    rng = np.random.default_rng(config.seed)
-    order = rng.permutation(lists)
-    held = order[: max(1, int(lists * config.holdout_share))]
-    chosen = order[len(held) :]
-
-    def dataset(rows: np.ndarray) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda values: values[rows], data))
-
-    model = RankingModel(data["features"].shape[-1], retriever.pair_features.code_sizes, config)
-    real = data["features"][chosen][data["weight"][chosen] > 0]
-    model.adapt(tf.constant(real[rng.permutation(len(real))[:_ADAPT_ROWS]]))
-    batch = min(config.batch_size, len(chosen))
-    steps = config.epochs * (len(chosen) // batch)
-    model.compile(
-        tf.keras.optimizers.Adam(
-            tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1))
-        )
-    )
-    training = (
-        dataset(chosen).shuffle(len(chosen), seed=config.seed).batch(batch, drop_remainder=True).prefetch(2)
-    )
-    fitted = model.fit(
-        training,
-        validation_data=dataset(held).batch(min(config.batch_size, len(held))),
-        epochs=config.epochs,
-        verbose=0,
-    )
-    curves = training_curves(fitted.history)
-    epochs = [
-        {"epoch": index + 1} | {name: float(values[index]) for name, values in curves.items()}
-        for index in range(config.epochs)
-    ]
+    fitted = fit(data, retriever.pair_features.code_sizes, config)
     tf.io.gfile.makedirs(run_folder)
     with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
-        json.dump({"epochs": epochs, "features": list(retriever.pair_features.names)}, file)
-    _export(model, data["features"].shape[-1], list(data["codes"]), shop.model_folder(model_folder))
-    last = epochs[-1]
+        json.dump({"epochs": fitted.epochs, "features": list(retriever.pair_features.names)}, file)
+    width = data["features"].shape[-1]
+    _export(fitted.model, width, list(data["codes"]), shop.model_folder(model_folder))
+    last = fitted.epochs[-1]
     return (
-        f"{len(chosen):,} lists of {data[F.LABEL].shape[1]}, {data['features'].shape[-1]} features, "
-        f"{config.epochs} epochs, loss {last['loss']:.3f}, holdout {last['val_loss']:.3f}"
+        f"{fitted.lists:,} lists of {data[F.LABEL].shape[1]}, {width} features, {config.epochs} epochs, "
+        f"loss {last['loss']:.3f}, holdout {last['val_loss']:.3f}, ndcg@{_TOP} {fitted.ndcg:.4f}"
     )
 
 
@@ -182,9 +224,6 @@ def _export(model: RankingModel, width: int, codes: list[str], folder: str) -> N
         tf.TensorSpec([None, None, width], tf.float32, "features"),
         {name: tf.TensorSpec([None, None], tf.int32, name) for name in codes},
     ]
-    module.score = tf.function(
-        lambda features, codes: model({"features": features, "codes": codes}, training=False),
-        input_signature=signature,
-        autograph=False,
-    )
+    for name, function in (("score", model.score), ("heads", model.predict_heads)):
+        setattr(module, name, tf.function(function, input_signature=signature, autograph=False))
     tf.saved_model.save(module, folder)

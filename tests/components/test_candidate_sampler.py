@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from components import shop
+from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler import executor
 from components.ranking_trainer import executor as ranking_executor
 from models import example_io
@@ -313,6 +314,37 @@ def test_the_eval_split_is_of_the_window_after_the_cutoff():
     assert set(example_io.first(table, executor.AS_OF, 0)) == {CUTOFF}
     assert (example_io.lengths(table, F.LABEL) == CONFIG.ranking.eval_list_size).all()
     assert "of what is bought next" in tiny_shop.built().summaries["candidates"]
+    # each candidate has the slices of its item, padding none
+    ids = padded(table, F.CANDIDATE_ITEM_ID, "")
+    frame = tiny_shop.item_frame().set_index("item_id")
+    past = tiny_shop.events()[lambda events: events["timestamp"] < CUTOFF]
+    price = past.groupby("item_id")["value"].sum() / past.groupby("item_id")["quantity"].sum()
+    department, band = (padded(table, f"slice_{name}", "") for name in ("department", "price_band"))
+    limits = np.quantile(price, [0.25, 0.5, 0.75])
+    for row, place in zip(*np.nonzero(ids != ""), strict=True):
+        item = ids[row, place]
+        code = frame.loc[item, "department"]
+        assert department[row, place] == (tiny_shop.DEPARTMENTS[code - 1] if code else "unknown")
+        assert band[row, place][0] == str(1 + sum(price[item] > limit + 1e-6 for limit in limits))
+    assert set(band[ids == ""]) | set(department[ids == ""]) <= {""}
+    assert len(set(band[ids != ""])) == 4
+
+
+def test_the_full_split_has_every_candidate():
+    folder = example_io.split_folder(tiny_shop.built().candidates, "full")
+    table = example_io.read_table(folder)
+    ids, weight = padded(table, F.CANDIDATE_ITEM_ID, ""), padded(table, F.CANDIDATE_WEIGHT, 0.0)
+    assert set(weight[ids != ""]) == {1}
+    assert set(example_io.first(table, "slice_task", "")) == {"all"}
+    retriever = tiny_shop.factory().at(CUTOFF)
+    inputs = request_inputs(table, ("store_id",))
+    everything = tf.ones([1, retriever.sources.count], tf.bool)
+    found = retriever.find({name: executor.tensor(value) for name, value in inputs.items()}, everything)
+    rows = tf.gather(retriever.sources.candidate_row, found.position)
+    expected = tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))
+    assert len(ids) > 20
+    for got, wanted in zip(ids, expected, strict=True):
+        assert set(got) - {""} == set(wanted) - {""}
 
 
 # --- the ranker's features -------------------------------------------------------------
@@ -325,7 +357,7 @@ def test_training_and_serving_compute_the_same_features():
     data, _ = ranking_executor.load_features(folder, tiny_shop.factory().at, ("store_id",))
     table = example_io.read_table(folder)
     users, task = (example_io.first(table, name, "") for name in (F.USER_ID, "slice_task"))
-    ids = ranking_executor.padded(table, F.CANDIDATE_ITEM_ID, "")
+    ids = padded(table, F.CANDIDATE_ITEM_ID, "")
     retriever = request().retriever
     compared = 0
     for row in range(0, len(users), 4):
@@ -392,13 +424,13 @@ def test_windows_whose_catalogues_differ_in_size(tmp_path):
     ]
     assert len({each.retriever.sources.count for each in requests}) == 2
     ranking = CONFIG.ranking.model_copy(update={"list_size": 256})
-    counts, _ = executor.run(requests, requests[1], {}, LENGTH, ranking, str(tmp_path))
+    counts, _ = executor.run(requests, requests[1], {}, {}, LENGTH, ranking, str(tmp_path))
     folder = example_io.split_folder(str(tmp_path), "train")
     data, _ = ranking_executor.load_features(folder, makes.at, ("store_id",))
     assert len(data["features"]) == counts["train"] > 80
     assert data["features"].shape[:2] == data["label"].shape == data["weight"].shape
     table = example_io.read_table(folder)
-    ids = ranking_executor.padded(table, F.CANDIDATE_ITEM_ID, "")
+    ids = padded(table, F.CANDIDATE_ITEM_ID, "")
     np.testing.assert_array_equal(data["weight"] > 0, ids != "")
     # and in the order of the lists, though they are computed moment by moment
     catalogue = dict(zip(makes.items.item_id, makes.items.categorical["department"], strict=True))

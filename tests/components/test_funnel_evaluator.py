@@ -12,7 +12,10 @@ import pytest
 import tensorflow as tf
 
 from components import shop
+from components.candidate_lists import padded, request_inputs
+from components.candidate_sampler.executor import tensor
 from components.funnel_evaluator import executor, metrics
+from models import calibration, example_io
 from pipeline.config import Quality
 from pipeline.errors import DataError, UserError
 from tests.models import tiny_shop
@@ -129,10 +132,11 @@ def test_servable_asks_with_the_right_requests(protocol, folder, task):
     """The lists are those of `recommend` for the histories at the cut-off."""
     users = protocol.users(task)
     k = 6
-    top = executor.servable(folder, protocol, 40, k)(users, task)
+    model = tf.saved_model.load(folder)
+    top = executor.servable(model, protocol, 40, k)(users, task)
     assert top.shape == (len(users), k)
     names = protocol.log.items[protocol.catalogue]
-    signature = tf.saved_model.load(folder).signatures["recommend"]
+    signature = model.signatures["recommend"]
     frame = tiny_shop.events()
     for place in (0, len(users) - 1):
         user = protocol.log.users[users[place]]
@@ -165,6 +169,7 @@ def run(folder, output, blessed_folder=None, ranking_blessed=True, candidates=CO
         users_uri=None,
         candidates=candidates,
         quality=QUALITY.model_copy(update=quality),
+        lists=example_io.split_folder(tiny_shop.built().candidates, "full"),
         output=str(output),
     )
 
@@ -176,7 +181,8 @@ def test_run_writes_what_it_found(folder, protocol, tmp_path):
     assert found["window"] == {"start": CUTOFF, "end": END}
     assert found["n_users"] == {task: len(protocol.users(task)) for task in executor.TASKS}
     assert found["blessed"] is True
-    assert found["reasons"] == []
+    assert len(found["reasons"]) == 1
+    assert "calibration error" in found["reasons"][0]
     assert set(found["baselines"]) == {"popularity", "popularity_recent", "personal_frequency"}
     for task in executor.TASKS:
         table = pq.read_table(tmp_path / f"recommendations.{task}.parquet").to_pandas()
@@ -193,9 +199,23 @@ def test_run_writes_what_it_found(folder, protocol, tmp_path):
         assert found["funnel"][task]["recall@5"] == pytest.approx(np.mean(recall))
         assert found["funnel"][task]["recall@5_se"] == pytest.approx(pd.Series(recall).sem())
         assert 0 < found["funnel"][task]["coverage@5"] <= 1
+        vectors = executor.item_vectors(tf.saved_model.load(folder), protocol)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
+        column = pd.Series(np.arange(len(vectors)), protocol.log.items[protocol.catalogue])
+        distance = []
+        for user in users:
+            mine = vectors[column[lists.get_group(user)["item_id"][:5]]]
+            distance.append(1 - (mine @ mine.T)[~np.eye(len(mine), dtype=bool)].mean())
+        assert found["funnel"][task]["diversity@5"] == pytest.approx(np.mean(distance), abs=1e-5)
+        assert found["funnel"][task]["novelty@5"] > found["baselines"]["popularity"][task]["novelty@5"]
+        lift = {name: found["baselines"][name][task]["popularity_lift@5"] for name in found["baselines"]}
+        assert lift["popularity"] > 0
     regular = found["slices"]["activity=regular (10-299)"]
     assert regular["n_users"] == len(protocol.users("all"))
     assert regular["all"]["ndcg@5"] == pytest.approx(found["funnel"]["all"]["ndcg@5"])
+    assert regular["all"]["paired"]["ndcg@5"]["popularity"] == pytest.approx(
+        found["paired"]["popularity"]["all"]["ndcg@5"]
+    )
     difference, error = found["paired"]["popularity"]["all"]["ndcg@5"]
     assert difference == pytest.approx(
         found["funnel"]["all"]["ndcg@5"] - found["baselines"]["popularity"]["all"]["ndcg@5"]
@@ -203,12 +223,45 @@ def test_run_writes_what_it_found(folder, protocol, tmp_path):
     assert error > 0
 
 
+def test_calibration_is_that_of_every_candidate_of_the_lists(folder):
+    """Against `rank` asked candidate by candidate, and the events of the window."""
+    model = tf.saved_model.load(folder)
+    lists = example_io.split_folder(tiny_shop.built().candidates, "full")
+    found = executor.calibration(model, lists, ("store_id",))
+    table = example_io.read_table(lists)
+    frame = tiny_shop.events()
+    window = frame[frame["timestamp"].between(CUTOFF, END - 1)]
+    assert found["users"] == table.num_rows == window[window["user_id"] != NEWCOMER]["user_id"].nunique()
+    bought = window.groupby(["user_id", "item_id"]).agg(
+        sessions=("session_id", "nunique"), value=("value", "sum")
+    )
+    said, happened, worth = [], [], []
+    users = example_io.first(table, "user_id", "")
+    for row, user in enumerate(users):
+        one = table.slice(row, 1)
+        ids = [item for item in padded(one, "candidate_item_id", "")[0] if item]
+        inputs = {name: tensor(value) for name, value in request_inputs(one, ("store_id",)).items()}
+        answer = model.signatures["rank"](**inputs, candidate_item_id=tf.constant([ids]))
+        said += answer["p_purchase"].numpy()[0].tolist()
+        keys = [(user, item) for item in ids]
+        happened += [key in bought.index for key in keys]
+        worth += [bought["value"].get(key, 0) for key in keys]
+    assert found["candidates"] == len(said)
+    assert found["purchase"]["predicted"] == pytest.approx(np.mean(said), rel=1e-4)
+    assert found["purchase"]["observed"] == pytest.approx(np.mean(happened), rel=1e-4)
+    assert found["value"]["observed"] == pytest.approx(np.mean(worth), rel=1e-4)
+    assert 0 < found["repeat"]["observed"] < found["purchase"]["observed"]
+    curve = calibration.reliability(np.asarray(said), np.asarray(happened), np.ones(len(said)), 20)
+    assert found["purchase"]["ece"] == pytest.approx(calibration.expected_calibration_error(curve), abs=0.01)
+    assert len(found["purchase"]["curve"]) == len(curve)
+
+
 def test_max_users_and_a_previous_model(folder, tmp_path):
     found = run(folder, tmp_path, blessed_folder=folder, must_beat=[], max_users=7)
     assert found["n_users"]["all"] == 7
     assert found["last_blessed"] == found["funnel"]
     assert found["blessed"] is True
-    assert all("keeps up with the last blessed" in reason for reason in found["reasons"])
+    assert all("keeps up with the last blessed" in reason for reason in found["reasons"][1:])
     assert found["paired"]["last_blessed"]["all"]["ndcg@5"] == [0.0, 0.0]
 
 
@@ -236,7 +289,7 @@ def test_a_duplicated_item_stops_the_evaluation(protocol, monkeypatch, tmp_path,
         run(folder, tmp_path)
 
 
-def verdict(funnel, others, ranking_blessed=True, counts=None, **quality):
+def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, **quality):
     """_decide for constant metrics: task -> value of the funnel, name -> task -> value."""
     values = {("funnel", task): {"ndcg@5": np.full(4, value)} for task, value in funnel.items()}
     for name, tasks in others.items():
@@ -247,13 +300,18 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, **quality):
         must_beat=[n for n in others if n != "last_blessed"],
         **quality,
     )
-    return executor._decide(
+    reasons, passed = executor._decide(
         values,
         counts or dict.fromkeys(executor.TASKS, 4),
         settings,
         ranking_blessed,
         "last_blessed" in others,
+        ece,
     )
+    calibrated = [reason for reason in reasons if "calibration" in reason]
+    assert len(calibrated) == 1
+    assert ("exceeds" in calibrated[0]) == (ece > settings.max_ece)
+    return [reason for reason in reasons if reason not in calibrated], passed
 
 
 @pytest.mark.parametrize(
@@ -294,6 +352,12 @@ def test_the_evaluators_refusal_stands():
     reasons, passed = verdict(dict.fromkeys(executor.TASKS, 1.0), {}, ranking_blessed=False)
     assert passed is False
     assert reasons == ["the Evaluator did not bless the ranking head"]
+
+
+@pytest.mark.parametrize(("ece", "blessed"), [(0.05, True), (0.0501, False)])
+def test_probabilities_that_mean_something_else_are_not_blessed(ece, blessed):
+    _, passed = verdict(dict.fromkeys(executor.TASKS, 0.3), {}, ece=ece, max_ece=0.05)
+    assert passed is blessed
 
 
 def test_a_task_nobody_is_in_decides_nothing():

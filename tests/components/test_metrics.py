@@ -79,3 +79,34 @@ def test_summary():
         "coverage@3": 0.5,
     }
     assert metrics.standard_error(np.asarray([3.0])) == 0.0
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 9])
+def test_metrics_of_lists_equal_plain_loops(k):
+    rng = np.random.default_rng(k)
+    vectors = rng.normal(size=(12, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    share, own_share = rng.uniform(0.05, 1, 12), rng.uniform(0.1, 0.5, 25)
+    top = np.stack([rng.permutation(12)[:6] for _ in range(25)])
+    top[rng.random(top.shape) < 0.3] = -1
+    top[0], top[1, 1:] = -1, -1
+    got = metrics.of_lists(top, vectors, share, own_share, [k])
+    for user in range(25):
+        items = [item for item in top[user, :k] if item >= 0]
+        distance = [1 - vectors[a] @ vectors[b] for a in items for b in items if a != b]
+        expected = {
+            f"diversity@{k}": np.mean(distance) if distance else 0,
+            f"novelty@{k}": np.mean([-math.log2(share[item]) for item in items]) if items else 0,
+            f"popularity_lift@{k}": np.mean(share[items]) / own_share[user] - 1 if items else 0,
+        }
+        assert {name: values[user] for name, values in got.items()} == pytest.approx(expected, abs=1e-5)
+
+
+def test_known_lists():
+    """Two equal items are no diversity, opposite ones are 2; half of all is one bit."""
+    vectors = np.asarray([[1, 0], [1, 0], [-1, 0]], np.float32)
+    share = np.asarray([0.5, 0.25, 1.0])
+    got = metrics.of_lists(np.asarray([[0, 1], [0, 2]]), vectors, share, np.asarray([0.25, 0.75]), [2])
+    np.testing.assert_allclose(got["diversity@2"], [0, 2], atol=1e-6)
+    np.testing.assert_allclose(got["novelty@2"], [1.5, 0.5])
+    np.testing.assert_allclose(got["popularity_lift@2"], [0.5, 0])

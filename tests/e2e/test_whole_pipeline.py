@@ -231,7 +231,7 @@ def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(
     done = shop.go("--set", "ranking.epochs=4")
     assert done.returncode == 0, done.stdout + done.stderr
     after = shop.states()
-    for name in [*BEFORE_KILL, "CandidateIndex"]:
+    for name in [*BEFORE_KILL, "CandidateIndex", "CandidateSampler"]:
         assert after[name][len(before[name]) :] == ["CACHED"], name
     for name in ["RankingTrainer", "ServableBuilder", *BLESSING]:
         assert after[name][len(before[name]) :] == ["COMPLETE"], name

@@ -92,6 +92,7 @@ EDGES = {
         "baseline_model": f"{BASELINE}.model",
     },
     "FunnelEvaluator": {
+        "candidates": "CandidateSampler.candidates",
         "model": "ServableBuilder.model",
         "ranking_blessing": "Evaluator.blessing",
         "baseline_model": f"{BASELINE}.model",

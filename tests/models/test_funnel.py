@@ -255,12 +255,18 @@ def test_rank_keeps_the_order_and_gives_the_scores_of_recommend(signatures, inpu
     answer = signatures("rank", **inputs, candidate_item_id=tf.constant(ids[:, order].tolist()))
     for name in (F.SCORE, F.P_PURCHASE):
         np.testing.assert_allclose(answer[name], score[:, order], atol=1e-5)
+    assert set(answer) == {F.SCORE, F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE}
+    assert (answer[F.P_REPEAT] > 0).all()
+    assert (answer[F.P_REPEAT] <= answer[F.P_PURCHASE]).all()
+    assert (answer[F.EXPECTED_VALUE] >= 0).all()
 
 
 def test_rank_of_unknown_repeated_and_missing_items(signatures, inputs):
     ids = [["101", "no such item", "101", tiny_shop.NEVER, "", "100"]] * 3
-    score = signatures("rank", **inputs, candidate_item_id=tf.constant(ids))[F.SCORE]
-    assert (score[:, [1, 3, 4]] == 0).all()
+    answer = signatures("rank", **inputs, candidate_item_id=tf.constant(ids))
+    for values in answer.values():
+        assert (values[:, [1, 3, 4]] == 0).all()
+    score = answer[F.SCORE]
     assert (score[:, [0, 2, 5]] > 0).all()
     np.testing.assert_array_equal(score[:, 0], score[:, 2])
 
@@ -296,8 +302,9 @@ def test_serving_default_equals_rank(signatures, inputs):
     ids = [["101", "103", "no such item"], ["104", "100", "112"], ["101", "102", "103"]]
     expected = signatures("rank", **inputs, candidate_item_id=tf.constant(ids))
     answer = signatures("serving_default", examples=examples_of(inputs, ids))
-    assert set(answer) == {F.P_PURCHASE}
-    np.testing.assert_allclose(answer[F.P_PURCHASE], expected[F.P_PURCHASE], atol=1e-5)
+    assert set(answer) == {F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE}
+    for name, values in answer.items():
+        np.testing.assert_allclose(values, expected[name], atol=1e-5)
 
 
 def test_serving_default_of_examples_that_all_lack_a_history(signatures, inputs):

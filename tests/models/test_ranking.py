@@ -1,22 +1,37 @@
-"""The ranker's loss against a naive one, and the export."""
+"""The ranker's losses, layers and calibration against naive ones, and the export."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from components.ranking_trainer import executor
-from models.ranking import PiecewiseLinearEncoding, RankingModel
+from models.ranking import (
+    MixtureOfExperts,
+    PiecewiseLinearEncoding,
+    RankingModel,
+    estimated_ndcg,
+    listwise_loss,
+    pairwise_loss,
+)
 from tests.models.tiny_shop import CONFIG
 
 WIDTH = 4
 
 
-def make(list_loss_weight=0.3):
+LOSSES = {
+    "list_loss_weight": 0.3,
+    "pair_loss_weight": 0.2,
+    "repeat_loss_weight": 0.4,
+    "value_loss_weight": 0.5,
+}
+
+
+def make(**losses):
     tf.keras.utils.set_random_seed(2)
     model = RankingModel(
         WIDTH,
         {"department": 4, "brand": 5},
-        CONFIG.ranking.model_copy(update={"list_loss_weight": list_loss_weight}),
+        CONFIG.ranking.model_copy(update=LOSSES | losses | {"hidden": [8, 6], "experts": 3}),
     )
     model.adapt(tf.random.normal([200, WIDTH]) * [1.0, 2.0, 5.0, 0.1] + [0.0, 3.0, -5.0, 1.0])
     return model
@@ -36,38 +51,95 @@ def batch(seed=1, lists=5, size=6):
             "brand": tf.constant(rng.integers(0, 5, (lists, size)), tf.int32),
         },
         "label": tf.constant(label),
+        "label_repeat": tf.constant(label * (rng.random(label.shape) < 0.5), tf.float32),
+        "label_value": tf.constant(label * rng.exponential(3, label.shape), tf.float32),
         "weight": tf.constant(weight),
     }
 
 
-def naive_loss(logits, label, weight, list_weight):
-    pointwise = total = 0.0
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def naive_cross_entropy(logits, label, weight):
+    loss = total = 0.0
+    for z, y, w in zip(np.ravel(logits), np.ravel(label), np.ravel(weight), strict=True):
+        loss -= w * (y * np.log(sigmoid(z)) + (1 - y) * np.log(1 - sigmoid(z)))
+        total += w
+    return loss / max(total, 1)
+
+
+def naive_listwise(logits, label, weight):
     lists = []
     for row in range(len(logits)):
-        for logit, y, w in zip(logits[row], label[row], weight[row], strict=True):
-            p = 1 / (1 + np.exp(-logit))
-            pointwise -= w * (y * np.log(p) + (1 - y) * np.log(1 - p))
-            total += w
         # a candidate that stands for w candidates counts w times in the list's softmax
-        mass = sum(w * np.exp(logit) for logit, w in zip(logits[row], weight[row], strict=True))
-        losses = [
-            -np.log(w * np.exp(logit) / mass)
-            for logit, y, w in zip(logits[row], label[row], weight[row], strict=True)
+        mass = sum(w * np.exp(z) for z, w in zip(logits[row], weight[row], strict=True))
+        bought = [
+            (w, -np.log(np.exp(z) / mass))
+            for z, y, w in zip(logits[row], label[row], weight[row], strict=True)
             if y and w
         ]
-        if losses:
-            lists.append(np.mean(losses))
-    return pointwise / total + list_weight * np.mean(lists)
+        if bought:
+            lists.append(sum(w * loss for w, loss in bought) / sum(w for w, _ in bought))
+    return np.mean(lists)
+
+
+def naive_pairwise(logits, label, weight):
+    lists = []
+    for z, y, w in zip(logits, label, weight, strict=True):
+        places = range(len(z))
+        # the rank in the full list, where a candidate that stands for w candidates takes w places
+        rank = [1 + sum(w[j] for j in places if z[j] > z[i]) for i in places]
+        ideal = sum(1 / np.log2(1 + place) for place in range(1, round(sum(w * y)) + 1))
+        loss = 0.0
+        for i in places:
+            for j in places:
+                if y[i] and not y[j]:
+                    swap = abs(1 / np.log2(1 + rank[i]) - 1 / np.log2(1 + rank[j])) / ideal
+                    loss += w[i] * w[j] * swap * np.log(1 + np.exp(z[j] - z[i]))
+        if (w * y).sum():
+            lists.append(loss)
+    return np.mean(lists)
 
 
 @pytest.mark.parametrize("seed", [1, 4])
-@pytest.mark.parametrize("list_loss_weight", [0.0, 0.3])
-def test_loss_equals_the_naive_one(seed, list_loss_weight):
-    model, inputs = make(list_loss_weight), batch(seed)
-    logits = model(inputs).numpy().astype(np.float64)
-    assert logits.shape == (5, 6)
-    expected = naive_loss(logits, inputs["label"].numpy(), inputs["weight"].numpy(), list_loss_weight)
+def test_losses_equal_naive_ones(seed):
+    model, inputs = make(), batch(seed)
+    found = {name: values.numpy().astype(np.float64) for name, values in model(inputs).items()}
+    assert {values.shape for values in found.values()} == {(5, 6)}
+    logits = found["purchase"]
+    label, again, value, weight = (
+        inputs[name].numpy().astype(np.float64) for name in ("label", "label_repeat", "label_value", "weight")
+    )
+    listwise, pairwise = naive_listwise(logits, label, weight), naive_pairwise(logits, label, weight)
+    as_tensors = [tf.constant(values, tf.float32) for values in (logits, label, weight)]
+    np.testing.assert_allclose(listwise_loss(*as_tensors), listwise, rtol=1e-4)
+    np.testing.assert_allclose(pairwise_loss(*as_tensors), pairwise, rtol=1e-4)
+    bought = weight * label
+    parts = {
+        "purchase": naive_cross_entropy(logits, label, weight),
+        "list_loss_weight": listwise,
+        "pair_loss_weight": pairwise,
+        "repeat_loss_weight": naive_cross_entropy(found["repeat"], again, bought),
+        "value_loss_weight": (bought * (found["value"] - np.log1p(value)) ** 2).sum() / bought.sum(),
+    }
+    expected = sum(LOSSES.get(name, 1.0) * part for name, part in parts.items())
     np.testing.assert_allclose(model.compute_loss(inputs), expected, rtol=1e-4)
+    for name in LOSSES:  # each can be switched off
+        np.testing.assert_allclose(
+            make(**{name: 0.0}).compute_loss(inputs), expected - LOSSES[name] * parts[name], rtol=1e-4
+        )
+
+
+def test_a_purchase_that_stands_for_several_has_as_many_votes():
+    """Where not all purchases fitted into a list, the kept ones are weighted."""
+    inputs = batch()
+    weight = tf.where(inputs["label"] > 0, 2.5, inputs["weight"])
+    logits = make()(inputs)["purchase"]
+    arguments = [values.numpy().astype(np.float64) for values in (logits, inputs["label"], weight)]
+    np.testing.assert_allclose(
+        listwise_loss(logits, inputs["label"], weight), naive_listwise(*arguments), rtol=1e-4
+    )
 
 
 def test_padding_is_ignored():
@@ -97,18 +169,23 @@ def test_a_pairs_logit_does_not_depend_on_its_list():
     model, inputs = make(), batch()
     order = tf.constant([4, 0, 5, 2, 1, 3])
     shuffled = tf.nest.map_structure(lambda value: tf.gather(value, order, axis=1), inputs)
-    np.testing.assert_allclose(tf.gather(model(inputs), order, axis=1), model(shuffled), atol=1e-5)
+    for task, values in model(inputs).items():
+        np.testing.assert_allclose(tf.gather(values, order, axis=1), model(shuffled)[task], atol=1e-5)
 
 
-def test_every_code_and_feature_matters():
+def test_every_code_and_feature_matters_to_every_head():
     model, inputs = make(), batch()
-    logits = model(inputs).numpy()
-    for name in ("department", "brand"):
-        codes = inputs["codes"] | {name: (inputs["codes"][name] + 1) % 4}
-        assert np.abs(model(inputs | {"codes": codes}).numpy() - logits).max() > 1e-5
-    for feature in range(WIDTH):
-        moved = inputs["features"] + tf.one_hot(feature, WIDTH)
-        assert np.abs(model(inputs | {"features": moved}).numpy() - logits).max() > 1e-5
+    before = {task: values.numpy() for task, values in model(inputs).items()}
+    changes = [
+        inputs | {"codes": inputs["codes"] | {name: (inputs["codes"][name] + 1) % 4}}
+        for name in ("department", "brand")
+    ]
+    changes += [
+        inputs | {"features": inputs["features"] + tf.one_hot(feature, WIDTH)} for feature in range(WIDTH)
+    ]
+    for changed in changes:
+        for task, values in model(changed).items():
+            assert np.abs(values.numpy() - before[task]).max() > 1e-5
 
 
 def test_features_far_outside_what_was_seen_are_clipped():
@@ -117,7 +194,7 @@ def test_features_far_outside_what_was_seen_are_clipped():
         far, farther = (
             inputs | {"features": tf.fill(inputs["features"].shape, sign * x)} for x in (1e6, 1e8)
         )
-        np.testing.assert_allclose(model(far), model(farther), atol=1e-5)
+        np.testing.assert_allclose(model(far)["purchase"], model(farther)["purchase"], atol=1e-5)
 
 
 @pytest.mark.parametrize("bins", [4, 16])
@@ -132,10 +209,13 @@ def test_piecewise_linear_encoding_equals_loops(bins):
         ],
         1,
     ).astype(np.float32)
-    layer = PiecewiseLinearEncoding(4, bins)
+    layer = PiecewiseLinearEncoding(4, 3, bins)
     layer.adapt(seen)
     values = np.concatenate([seen[:40], [[-9, -9, -9, -9], [99, 99, 99, 99]]]).astype(np.float32)
-    got = layer(tf.constant(values)).numpy().reshape(len(values), 4, bins)
+    encoded = layer.encode(tf.constant(values)).numpy() / 6
+    projected = encoded @ layer.trainable_weights[0].numpy() + layer.trainable_weights[1].numpy()
+    np.testing.assert_allclose(layer(tf.constant(values)), projected, atol=1e-5)
+    at = 0
     for feature in range(4):
         column = seen[:, feature]
         edges = sorted({float(np.float32(q)) for q in np.quantile(column, np.linspace(0, 1, 4 * bins + 1))})
@@ -143,32 +223,109 @@ def test_piecewise_linear_encoding_equals_loops(bins):
             edges = [edges[round(place)] for place in np.linspace(0, len(edges) - 1, bins + 1)]
         assert edges[0] == column.min()
         assert edges[-1] == column.max()
+        # nothing to tell apart, nothing told
+        assert (len(edges) == 1) == (feature == 2)
         for row, value in enumerate(values[:, feature]):
             expected = [min(max((value - a) / (b - a), 0), 1) for a, b in zip(edges, edges[1:], strict=False)]
-            expected += [0] * (bins - len(expected))
-            np.testing.assert_allclose(got[row, feature], expected, atol=1e-4)
-    # nothing to tell apart, nothing told; otherwise greater values never give smaller numbers
-    assert not got[:, 2].any()
-    order = np.argsort(values[:, 0])
-    assert (np.diff(got[order, 0], axis=0) >= -1e-6).all()
+            np.testing.assert_allclose(encoded[row, at : at + len(expected)], expected, atol=1e-4)
+        at += len(edges) - 1
+    assert at == encoded.shape[1]
 
 
-def test_it_learns_to_order():
+def test_experts_are_mixed_by_each_tasks_gate():
+    tf.keras.utils.set_random_seed(3)
+    layer = MixtureOfExperts(3, [5, 2], ("a", "b"), 0.5)
+    inputs = np.random.default_rng(1).normal(size=(7, 4)).astype(np.float32)
+    got = layer(tf.constant(inputs))
+    weights = {variable.name: variable.numpy() for variable in layer.weights}
+    experts = []
+    for expert in range(3):
+        hidden = inputs
+        for index in range(2):
+            kernel, bias = (
+                weights[f"mixture_of_experts/expert_{index}/{name}:0"] for name in ("kernel", "bias")
+            )
+            kernel = kernel[:, expert] if index == 0 else kernel[expert]
+            hidden = np.maximum(hidden @ kernel + bias[expert], 0)
+        experts.append(hidden)
+    for task in ("a", "b"):
+        kernel, bias = (weights[f"mixture_of_experts/gate_{task}/{name}:0"] for name in ("kernel", "bias"))
+        share = np.exp(inputs @ kernel + bias)
+        share /= share.sum(1, keepdims=True)
+        expected = sum(share[:, [expert]] * experts[expert] for expert in range(3))
+        np.testing.assert_allclose(got[task], expected, atol=1e-5)
+    assert np.abs(got["a"] - got["b"]).max() > 1e-3
+
+
+def test_it_learns_to_order_what_comes_again_and_for_how_much():
     model, inputs = make(), batch(lists=40)
     label = inputs["features"][..., 0] > 0.5
+    again = label & (inputs["features"][..., 1] > 0)
+    worth = tf.where(label, tf.exp(inputs["features"][..., 2]), 0.0)
     inputs |= {"label": tf.cast(label, tf.float32), "weight": tf.ones(label.shape)}
+    inputs |= {"label_repeat": tf.cast(again, tf.float32), "label_value": worth}
     model.compile(tf.keras.optimizers.Adam(0.02))
-    model.fit(tf.data.Dataset.from_tensors(inputs).repeat(80), epochs=1, verbose=0)
-    logits = model(inputs).numpy()
-    assert logits[label].min() > np.median(logits[~label.numpy()])
-    assert ((logits > 0) == label.numpy()).mean() > 0.95
+    model.fit(tf.data.Dataset.from_tensors(inputs).repeat(60), epochs=1, verbose=0)
+    found = {name: values.numpy() for name, values in model(inputs).items()}
+    assert ((found["purchase"] > 0) == label.numpy()).mean() > 0.95
+    assert ((found["repeat"] > 0) == again.numpy())[label].mean() > 0.9
+    assert np.corrcoef(found["value"][label], np.log1p(worth)[label])[0, 1] > 0.9
+
+
+def test_calibration_makes_the_heads_say_what_happens():
+    """On data whose purchases are rarer, rarer again and dearer than the untrained heads say."""
+    rng = np.random.default_rng(5)
+    model, inputs = make(), batch(lists=400, size=20)
+    logits = {name: values.numpy() for name, values in model(inputs).items()}
+    label = rng.random(logits["purchase"].shape) < sigmoid(2 * logits["purchase"] - 1)
+    again = label & (rng.random(label.shape) < sigmoid(0.5 * logits["repeat"] + 0.7))
+    worth = label * 3 * np.expm1(np.maximum(logits["value"], 0)) * rng.exponential(1, label.shape)
+    inputs |= {"label": label, "label_repeat": again, "label_value": worth, "weight": np.ones(label.shape)}
+    inputs = tf.nest.map_structure(
+        lambda v: tf.cast(v, tf.int32 if v.dtype == tf.int32 else tf.float32), inputs
+    )
+    before = model.predict_heads(inputs["features"], inputs["codes"])
+    assert abs(before["p_purchase"].numpy().mean() - label.mean()) > 0.02
+    order = np.argsort(before["p_purchase"].numpy(), axis=None)
+    model.calibrate(tf.data.Dataset.from_tensor_slices(inputs).batch(64))
+    heads = {name: v.numpy() for name, v in model.predict_heads(inputs["features"], inputs["codes"]).items()}
+    assert heads["p_purchase"].mean() == pytest.approx(label.mean(), abs=0.003)
+    assert heads["p_repeat"].mean() == pytest.approx(again.mean(), abs=0.01)
+    assert heads["expected_value"].mean() == pytest.approx(worth.mean(), rel=0.1)
+    assert (heads["p_repeat"] <= heads["p_purchase"]).all()
+    assert (np.diff(heads["p_purchase"].ravel()[order]) >= -1e-7).all()
+    score = model.score(inputs["features"], inputs["codes"])
+    np.testing.assert_allclose(tf.sigmoid(score), heads["p_purchase"], atol=1e-6)
 
 
 def test_save_load(tmp_path):
     model, inputs = make(), batch()
-    expected = model(inputs)
+    model.calibrate([inputs])
     executor._export(model, WIDTH, ["department", "brand"], str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
-    np.testing.assert_allclose(loaded.score(inputs["features"], inputs["codes"]), expected, atol=1e-6)
-    other = tf.nest.map_structure(lambda v: v[:1, :2], inputs)
-    np.testing.assert_allclose(loaded.score(other["features"], other["codes"]), model(other), atol=1e-6)
+    for chosen in (inputs, tf.nest.map_structure(lambda v: v[:1, :2], inputs)):
+        arguments = chosen["features"], chosen["codes"]
+        np.testing.assert_allclose(loaded.score(*arguments), model.score(*arguments), atol=1e-6)
+        heads = loaded.heads(*arguments)
+        assert set(heads) == {"p_purchase", "p_repeat", "expected_value"}
+        for name, values in model.predict_heads(*arguments).items():
+            np.testing.assert_allclose(heads[name], values, atol=1e-6)
+
+
+def test_ndcg_of_a_sample_estimates_that_of_the_full_list():
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(600, 60))
+    label = (rng.random(logits.shape) < sigmoid(2 * logits - 2)).astype(float)
+    label[0] = 0
+    full = estimated_ndcg(logits, label, np.ones(label.shape), 10)
+    assert np.isnan(full[0])
+    for row in range(1, 8):
+        order = np.argsort(-logits[row])
+        gain = sum(1 / np.log2(2 + rank) for rank in range(10) if label[row, order[rank]])
+        ideal = sum(1 / np.log2(2 + rank) for rank in range(min(10, int(label[row].sum()))))
+        assert full[row] == pytest.approx(gain / ideal)
+    kept = (label > 0) | (rng.random(label.shape) < 0.4)
+    weight = np.where(label > 0, 1, 2.5) * kept
+    sampled = estimated_ndcg(np.where(kept, logits, 99), label, weight, 10)
+    assert np.nanmean(sampled) == pytest.approx(np.nanmean(full), abs=0.02)
+    assert np.nanmean(estimated_ndcg(logits, label, kept * 1.0, 10)) > np.nanmean(full) + 0.05

@@ -25,7 +25,7 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from components import shop
+from components import shop, slicing
 from components.candidate_index import executor as index_executor
 from components.candidate_sampler import executor as sampler_executor
 from components.ranking_trainer import executor as ranking_executor
@@ -113,7 +113,7 @@ CONFIG = Config.model_validate(
             "learning_rate": 0.003,
         },
         "serving": {"default_k": 5, "max_k": 80},
-        "quality": {"ks": [3, 5], "primary_metric": "ndcg@5"},
+        "quality": {"ks": [3, 5], "primary_metric": "ndcg@5", "max_ece": 1.0, "item_slices": ["department"]},
     }
 )
 
@@ -450,6 +450,7 @@ def built() -> Built:
         [window(past_log(), start, end, makes.at(start), items()) for start, end in starts],
         window(log(), CUTOFF, END, makes.at(CUTOFF), items()),
         {"half": np.where(np.arange(len(log().users)) % 2, "odd", "even").astype(object)},
+        slicing.item_slices(log().before(CUTOFF), items(), CONFIG.quality.item_slices),
         CONFIG.candidates.history_length,
         CONFIG.ranking,
         of["candidates"],

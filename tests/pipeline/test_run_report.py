@@ -119,6 +119,20 @@ def record(tmp_path):
         "catalogue": 26180,
         "window": {"start": 1512360080, "end": 1514779281},
         "slices": {"income: <50K": {"all": {"ndcg@10": 0.21}, "novel": {"ndcg@10": 0.05}, "n_users": 300}},
+        "calibration": {
+            "users": 400,
+            "candidates": 321987,
+            "purchase": {
+                "predicted": 0.0412,
+                "observed": 0.0399,
+                "ece": 0.0123,
+                "curve": [
+                    {"weight": 5.0, "predicted": 0.01, "observed": 0.02},
+                    {"weight": 5.0, "predicted": 0.3, "observed": 0.25},
+                ],
+            },
+            "value": {"predicted": 0.187, "observed": 0.179},
+        },
         "blessed": True,
         "reasons": ["funnel ndcg@10 of task all 0.2500 > popularity 0.2000"],
     }
@@ -251,6 +265,8 @@ def test_report_of_a_finished_run(record, tmp_path):
     assert not re.search(r"https?://|@import|url\(|<script", source)
     text = {name: " ".join(value.split()) for name, value in page.text.items()}
     for wanted in ("0.2500 ± 0.0040", "0.2000", "2,000 users", "26,180 items", "income: <50K", "0.0500"):
+        assert wanted in text["quality"], wanted
+    for wanted in ("321,987", "400 users", "purchase 0.0412 0.0399 0.0123", "value 0.1870 0.1790 –"):
         assert wanted in text["quality"], wanted
     assert "Why the model is blessed" in text["quality"]
     assert "0.8100" in text["ranking"]

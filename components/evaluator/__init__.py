@@ -1,0 +1,1 @@
+"""Evaluator: TFMA on the ranking head, one row a candidate."""

@@ -1,0 +1,1 @@
+"""RankingTuner: KerasTuner's search for the ranker's settings."""

@@ -1,0 +1,179 @@
+"""The Evaluator on labelled lists, and both gates before a spoiled model: real executors, tiny shop."""
+
+import functools
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components import shop
+from components.candidate_lists import padded
+from components.funnel_evaluator import executor as funnel_executor
+from components.servable_builder import executor as servable_executor
+from models import example_io
+from models import features as F
+from tests.models import tiny_shop
+from tests.models.tiny_shop import CONFIG, CUTOFF, WINDOWS
+
+pytestmark = pytest.mark.slow
+
+
+@functools.cache
+def spoiled():
+    """A servable whose ranker has the negated weights of the purchase head."""
+    built = tiny_shop.built()
+    ranker = tf.saved_model.load(shop.model_folder(built.ranking))
+    heads = [
+        variable
+        for variable in ranker.model.trainable_variables
+        if variable.name.endswith("/purchase/kernel:0")
+    ]
+    assert len(heads) == 1
+    heads[0].assign(-heads[0])
+    folder = tiny_shop.folder()
+    tf.saved_model.save(ranker, str(folder / "spoiled_ranker"))
+    servable_executor.run(
+        built.factory.at(CUTOFF),
+        tiny_shop.items(),
+        built.factory.item_vectors,
+        str(folder / "spoiled_ranker"),
+        shop.model_folder(built.text_encoder),
+        tiny_shop.past_log(),
+        CUTOFF,
+        CONFIG,
+        str(folder / "spoiled"),
+        str(folder / "spoiled_histories"),
+    )
+    return str(folder / "spoiled")
+
+
+@functools.cache
+def evaluated(model, baseline):
+    """(TFX's blessing, TFMA's result) of a servable's artifact folder."""
+    import tensorflow_model_analysis as tfma
+    from tfx.components.evaluator import executor
+    from tfx.dsl.components.base import base_beam_executor
+    from tfx.types import artifact_utils, standard_artifacts
+    from tfx.utils import json_utils, proto_utils
+
+    from components.evaluator import extractors
+    from pipeline import evaluation
+
+    folder = tiny_shop.folder() / f"evaluation_{os.path.basename(model)}_{os.path.basename(baseline or '')}"
+    examples = standard_artifacts.Examples()
+    examples.uri = tiny_shop.built().candidates
+    examples.split_names = artifact_utils.encode_split_names(["train", "eval", "full"])
+    artifacts = {"examples": examples}
+    for name, uri in (("model", model), ("baseline_model", baseline)):
+        if uri:
+            artifacts[name] = standard_artifacts.Model()
+            artifacts[name].uri = uri
+    outputs = {
+        "evaluation": standard_artifacts.ModelEvaluation(),
+        "blessing": standard_artifacts.ModelBlessing(),
+    }
+    for name, artifact in outputs.items():
+        artifact.uri = str(folder / name)
+    context = base_beam_executor.BaseBeamExecutor.Context(
+        beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(folder / "tmp"), unique_id="1"
+    )
+    executor.Executor(context).Do(
+        {name: [artifact] for name, artifact in artifacts.items()},
+        {name: [artifact] for name, artifact in outputs.items()},
+        {
+            "eval_config": proto_utils.proto_to_json(evaluation.eval_config(CONFIG)),
+            "example_splits": json_utils.dumps(["eval"]),
+            "module_path": extractors.__name__,
+        },
+    )
+    return outputs["blessing"].get_int_custom_property("blessed"), tfma.load_eval_result(
+        outputs["evaluation"].uri
+    )
+
+
+def figures(result):
+    """slice ("department: dairy", "" for all) -> metric -> value."""
+    out = {}
+    for key, outputs in result.slicing_metrics:
+        metrics = {
+            name: value["doubleValue"] for name, value in outputs[""][""].items() if "doubleValue" in value
+        }
+        out[", ".join(f"{column}: {value}" for column, value in key)] = metrics
+    return out
+
+
+@functools.cache
+def rows():
+    """Every candidate of the evaluation lists: label, weight, slices and what `rank` says."""
+    table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "eval"))
+    weight = padded(table, F.CANDIDATE_WEIGHT, 0.0)
+    real = weight > 0
+    out = {"label": padded(table, F.LABEL, 0.0)[real], "weight": weight[real]}
+    for name in ("department", "price_band", "task"):
+        values = padded(table, F.SLICE_PREFIX + name, "")
+        out[name] = np.broadcast_to(values, real.shape)[real]
+    return out
+
+
+def test_every_candidate_is_a_row_with_its_items_slices():
+    _, result = evaluated(tiny_shop.built().servable, None)
+    found, truth = figures(result), rows()
+    assert found[""]["example_count"] == len(truth["label"])
+    for name in ("department", "price_band", "task"):
+        values = set(truth[name])
+        assert {key for key in found if key.startswith(f"slice_{name}: ")} == {
+            f"slice_{name}: {value}" for value in values
+        }
+        assert len(values) >= 2
+        for value in values:
+            mine = truth[name] == value
+            got = found[f"slice_{name}: {value}"]
+            assert got["example_count"] == mine.sum()
+            # weighted by the inverse sampling probability: the share among all candidates
+            expected = np.average(truth["label"][mine], weights=truth["weight"][mine])
+            assert got["mean_label"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_good_model_is_blessed():
+    blessed, result = evaluated(tiny_shop.built().servable, None)
+    assert blessed == 1
+    assert figures(result)[""]["auc"] > CONFIG.quality.min_auc
+
+
+def test_a_spoiled_model_passes_neither_gate(tmp_path):
+    """Negated weights: the Evaluator refuses it, and so does FunnelEvaluator on its own."""
+    good = tiny_shop.built().servable
+    blessed, result = evaluated(spoiled(), good)
+    assert blessed == 0
+    assert figures(result)[""]["auc"] < 0.5
+
+    def judged(model, name):
+        return funnel_executor.run(
+            log=tiny_shop.log(),
+            windows=WINDOWS,
+            model_folder=shop.model_folder(model),
+            blessed_folder=shop.model_folder(good),
+            ranking_blessed=True,
+            users=None,
+            users_uri=None,
+            candidates=CONFIG.candidates,
+            quality=CONFIG.quality.model_copy(update={"must_beat": ["popularity"]}),
+            lists=example_io.split_folder(tiny_shop.built().candidates, "full"),
+            output=str(tmp_path / name),
+        )
+
+    verdict = judged(spoiled(), "spoiled")
+    assert verdict["blessed"] is False
+    for task in funnel_executor.TASKS:
+        about = [reason for reason in verdict["reasons"] if f"task {task} " in reason]
+        assert any("falls behind the last blessed" in reason for reason in about)
+    assert any("<= popularity" in reason for reason in verdict["reasons"])
+    again = judged(good, "good")
+    assert all("keeps up" in reason for reason in again["reasons"] if "last blessed" in reason)
+
+
+def test_a_worse_baseline_is_no_hindrance():
+    """Thresholds on changes look in one direction only."""
+    blessed, _ = evaluated(tiny_shop.built().servable, spoiled())
+    assert blessed == 1

@@ -1,0 +1,90 @@
+"""The search for the ranker's settings: its space, its trials, and who uses the best ones."""
+
+import json
+
+import keras_tuner
+import numpy as np
+import pytest
+
+from components.ranking_trainer import executor as ranking_executor
+from components.ranking_tuner import executor
+from models import example_io
+from pipeline.config import Ranking
+from tests.models import tiny_shop
+from tests.models.tiny_shop import CONFIG
+
+SPACE = {
+    "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},
+    "experts": {"low": 2, "high": 3},
+    "hidden": [[4], [6, 3]],
+    "pair_loss_weight": [0.0, 0.1],
+}
+
+
+def config(**tuning):
+    tree = CONFIG.ranking.model_dump() | {"tuning": {"space": SPACE, "trials": 2} | tuning, "epochs": 3}
+    return Ranking.model_validate(tree)
+
+
+def test_the_space_is_that_of_the_configuration():
+    space = executor.space(config())
+    by_name = {each.name: each for each in space.space}
+    assert set(by_name) == set(SPACE)
+    rate = by_name["learning_rate"]
+    assert isinstance(rate, keras_tuner.engine.hyperparameters.Float)
+    assert (rate.min_value, rate.max_value, rate.sampling) == (1e-3, 1e-1, "log")
+    assert isinstance(by_name["experts"], keras_tuner.engine.hyperparameters.Int)
+    drawn = [
+        executor.settings(config(), {name: each.random_sample(seed) for name, each in by_name.items()})
+        for seed in range(20)
+    ]
+    assert {tuple(each.hidden) for each in drawn} == {(4,), (6, 3)}
+    assert {each.experts for each in drawn} == {2, 3}
+    assert {each.pair_loss_weight for each in drawn} == {0.0, 0.1}
+    assert all(1e-3 <= each.learning_rate <= 1e-1 for each in drawn)
+    # what is not searched stays, and what is not of the space is not taken from KerasTuner
+    assert {each.list_size for each in drawn} == {CONFIG.ranking.list_size}
+    assert executor.settings(config(), {"tuner/epochs": 3, "dropout": 0.5}) == config()
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({"list_size": [8, 16]}, "'list_size'.*cannot be tuned"),
+        ({"layers": [1]}, "'layers'.*cannot be tuned"),
+        ({"dropout": {"low": 0.3, "high": 0.1}}, "low 0.3 must be below high 0.1"),
+        ({"dropout": {"low": 0.0, "high": 0.1, "log": True}}, "must begin above 0"),
+    ],
+)
+def test_a_space_that_cannot_be_searched_is_refused(space, message):
+    with pytest.raises(ValueError, match=message):
+        config(space=space)
+
+
+@pytest.mark.slow
+def test_two_trials_and_the_training_with_the_best(tmp_path):
+    folder = example_io.split_folder(tiny_shop.built().candidates, "train")
+    arguments = folder, tiny_shop.factory().at, ("store_id",)
+    best, results = tmp_path / "best.txt", tmp_path / "results.json"
+    summary = executor.run(*arguments, config(), str(best), str(results))
+    trials = json.loads(results.read_text())
+    assert len(trials) == 2
+    scores = [trial["score"] for trial in trials]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < min(scores) <= max(scores) <= 1
+    assert summary.startswith("2 trials, held-out ndcg@20")
+    # the best ones are written as TFX's Tuner writes them, and are those of the best trial
+    read = keras_tuner.HyperParameters.from_config(json.loads(best.read_text())).values
+    assert read == executor.load(str(best)) == {name: trials[0][name] for name in SPACE}
+    chosen = executor.settings(config(), read)
+    assert chosen.epochs == 3  # a trial's own number of epochs is not a setting
+
+    ranking_executor.run(*arguments, chosen, str(tmp_path / "model"), str(tmp_path / "run"))
+    epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
+    assert len(epochs) == 3
+    # a trial is a training: with its settings and epochs, it gives its score again
+    data, retriever = ranking_executor.load_features(*arguments)
+    trial = chosen.model_copy(update={"epochs": config().tuning.epochs})
+    again = ranking_executor.fit(data, retriever.pair_features.code_sizes, trial)
+    assert again.ndcg == pytest.approx(scores[0], abs=0.02)
+    assert np.isfinite([value for epoch in epochs for value in epoch.values()]).all()
