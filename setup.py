@@ -100,6 +100,7 @@ setup(
         "pydantic>=2.5,<3",
         "pyyaml>=6",
         "rich>=13",
+        "keras-tuner>=1.4",
         "scikit-learn>=1.5",
         "scipy>=1.11",
     ],
