@@ -207,10 +207,11 @@ class Reasons(tf.Module):
           (source string [B, K], reason string [B, K]).
         """
         events = self._events(request)
-        own = self._own(events, row)
         link, linked = self._sources.strongest_link(found, position)
         link_row = tf.gather(self._sources.candidate_row, link)
-        of_link = self._own(events, link_row)
+        # both at once: the price is in the number of ops, not in their sizes
+        both = self._own(events, tf.concat([row, link_row], 1))
+        own, of_link = ({name: half[i] for name, half in both.items()} for i in range(2))
         source = self._source(found, position, linked, explored)
 
         bought, link_bought = own["occasions"] > 0, of_link["occasions"] > 0
@@ -220,20 +221,22 @@ class Reasons(tf.Module):
             & (own["last"] <= _OVERDUE * own["interval"])
             & (tf.round(own["interval"]) >= 1)
         )
-        reason = self._pick("buy_again_once", own["occasions"] > 1, "buy_again")
-        reason = self._pick(reason, regular, "buy_again_regularly")
-        reason = self._pick(reason, ~bought, "looked_at")
-        reason = self._pick(reason, source == F.CO_PURCHASED, "co_looked_at")
-        reason = self._pick(reason, (source == F.CO_PURCHASED) & link_bought, "co_purchased")
         by_tower, trends = source == F.TWO_TOWER, source == F.TRENDING
-        reason = self._pick(reason, by_tower, "context")
-        reason = self._pick(reason, by_tower & events["any"], "two_tower")
-        reason = self._pick(reason, trends, "trending")
-        reason = self._pick(reason, explored, "exploration_anywhere")
+        goes_with = source == F.CO_PURCHASED
+        # later ones overrule
+        rules = [
+            (own["occasions"] > 1, "buy_again"),
+            (regular, "buy_again_regularly"),
+            (~bought, "looked_at"),
+            (goes_with, "co_looked_at"),
+            (goes_with & link_bought, "co_purchased"),
+            (by_tower, "context"),
+            (by_tower & events["any"], "two_tower"),
+            (trends, "trending"),
+            (explored, "exploration_anywhere"),
+        ]
+        ages = [own["last"], own["seen"], tf.where(link_bought, of_link["last"], of_link["seen"])]
         facts = {
-            "own_when": self._calendar.when(own["last"], now),
-            "seen_when": self._calendar.when(own["seen"], now),
-            "link_when": self._calendar.when(tf.where(link_bought, of_link["last"], of_link["seen"]), now),
             "times": tf.gather(self._times, tf.cast(own["occasions"], tf.int32)),
             "cycle": tf.gather(self._cycle, tf.cast(tf.round(own["interval"]), tf.int32)),
             "item": self.title(link_row),
@@ -242,19 +245,24 @@ class Reasons(tf.Module):
             code = tf.gather(self._category, row)
             named = code > 0
             count, last = self._in_category(events, code)
-            reason = self._pick(reason, by_tower & (count > 1), "often_in_category")
-            reason = self._pick(
-                reason, trends & named & tf.gather(self._top, position), "trending_in_category"
-            )
+            ages.append(last)
+            trends &= named
             this_week = (now >= self._as_of) & (now < self._as_of + _WEEK_DAYS * F.SECONDS_PER_DAY)
-            top_of_week = tf.gather(self._top_of_week, position) & this_week[:, None]
-            reason = self._pick(reason, trends & named & top_of_week, "trending_this_week")
-            reason = self._pick(reason, explored & named, "exploration")
+            rules += [
+                (by_tower & (count > 1), "often_in_category"),
+                (trends & tf.gather(self._top, position), "trending_in_category"),
+                (trends & tf.gather(self._top_of_week, position) & this_week[:, None], "trending_this_week"),
+                (explored & named, "exploration"),
+            ]
             facts |= {
                 "category": tf.gather(self._category_names, code),
-                "category_when": self._calendar.when(last, now),
                 "purchases": tf.gather(self._purchases, tf.cast(count, tf.int32)),
             }
+        words = tf.unstack(self._calendar.when(tf.stack(ages, -1), now), axis=-1)
+        facts |= dict(zip(("own_when", "seen_when", "link_when", "category_when"), words, strict=False))
+        reason = tf.fill(tf.shape(row), self._number["buy_again_once"])
+        for where, name in rules:
+            reason = tf.where(where, self._number[name], reason)
         return source, self.fill(reason, facts)
 
     def similar_to(self, row: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
@@ -264,7 +272,7 @@ class Reasons(tf.Module):
           row: int32 [B, 1], the item that was asked about.
           known: bool [B, 1], whether it is; else what trends is listed.
         """
-        reason = self._pick(tf.fill(tf.shape(row), self._number["trending"]), known, "similar")
+        reason = tf.where(known, self._number["similar"], self._number["trending"])
         return self.fill(reason, {"item": self.title(row)})
 
     def fill(self, reason: tf.Tensor, facts: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -284,11 +292,6 @@ class Reasons(tf.Module):
     def title(self, row: tf.Tensor) -> tf.Tensor:
         """Items' short names: the first of the parts that their texts are joined from."""
         return tf.strings.regex_replace(tf.gather(self._text, row), r"^(.*?)\.( .*)?$", r"\1")
-
-    def _pick(self, reason: tf.Tensor | str, where: tf.Tensor, name: str) -> tf.Tensor:
-        if isinstance(reason, str):
-            reason = tf.fill(tf.shape(where), self._number[reason])
-        return tf.where(where, self._number[name], reason)
 
     def _source(self, found: Found, position: tf.Tensor, linked: tf.Tensor, explored: tf.Tensor) -> tf.Tensor:
         # The source in which the item stands highest speaks for it; what is in the history is
@@ -330,8 +333,8 @@ class Reasons(tf.Module):
             "any": tf.reduce_any(row > 0, 1, keepdims=True),
         }
 
-    def _own(self, events: Mapping[str, tf.Tensor], row: tf.Tensor) -> dict[str, tf.Tensor]:
-        """What the history says of items (int32 [B, K]); each float32 [B, K].
+    def _own(self, events: Mapping[str, tf.Tensor], row: tf.Tensor) -> dict[str, list[tf.Tensor]]:
+        """What the history says of items (int32 [B, 2 K]); each float32 [B, K], twice.
 
         `occasions` on which it was bought, age of the `last` one, number of `intervals` between
         them, their mean `interval` and `spread` (standard deviation) in days, and the age at
@@ -343,7 +346,7 @@ class Reasons(tf.Module):
         mean = total / tf.maximum(intervals, 1.0)
         variance = tf.maximum(squares / tf.maximum(intervals, 1.0) - mean * mean, 0.0)
         seen = (events["seen_row"][:, None] == row[:, :, None]) & (row > 0)[:, :, None]
-        return {
+        both = {
             "occasions": occasions,
             "intervals": intervals,
             "interval": mean,
@@ -351,6 +354,7 @@ class Reasons(tf.Module):
             "last": tf.reduce_min(tf.where(hit, events["age"][:, None], _FAR), -1),
             "seen": tf.reduce_min(tf.where(seen, events["seen_age"][:, None], _FAR), -1),
         }
+        return {name: tf.split(values, 2, 1) for name, values in both.items()}
 
     def _in_category(self, events: Mapping[str, tf.Tensor], code: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Purchases in categories (int32 [B, K]) and the age of the last; float32 [B, K] each."""

@@ -14,7 +14,9 @@ import yaml
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from pipeline.config import load
 from serving.client import Client
+from tests.e2e import cold_start
 from tests.serving.process import Server
 from tests.shop import household_frames, write_shop
 
@@ -48,6 +50,7 @@ class Shop:
         tree["candidates"] = {"min_events": 3}
         tree["retrieval"] = {"epochs": 1, "batch_sessions": 256}
         tree["ranking"] = {"epochs": 3, "list_size": 64, "eval_list_size": 64}
+        tree["serving"] = {"exploration_share": 0.1}
         # what a slice of 50 households can be held to: that it runs, not that it is good
         tree["quality"] = {"must_beat": [], "min_auc": 0.5, "max_regression": 0.9}
         self.config = folder / "shop.yaml"
@@ -212,6 +215,22 @@ def test_pushed_model_recommends_over_grpc(shop, tmp_path):
         assert all(row["source"] and row["reason"] and row["item_text"] for row in rows)
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("check", cold_start.CHECKS, ids=lambda check: check.__name__)
+def test_cold_start(shop, check):
+    print(check(cold_start.Model.of_run(shop.run, load(shop.config))))
+
+
+def test_some_places_explore_new_items(shop):
+    model = cold_start.Model.of_run(shop.run, load(shop.config))
+    bought = model.past["item_id"].value_counts()
+    shown = model.recommend([(bought.index[0], 2.0)])
+    places = [place for place, source in enumerate(shown["source"]) if source == "exploration"]
+    assert places == [9, 19]
+    for place in places:
+        assert bought.get(shown["item_id"][place], 0) < 3
+        assert shown["reason"][place].startswith("New in ")
 
 
 def test_second_run_is_all_cached(shop):
