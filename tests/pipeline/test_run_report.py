@@ -282,7 +282,7 @@ def test_report_of_a_finished_run(record, tmp_path):
     assert "error" not in page.ids
     assert "+25.0% against popularity" in source
     assert "-25.0% against popularity" in source
-    assert page.tags.count("svg") == 2 + 2  # bars of two tasks, curves of loss and auc
+    assert page.tags.count("svg") == 2 + 1 + 2  # bars of two tasks, reliability, curves of loss and auc
 
 
 def test_report_of_a_run_that_stopped_says_what_is_missing(tmp_path):
