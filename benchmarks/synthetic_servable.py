@@ -41,7 +41,9 @@ AS_OF = 1_512_360_000  # 4 December 2017
 _DAY = 86_400
 # of The Complete Journey
 _CODES = {"department": 31, "category": 303, "product_type": 2378, "brand": 2, "manufacturer": 6471}
-_STATS = 27
+_STATS = 28
+_NAMED = ("log_lines_7", "log_first_age", "log_price", "log_cycle")  # what the graph reads by name
+_TEXT_DIM = 32
 _USERS, _EVENTS, _STORES, _TEXTS = 200, 600, 380, 64
 
 
@@ -111,8 +113,7 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
         candidate_row=rows,
         row_candidate=np.append(count, rows - 1).astype(np.int32),
         stats=rng.normal(0, 1, (count + 1, _STATS)).astype(np.float32),
-        # two of them are read by name: sales of the week, and since when an item is sold
-        stat_names=("log_lines_7", "log_first_age", *(f"stat_{number}" for number in range(2, _STATS))),
+        stat_names=(*_NAMED, *(f"stat_{number}" for number in range(len(_NAMED), _STATS))),
         trending=popularity / 12,
         popularity=popularity,
         neighbour=rng.integers(0, count, (count, neighbours), dtype=np.int32),
@@ -181,12 +182,13 @@ def build(count: int, target: Path, seed: int = 0) -> str:
         towers.scale = tf.Variable(1.0)
         cluster = rng.integers(0, int(np.sqrt(count)), count + 1)
         vectors, tables = clustered(cluster, dim, rng), snapshot(items, cluster, config, rng)
+        text = clustered(cluster, _TEXT_DIM, rng)
         searched = search_vectors(vectors, tables)
         plan = make_plan(
             *(config.candidates.index, searched, tables.candidate_row),
             *(searched[rng.integers(1, count + 1, 200)], min(20, count), config.candidates.index_recall),
         )
-        retriever = Retriever(config, items, vocabularies, tables, vectors, plan, towers)
+        retriever = Retriever(config, items, vocabularies, tables, vectors, text, plan, towers)
         save_ranker(retriever, config, rng, os.path.join(work, "ranker"))
         line = servable_executor.run(
             retriever,

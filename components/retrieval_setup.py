@@ -14,6 +14,7 @@ from components.candidate_index import executor as index_executor
 from models import arrays
 from models.index import Plan
 from models.item_table import ItemTable
+from models.pair_features import text_space
 from models.requests import Vocabularies
 from models.retriever import Retriever
 from models.snapshot import Snapshot
@@ -53,6 +54,8 @@ class RetrieverFactory:
         self._towers = tf.saved_model.load(shop.model_folder(retrieval_uri))
         if tables is not None:
             set_item_tables(self._towers, tables)
+        texts = self._towers.item_tables
+        self._text = text_space(texts["text_vectors"].numpy(), texts["text_index"].numpy())
 
     def at(self, as_of: int) -> Retriever:
         """The retriever of one of the index's moments (unix seconds)."""
@@ -63,6 +66,7 @@ class RetrieverFactory:
             self.vocabularies,
             snapshot,
             self.item_vectors,
+            self._text,
             Plan.load(index_executor.plan_path(self._index_uri, as_of)),
             self._towers,
         )

@@ -39,11 +39,11 @@ def groups_of(
     patterns = {
         "own_purchases": r"own_.*|buy_again_.*",
         "goes_with": r"co_purchased_.*",
-        "taste": rf"({codes})_(all|decay_\d+|share)" if codes else "",
-        "match": r"two_tower_.*",
+        "taste": (rf"({codes})_(all|decay_\d+|share)|" if codes else "") + "text_similarity",
+        "match": r"two_tower_.*|learned_score|collaborative_score",
         "offer": r".*price.*" + (rf"|log_({shown})_\d+" if shown else ""),
         "activity": r"user_.*",
-        "popularity": r"(log_)?(lines|users|trend|share|repeat|last|first|trending)(_.*)?",
+        "popularity": r"(log_)?(lines|users|trend|share|repeat|last|first|cycle|trending)(_.*)?",
     }
     of_feature = [
         next((group for group, pattern in patterns.items() if re.fullmatch(pattern, name)), OTHER)

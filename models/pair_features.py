@@ -16,20 +16,57 @@ from models.sources import CandidateSources, Found, segment_sum
 from models.tables import table
 
 _NEVER_DAYS = 720.0  # age given to "never bought"
+_MOST_DUE = 5.0  # intervals since the last purchase
+_TEXT_DIM = 32
+
+
+def text_space(vectors: np.ndarray, index: np.ndarray, dim: int = _TEXT_DIM) -> np.ndarray:
+    """Texts of items in few dimensions, in which unlike texts are about orthogonal.
+
+    The principal components of the distinct texts, of which the mean is taken off: sentence
+    encoders give all texts of one shop much in common.
+
+    Args:
+      vectors: float32 [T, E], of the distinct texts.
+      index: int32 [V], which text each item has.
+      dim: D, at most E.
+
+    Returns:
+      float32 [V, D], of length 1; zeros where a text is just the mean one.
+    """
+    centred = (vectors - vectors.mean(0)).astype(np.float64)
+    _, axes = np.linalg.eigh(centred.T @ centred)  # ascending
+    reduced = centred @ axes[:, ::-1][:, :dim]
+    length = np.linalg.norm(reduced, axis=1, keepdims=True)
+    return np.where(length > 1e-6, reduced / np.maximum(length, 1e-6), 0).astype(np.float32)[index]
 
 
 class PairFeatures(tf.Module):
     """Dense features and category codes of candidates.
 
     Args:
-      snapshot: item tables.
+      snapshot: item tables; `log_price` and `log_cycle` of its statistics are read by name.
       items: the catalogue.
       sources: the candidate sources that found the candidates.
+      text: float32 [V, T], see :func:`text_space`.
+      learned: D, how many of a query's dimensions are the towers' (the others are collaborative).
     """
 
-    def __init__(self, snapshot: Snapshot, items: ItemTable, sources: CandidateSources) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        items: ItemTable,
+        sources: CandidateSources,
+        text: np.ndarray,
+        learned: int,
+    ) -> None:
         super().__init__(name="pair_features")
         self._sources = sources
+        self._learned = learned
+        self._text = table(text, tf.float32)
+        prices = snapshot.stats[:, snapshot.stat_names.index("log_price")]
+        self._log_price = table(prices, tf.float32)
+        self._cycle = table(np.expm1(snapshot.stats[:, snapshot.stat_names.index("log_cycle")]), tf.float32)
         stats = snapshot.stats[snapshot.candidate_row]
         self._stats = table(np.concatenate([stats, np.zeros_like(stats[:1])]), tf.float32)
         self._codes = {name: table(code, tf.int32) for name, code in items.categorical.items()}
@@ -42,13 +79,19 @@ class PairFeatures(tf.Module):
             "own_log_first_age",
             "own_log_gap",
             "own_due",
+            "own_due_of_item",
             "own_share",
-            *(f"{name}_{kind}" for name in self._codes for kind in ("all", "decay_45", "share")),
-            "two_tower_score",
+            "own_share_of_sessions",
+            *(f"{name}_{kind}" for name in self._codes for kind in ("all", "decay_45", "share", "price_gap")),
+            "learned_score",
+            "collaborative_score",
+            "text_similarity",
             *(f"{name}_log_rank" for name in sources.ranks_of),
             "co_purchased_score",
             "user_log_events",
             "user_log_events_45",
+            "user_log_sessions",
+            "user_log_sessions_45",
             "user_log_last_age",
             "user_log_span",
         )
@@ -77,6 +120,8 @@ class PairFeatures(tf.Module):
         events = self._sources.history(request)
         weights = events["weights"]
         total = tf.reduce_sum(weights, 1)  # [B, 1 + decays]
+        history_row = request["history_row"]
+        sessions = self._sessions(request)
 
         own = tf.gather(found.own, at, batch_dims=1)
         count = own[..., 0]
@@ -90,23 +135,36 @@ class PairFeatures(tf.Module):
             tf.math.log1p(last)[..., None],
             tf.math.log1p(first)[..., None],
             tf.math.log1p(gap)[..., None],
-            # 1 = as long ago as the item's usual interval for this user
-            tf.where(count > 1, tf.minimum(last / tf.maximum(gap, 0.5), 5.0), 0.0)[..., None],
+            # 1 = as long ago as the item's usual interval: for this user, and for all who repeat it
+            tf.where(count > 1, tf.minimum(last / tf.maximum(gap, 0.5), _MOST_DUE), 0.0)[..., None],
+            tf.where(bought, tf.minimum(last / tf.maximum(tf.gather(self._cycle, row), 0.5), _MOST_DUE), 0.0)[
+                ..., None
+            ],
             (count / tf.maximum(total[:, :1], 1.0))[..., None],
+            (count / tf.maximum(sessions[:, :1], 1.0))[..., None],
         ]
-        history_row = request["history_row"]
         codes = {}
+        price = tf.gather(self._log_price, history_row)[..., None]
+        of_event = tf.concat([tf.gather(weights, [0, 2], axis=2), weights[..., :1] * price], -1)
         for name, code in self._codes.items():
             codes[name] = tf.gather(code, row)
             # all events and those of the last weeks, by category
-            mine = segment_sum(
-                tf.gather(weights, [0, 2], axis=2), tf.gather(code, history_row), self._sizes[name]
-            )
+            mine = segment_sum(of_event, tf.gather(code, history_row), self._sizes[name])
             mine = tf.gather(mine, codes[name], batch_dims=1)
             mine *= tf.cast(codes[name] > 0, tf.float32)[..., None]
-            parts.append(tf.math.log1p(mine))
-            parts.append(mine[..., 1:] / tf.maximum(total[:, None, 2:3], 1e-3))
-        parts.append(self._sources.index.score(found.query, at)[..., None])
+            events_of = mine[..., :1]
+            parts.append(tf.math.log1p(mine[..., :2]))
+            parts.append(mine[..., 1:2] / tf.maximum(total[:, None, 2:3], 1e-3))
+            # above 0: dearer than what the user buys of the category
+            usual = mine[..., 2:] / tf.maximum(events_of, 1.0)
+            parts.append(tf.where(events_of > 0, tf.gather(self._log_price, row)[..., None] - usual, 0.0))
+        # products and not matrix products: those round differently by shape
+        product = self._sources.index.vectors(at) * found.query[:, None]
+        parts.append(tf.reduce_sum(product[..., : self._learned], -1, keepdims=True))
+        parts.append(tf.reduce_sum(product[..., self._learned :], -1, keepdims=True))
+        profile = tf.reduce_sum(weights[..., 2:3] * tf.gather(self._text, history_row), 1)
+        profile = tf.math.l2_normalize(profile, -1)
+        parts.append(tf.reduce_sum(tf.gather(self._text, row) * profile[:, None], -1, keepdims=True))
         for name in self._sources.ranks_of:
             parts.append(tf.math.log1p(tf.gather(found.ranks[name], at, batch_dims=1))[..., None])
         together = tf.gather(
@@ -123,6 +181,8 @@ class PairFeatures(tf.Module):
             [
                 tf.math.log1p(total[:, 0]),
                 tf.math.log1p(total[:, 2]),
+                tf.math.log1p(sessions[:, 0]),
+                tf.math.log1p(sessions[:, 1]),
                 tf.math.log1p(newest),
                 tf.math.log1p(oldest),
             ],
@@ -130,6 +190,16 @@ class PairFeatures(tf.Module):
         )
         parts.append(tf.repeat(of_user[:, None], tf.shape(at)[1], 1))
         return tf.concat(parts, -1), codes
+
+    def _sessions(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """float32 [B, 2]: moments at which something happened, all and decayed by 45 days.
+
+        Events of one session are of one age.
+        """
+        age = tf.sort(tf.where(request["history_row"] > 0, request[F.HISTORY_AGE_DAYS], -1.0), axis=1)
+        first = tf.concat([tf.ones_like(age[:, :1], tf.bool), age[:, 1:] != age[:, :-1]], 1) & (age >= 0)
+        new = tf.cast(first, tf.float32)
+        return tf.stack([tf.reduce_sum(new, 1), tf.reduce_sum(new * tf.pow(2.0, -age / 45.0), 1)], 1)
 
     def describe(self) -> dict[str, np.ndarray]:
         """Index of each feature by name (for explanations and tests)."""

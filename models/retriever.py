@@ -44,6 +44,7 @@ class Retriever(tf.Module):
       vocabularies: of users, event types and contexts.
       snapshot: item tables as of the moment of the request.
       item_vectors: float32 [V, D], the item tower's learned vector of every row.
+      text: float32 [V, T], what every row's text is about (see `models.pair_features.text_space`).
       plan: how the search vectors (see :func:`search_vectors`) are searched.
       towers: the RetrievalTrainer's SavedModel; its `query` maps parsed requests to learned
         vectors, and `scale` weighs them against the collaborative ones.
@@ -56,6 +57,7 @@ class Retriever(tf.Module):
         vocabularies: Vocabularies,
         snapshot: Snapshot,
         item_vectors: np.ndarray,
+        text: np.ndarray,
         plan: Plan,
         towers: Any,
     ) -> None:
@@ -70,7 +72,7 @@ class Retriever(tf.Module):
             snapshot.collaborative_input, snapshot.row_candidate, config.candidates.collaborative
         )
         self.sources = CandidateSources(snapshot, self.search_vectors, plan, config.candidates)
-        self.pair_features = PairFeatures(snapshot, items, self.sources)
+        self.pair_features = PairFeatures(snapshot, items, self.sources, text, item_vectors.shape[1])
         self._towers = towers
 
     @tf.Module.with_name_scope

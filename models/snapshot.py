@@ -20,6 +20,7 @@ from pipeline.errors import DataError
 
 _DAY = 86_400.0
 _BLOCK = 2048
+_NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +144,15 @@ def _item_stats(
     repeaters = np.bincount(pair_row[pair_lines > 1], minlength=size).astype(np.float32)
     recent_users = np.bincount(np.unique(pair[age <= 28]) % size, minlength=size).astype(np.float32)
 
+    # days between two purchases of those who repeat an item: total span over number of intervals
+    order = np.lexsort((age, pair))
+    ordered, ages = pair[order], age[order]
+    again = (ordered[1:] == ordered[:-1]) & (ages[1:] > ages[:-1])
+    repeated = ordered[1:][again] % size
+    intervals = np.bincount(repeated, minlength=size)
+    span = np.bincount(repeated, np.diff(ages)[again], minlength=size)
+    cycle = np.divide(span, intervals, out=np.full(size, _NO_CYCLE_DAYS), where=intervals > 0)
+
     by_days = {days: count(age <= days) for days in (7, 28, 90)}
     last = np.full(size, 400, np.float32)
     np.minimum.at(last, row, age)
@@ -163,6 +173,7 @@ def _item_stats(
         "trend_week": np.log((by_days[7] + 1) / (by_days[28] / 4 + 1)),
         "log_last_age": np.log1p(last),
         "log_first_age": np.log1p(first),
+        "log_cycle": np.log1p(cycle),
         "log_price": np.log1p(np.divide(value, quantity, out=np.zeros(size), where=quantity > 0)),
     }
     for name, code in items.categorical.items():

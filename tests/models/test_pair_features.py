@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from models import features as F
-from models.pair_features import PairFeatures
+from models.pair_features import text_space
 from models.requests import RequestParser
 from tests.models import test_sources as naive
 from tests.models import tiny_shop
@@ -18,7 +18,7 @@ NEVER = 720.0
 
 @functools.cache
 def pair_features():
-    return PairFeatures(naive.shop_snapshot(), tiny_shop.items(), naive.sources())
+    return naive.pair_features(naive.sources())
 
 
 @functools.cache
@@ -30,6 +30,11 @@ def computed():
     found = which(naive.parsed(), tf.constant(naive.queries()), allowed, fixed)
     features, codes = pair_features()(naive.parsed(), found)
     return features.numpy(), {name: code.numpy() for name, code in codes.items()}, found
+
+
+def naive_stat(item, name):
+    row = tiny_shop.items().item_id.tolist().index(item)
+    return naive.shop_snapshot().stats[row, naive.shop_snapshot().stat_names.index(name)]
 
 
 def naive_pair(history, query, candidate):
@@ -49,17 +54,29 @@ def naive_pair(history, query, candidate):
     out["own_log_last_age"], out["own_log_first_age"] = math.log1p(last), math.log1p(first)
     out["own_log_gap"] = math.log1p(gap)
     out["own_due"] = min(last / max(gap, 0.5), 5.0) if count > 1 else 0.0
+    cycle = math.expm1(out["log_cycle"])
+    out["own_due_of_item"] = min(last / max(cycle, 0.5), 5.0) if count else 0.0
     out["own_share"] = count / max(len(known), 1)
+    moments = {np.float32(age) for _, age in known}
+    out["own_share_of_sessions"] = count / max(len(moments), 1)
     recent = sum(0.5 ** (age / 45) for _, age in known)
     for name, codes in items.categorical.items():
         code = {i: codes[index] for index, i in enumerate(items.item_id)}
-        mine = [age for i, age in known if code[i] == code[item] and code[item] > 0]
+        same = [(i, age) for i, age in known if code[i] == code[item] and code[item] > 0]
+        mine = [age for _, age in same]
+        prices = [naive_stat(i, "log_price") for i, _ in same]
+        out[f"{name}_price_gap"] = out["log_price"] - sum(prices) / len(prices) if prices else 0.0
         of_category = sum(0.5 ** (age / 45) for age in mine)
         out[f"{name}_all"] = math.log1p(len(mine))
         out[f"{name}_decay_45"] = math.log1p(of_category)
         out[f"{name}_share"] = of_category / max(recent, 1e-3)
     scores = naive.naive_scores(history, query)
-    out["two_tower_score"] = scores[F.TWO_TOWER][candidate]
+    vector = naive.vectors()[candidate]
+    out["learned_score"] = vector[: naive.LEARNED] @ query[: naive.LEARNED]
+    out["collaborative_score"] = vector[naive.LEARNED :] @ query[naive.LEARNED :]
+    profile = sum(0.5 ** (age / 45) * naive.row_text()[items.item_id.tolist().index(i)] for i, age in known)
+    length = np.linalg.norm(profile) if known else 0.0
+    out["text_similarity"] = profile @ naive.row_text()[row] / length if length else 0.0
     out["co_purchased_score"] = math.log1p(scores[F.CO_PURCHASED][candidate])
     sizes = naive.sources().sizes
     top = naive.naive_top(scores, np.ones(naive.sources().count, bool), sizes)
@@ -68,6 +85,8 @@ def naive_pair(history, query, candidate):
         out[f"{name}_log_rank"] = math.log1p(rank)
     out["user_log_events"] = math.log1p(len(known))
     out["user_log_events_45"] = math.log1p(recent)
+    out["user_log_sessions"] = math.log1p(len(moments))
+    out["user_log_sessions_45"] = math.log1p(sum(0.5 ** (age / 45) for age in moments))
     out["user_log_last_age"] = math.log1p(min([NEVER, *(age for _, age in known)]))
     out["user_log_span"] = math.log1p(max((age for _, age in known), default=0))
     return out
@@ -89,13 +108,29 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     assert pair_features().describe() == {name: index for index, name in enumerate(names)}
 
 
-@pytest.mark.parametrize("place", range(47))
+@pytest.mark.parametrize("place", range(56))
 def test_feature_equals_the_naive_one(place):
     names = pair_features().names
-    assert len(names) == 47  # the range above
+    assert len(names) == 56  # the range above
     np.testing.assert_allclose(
         computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
     )
+
+
+def test_text_space_keeps_what_tells_texts_apart():
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(3, 40))
+    texts = 10 * rng.normal(size=40) + kinds[rng.integers(0, 3, 60)] + 0.01 * rng.normal(size=(60, 40))
+    index = np.asarray([5, 5, 7])
+    space = text_space(texts.astype(np.float32), index, 8)
+    assert space.shape == (3, 8)
+    assert space.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(space, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(space[0], space[1])
+    centred = texts - texts.mean(0)
+    cosine = centred[5] @ centred[7] / np.linalg.norm(centred[5]) / np.linalg.norm(centred[7])
+    np.testing.assert_allclose(space[0] @ space[2], cosine, atol=1e-3)
+    assert text_space(np.ones((4, 3), np.float32), np.arange(4)).tolist() == [[0, 0, 0]] * 4
 
 
 def test_every_feature_varies():

@@ -51,6 +51,7 @@ def naive_stats(past, item, as_of):
     lines_of_user = mine.groupby("user_id").size()
     users = len(lines_of_user)
     row = catalogue.loc[item]
+    gaps = np.concatenate([np.diff(np.unique(ages)) for _, ages in mine.groupby("user_id")["age"]] or [[]])
     out = {
         "log_lines_7": math.log1p(lines[7]),
         "log_lines_28": math.log1p(lines[28]),
@@ -64,6 +65,7 @@ def naive_stats(past, item, as_of):
         "trend_week": math.log((lines[7] + 1) / (lines[28] / 4 + 1)),
         "log_last_age": math.log1p(min(400, mine["age"].min()) if len(mine) else 400),
         "log_first_age": math.log1p(mine["age"].max() if len(mine) else 0),
+        "log_cycle": math.log1p(gaps.mean() if len(gaps) else 400),
         "log_price": math.log1p(mine["value"].sum() / mine["quantity"].sum() if len(mine) else 0),
     }
     for name in ("department", "brand"):

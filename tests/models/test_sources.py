@@ -19,6 +19,7 @@ from tests.models.tiny_shop import CONFIG, CUTOFF
 
 REQUESTS = 12
 DIM = 5
+LEARNED = 3  # of them the towers'
 
 
 @functools.cache
@@ -30,6 +31,19 @@ def shop_snapshot():
 def row_vectors():
     values = np.random.default_rng(1).normal(size=(len(tiny_shop.items()), DIM)).astype(np.float32)
     return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+@functools.cache
+def row_text():
+    """Of what an item's text is about, unit vectors; nothing is known of row 0 and of the last item's."""
+    values = np.random.default_rng(4).normal(size=(len(tiny_shop.items()), 4)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    values[[0, -1]] = 0
+    return values
+
+
+def pair_features(which):
+    return PairFeatures(shop_snapshot(), tiny_shop.items(), which, row_text(), LEARNED)
 
 
 def vectors():
@@ -228,7 +242,7 @@ def test_an_index_decides_which_candidates_are_found_and_nothing_else(kind):
     position = tf.concat([searched.position, truth.position], 1)
     values = []
     for one in (which, exact):
-        features = PairFeatures(shop_snapshot(), tiny_shop.items(), one)
+        features = pair_features(one)
         found = one(parsed(), tf.constant(queries()), tf.ones([1, exact.count], tf.bool), position)
         kept = [index for index, name in enumerate(features.names) if name != "two_tower_log_rank"]
         values.append(features(parsed(), found)[0].numpy()[..., kept])
