@@ -193,6 +193,18 @@ def test_retrieval_benchmark_of_the_run(shop, tmp_path):
     assert "cold items" in done.stdout
 
 
+def test_funnel_benchmark_of_the_run(shop, tmp_path):
+    """Scored again from the lists in its artifact, the funnel has the figures of its evaluation."""
+    command = [sys.executable, "benchmarks/funnel.py", "--config", shop.config, "--run", shop.run]
+    command += ["--window", "test", "--no-baselines", "--json", tmp_path / "figures.json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    tasks = json.loads((tmp_path / "figures.json").read_text())["test"]["tasks"]
+    for task, evaluated in shop.summary()["metrics"]["funnel"].items():
+        for metric in ("ndcg@10", "recall@100"):
+            assert tasks[task]["funnel"][metric] == pytest.approx(evaluated[metric], abs=1e-6)
+
+
 def test_pushed_model_recommends_over_grpc(shop, tmp_path):
     version = int(shop.versions()[0])
     server = Server(shop.run / "serving" / "shelfwise", tmp_path / "server")
