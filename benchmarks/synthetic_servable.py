@@ -24,6 +24,7 @@ import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 from components import shop  # noqa: E402
+from components.ranking_trainer import executor as ranking_executor  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
 from models import example_io  # noqa: E402
 from models.event_log import EventLog  # noqa: E402
@@ -128,18 +129,7 @@ def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, 
     width, sizes = len(retriever.pair_features.names), retriever.pair_features.code_sizes
     model = RankingModel(width, sizes, config.ranking)
     model.adapt(tf.constant(rng.normal(0, 1, (2000, width)).astype(np.float32)))
-    signature = [
-        tf.TensorSpec([None, None, width], tf.float32, "features"),
-        {name: tf.TensorSpec([None, None], tf.int32, name) for name in sizes},
-    ]
-    module = tf.Module(name="ranker")
-    module.model = model
-    module.score = tf.function(
-        lambda features, codes: model({"features": features, "codes": codes}, training=False),
-        input_signature=signature,
-        autograph=False,
-    )
-    tf.saved_model.save(module, folder)
+    ranking_executor.export(model, width, list(sizes), folder)
 
 
 def build(count: int, target: Path, seed: int = 0) -> str:

@@ -47,7 +47,14 @@ _TEXT_CODE = (
     "models.text_noise",
     "models.text_training",
 )
-_TOWER_CODE = (*_SHOP_CODE, "models.towers", "models.retrieval", "models.collaborative", "models.tables")
+_TOWER_CODE = (
+    *_SHOP_CODE,
+    "models.towers",
+    "models.retrieval",
+    "models.collaborative",
+    "models.parameters",
+    "models.tables",
+)
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
     "components.retrieval_setup",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,18 @@ class Request:
     def most_candidates(self) -> int:
         """How many candidates the sources give at most."""
         return sum(self.retriever.sources.sizes.values())
+
+    @functools.cached_property
+    def find(self) -> Callable[[Mapping[str, tf.Tensor], tf.Tensor], tf.Tensor]:
+        """Candidates of request inputs among the allowed ones (see `Retriever.find`), int32 [B, N].
+
+        Traced once for all the lists of a window: tracing takes longer than asking a few hundred users.
+        """
+        return tf.function(
+            lambda inputs, allowed: self.retriever.find(inputs, allowed).position,
+            reduce_retracing=True,
+            autograph=False,
+        )
 
     @classmethod
     def window(
@@ -165,11 +178,6 @@ def labelled(
         .astype(str)
         .astype(object)
     )
-    find = tf.function(
-        lambda inputs, allowed: retriever.find(inputs, allowed).position,
-        reduce_retracing=True,
-        autograph=False,
-    )
     rng = np.random.default_rng(config.seed)
     promoted = np.zeros(count) if request.promoted is None else request.promoted
     promoted = np.append(promoted, 0.0)
@@ -180,7 +188,8 @@ def labelled(
         inputs = past.histories(batch, request.moments, history_length)
         inputs[F.CONTEXT_TIMESTAMP] = request.moments[batch]
         allowed = ~seen[batch] if novel else np.ones((1, count), bool)
-        position = find({name: tensor(value) for name, value in inputs.items()}, tf.constant(allowed)).numpy()
+        asked = {name: tensor(value) for name, value in inputs.items()}
+        position = request.find(asked, tf.constant(allowed)).numpy()
         # lists have one length, however many candidates a window's catalogue gives
         missing = [(0, 0), (0, max(list_size - position.shape[1], 0))]
         position = np.pad(position, missing, constant_values=count)

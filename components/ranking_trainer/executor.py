@@ -17,6 +17,7 @@ from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler.executor import AS_OF, tensor
 from models import example_io
 from models import features as F
+from models.parameters import parameters
 from models.ranking import PURCHASE, RankingModel, estimated_ndcg
 from models.retrieval import training_curves
 from models.retriever import Retriever
@@ -209,7 +210,7 @@ def run(
     with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
         json.dump({"epochs": fitted.epochs, "features": list(retriever.pair_features.names)}, file)
     width = data["features"].shape[-1]
-    _export(fitted.model, width, list(data["codes"]), shop.model_folder(model_folder))
+    export(fitted.model, width, list(data["codes"]), shop.model_folder(model_folder))
     last = fitted.epochs[-1]
     return (
         f"{fitted.lists:,} lists of {data[F.LABEL].shape[1]}, {width} features, {config.epochs} epochs, "
@@ -217,13 +218,22 @@ def run(
     )
 
 
-def _export(model: RankingModel, width: int, codes: list[str], folder: str) -> None:
+def export(model: RankingModel, width: int, codes: list[str], folder: str) -> None:
+    """Saves the functions `score` and `heads` (see :func:`run`).
+
+    Args:
+      model: trained and calibrated.
+      width: F, how many numbers describe a pair.
+      codes: category names.
+      folder: of the SavedModel.
+    """
     module = tf.Module(name="ranker")
-    module.model = model
     signature = [
         tf.TensorSpec([None, None, width], tf.float32, "features"),
         {name: tf.TensorSpec([None, None], tf.int32, name) for name in codes},
     ]
     for name, function in (("score", model.score), ("heads", model.predict_heads)):
         setattr(module, name, tf.function(function, input_signature=signature, autograph=False))
+    functions = (module.score.get_concrete_function(), module.heads.get_concrete_function())
+    module.parameters = parameters(model, functions)
     tf.saved_model.save(module, folder)

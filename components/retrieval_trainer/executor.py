@@ -14,6 +14,7 @@ from components import shop
 from models import arrays, collaborative, example_io
 from models import features as F
 from models.item_table import ItemTable
+from models.parameters import parameters
 from models.requests import Vocabularies
 from models.retrieval import RetrievalModel, training_curves
 from models.towers import ItemEmbedding, ItemTower, QuerySpec, QueryTower, identity_index
@@ -425,7 +426,6 @@ def _export(model: RetrievalModel, scale: float, example: Mapping[str, tf.Tensor
             signature[name] = tf.TensorSpec(shape, value.dtype, name)
 
     module = tf.Module(name="towers")
-    module.query_tower, module.item_tower = model.query_tower, model.item_tower
     module.scale = tf.Variable(scale, trainable=False, dtype=tf.float32)
     module.item_tables = model.item_tower.item_tables
     module.query = tf.function(
@@ -436,4 +436,6 @@ def _export(model: RetrievalModel, scale: float, example: Mapping[str, tf.Tensor
         input_signature=[tf.TensorSpec([None], tf.int32, "rows")],
         autograph=False,
     )
+    functions = (module.query.get_concrete_function(), module.item.get_concrete_function())
+    module.parameters = parameters(model, functions)
     tf.saved_model.save(module, folder)

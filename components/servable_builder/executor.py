@@ -18,6 +18,7 @@ from models import features as F
 from models.event_log import EventLog
 from models.funnel import Funnel
 from models.item_table import ItemTable
+from models.parameters import parameters
 from models.retriever import Retriever
 
 HISTORIES = "histories.parquet"
@@ -57,7 +58,9 @@ def run(
     funnel = Funnel(retriever, ranker, encode, encoder, items, settings)
     signatures = funnel.signatures()
     folder = shop.model_folder(model_folder)
-    tf.saved_model.save(used(funnel, signatures), folder, signatures=signatures)
+    module = tf.Module(name="servable")
+    module.parameters = parameters(funnel, signatures.values())
+    tf.saved_model.save(module, folder, signatures=signatures)
 
     users = write_histories(
         log, as_of, settings.candidates.history_length, os.path.join(histories_folder, HISTORIES)
@@ -79,27 +82,6 @@ def run(
         f"{len(signatures)} signatures, {retriever.sources.count:,} candidates, {size / 2**20:,.0f} MiB, "
         f"{len(requests)} warm-up requests, {users:,} request histories"
     )
-
-
-def used(funnel: Funnel, signatures: dict[str, tf.types.experimental.ConcreteFunction]) -> tf.Module:
-    """A module of the variables and tables that the signatures read, and nothing else.
-
-    The funnel also holds the models it was made from: their layers, the functions they were
-    exported with, the item tower. A server that loads them takes twice as long, in Python, while
-    requests wait for the interpreter.
-    """
-    read = {id(outer) for function in signatures.values() for outer, _ in function.graph.captures}
-
-    def is_read(part: object) -> bool:
-        if isinstance(part, tf.Variable):
-            return id(part.handle) in read
-        return isinstance(part, tf.saved_model.experimental.TrackableResource) and (
-            id(part.resource_handle) in read
-        )
-
-    module = tf.Module(name="servable")
-    module.read = [part for part in tf.train.TrackableView(funnel).descendants() if is_read(part)]
-    return module
 
 
 def write_histories(log: EventLog, as_of: int, length: int, path: str) -> int:
