@@ -1,6 +1,7 @@
 """The environment is the one that the lock describes, and the code asks for nothing else."""
 
 import ast
+import functools
 import importlib.metadata
 import os
 import re
@@ -33,6 +34,7 @@ def product_files():
     return [ROOT / "shelfwise_env.py", *(path for name in PRODUCT for path in (ROOT / name).rglob("*.py"))]
 
 
+@functools.cache
 def imported_modules():
     """Dotted names of everything that the product imports -> one file that does."""
     found = {}

@@ -57,13 +57,31 @@ def truth():
 
 
 @functools.cache
-def found_by_search(user, novel):
-    """Candidate ids that the sources find for a user's request, built from the data frame."""
-    retriever = request().retriever
-    allowed = retriever.not_excluded(tf.constant([sorted(truth()[user][0]) if novel else [""]]))
-    position = retriever.find(request_of(user), allowed).position
+def found_by_search(novel):
+    """user -> candidate ids that the sources find for a user's request, built from the data frame."""
+    users, retriever = sorted(truth()), request().retriever
+    asked = [request_of(user) for user in users]
+    longest = max(one["history_item_id"].shape[1] for one in asked)
+
+    def batched(name):
+        values = [one[name] for one in asked]
+        if name.startswith("history_"):
+            fill = 0.0 if values[0].dtype == tf.float32 else ""
+            values = [
+                tf.pad(value, [[0, 0], [0, longest - value.shape[1]]], constant_values=fill)
+                for value in values
+            ]
+        return tf.concat(values, 0)
+
+    allowed = np.ones((len(users), retriever.sources.count), bool)
+    if novel:
+        ids = tiny_shop.items().item_id[retriever.sources.candidate_row.numpy()[:-1]]
+        for row, user in enumerate(users):
+            allowed[row] = ~np.isin(ids, list(truth()[user][0]))
+    position = request().find({name: batched(name) for name in asked[0]}, tf.constant(allowed))
     rows = tf.gather(retriever.sources.candidate_row, position)
-    return set(tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))[0]) - {""}
+    found = tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))
+    return {user: set(row) - {""} for user, row in zip(users, found, strict=True)}
 
 
 def request_of(user):
@@ -97,7 +115,7 @@ def test_labels_are_what_is_bought_in_the_window(novel, size):
         wanted = bought - seen if novel else bought
         ids, label, weight = row[F.CANDIDATE_ITEM_ID], row[F.LABEL], row[F.CANDIDATE_WEIGHT]
         real = weight > 0
-        found = found_by_search(user, novel)
+        found = found_by_search(novel)[user]
         assert (ids[~real] == "").all()
         assert not label[~real].any()
         assert len(set(ids[real])) == real.sum() == min(len(found), size)
@@ -144,7 +162,7 @@ def test_weights_stand_for_all_candidates(novel):
         weight, label = row[F.CANDIDATE_WEIGHT], row[F.LABEL]
         if label.sum() == len(label):
             continue  # no place was left for the others
-        ratio.append(weight.sum() / len(found_by_search(user, novel)))
+        ratio.append(weight.sum() / len(found_by_search(novel)[user]))
         assert (weight[label > 0] == 1).all()
         sampled += weight.max() > 1
     assert np.mean(ratio) == pytest.approx(1, abs=0.03)
@@ -388,7 +406,7 @@ def test_the_servable_computes_the_features_that_the_ranker_learns_from():
     learned |= data["codes"]
     table = example_io.read_table(folder)
     chosen = np.flatnonzero(example_io.first(table, "slice_task", "") == "all")
-    servable = tf.saved_model.load(shop.model_folder(tiny_shop.built().servable)).signatures["explain"]
+    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable)).signatures["explain"]
     inputs = {
         name: executor.tensor(example_io.first(table, name, default)[chosen])
         for name, default in ((F.USER_ID, ""), (F.CONTEXT_TIMESTAMP, 0), (F.context("store_id"), ""))

@@ -24,11 +24,7 @@ def spoiled():
     """A servable whose ranker has the negated weights of the purchase head."""
     built = tiny_shop.built()
     ranker = tf.saved_model.load(shop.model_folder(built.ranking))
-    heads = [
-        variable
-        for variable in ranker.model.trainable_variables
-        if variable.name.endswith("/purchase/kernel:0")
-    ]
+    heads = [part for part in ranker.parameters if part.name.endswith("/purchase/kernel:0")]
     assert len(heads) == 1
     heads[0].assign(-heads[0])
     folder = tiny_shop.folder()
@@ -36,7 +32,6 @@ def spoiled():
     servable_executor.run(
         built.factory.at(CUTOFF),
         tiny_shop.items(),
-        built.factory.item_vectors,
         str(folder / "spoiled_ranker"),
         shop.model_folder(built.text_encoder),
         tiny_shop.past_log(),

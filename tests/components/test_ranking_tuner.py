@@ -1,5 +1,6 @@
 """The search for the ranker's settings: its space, its trials, and who uses the best ones."""
 
+import functools
 import json
 
 import keras_tuner
@@ -62,7 +63,9 @@ def test_a_space_that_cannot_be_searched_is_refused(space, message):
 
 
 @pytest.mark.slow
-def test_two_trials_and_the_training_with_the_best(tmp_path):
+def test_a_trial_is_a_training(tmp_path, monkeypatch):
+    """Two trials; the training with the best settings is part of `tests/e2e`."""
+    monkeypatch.setattr(ranking_executor, "load_features", functools.cache(ranking_executor.load_features))
     folder = example_io.split_folder(tiny_shop.built().candidates, "train")
     arguments = folder, tiny_shop.factory().at, ("store_id",)
     best, results = tmp_path / "best.txt", tmp_path / "results.json"
@@ -79,12 +82,10 @@ def test_two_trials_and_the_training_with_the_best(tmp_path):
     chosen = executor.settings(config(), read)
     assert chosen.epochs == 3  # a trial's own number of epochs is not a setting
 
-    ranking_executor.run(*arguments, chosen, str(tmp_path / "model"), str(tmp_path / "run"))
-    epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
-    assert len(epochs) == 3
-    # a trial is a training: with its settings and epochs, it gives its score again
+    # with its settings and epochs, it gives its score again
     data, retriever = ranking_executor.load_features(*arguments)
     trial = chosen.model_copy(update={"epochs": config().tuning.epochs})
     again = ranking_executor.fit(data, retriever.pair_features.code_sizes, trial)
     assert again.ndcg == pytest.approx(scores[0], abs=0.02)
-    assert np.isfinite([value for epoch in epochs for value in epoch.values()]).all()
+    assert len(again.epochs) == config().tuning.epochs
+    assert np.isfinite([value for epoch in again.epochs for value in epoch.values()]).all()

@@ -80,8 +80,8 @@ def today():
 @functools.cache
 def servable():
     """Signatures of today's servable, exported and loaded."""
-    ranker = tf.saved_model.load(shop.model_folder(tiny_shop.built().ranking))
-    encoder = tf.saved_model.load(shop.model_folder(tiny_shop.text_encoder()[0]))
+    ranker = tiny_shop.load(shop.model_folder(tiny_shop.built().ranking))
+    encoder = tiny_shop.load(shop.model_folder(tiny_shop.text_encoder()[0]))
     funnel = Funnel(factory().at(CUTOFF), ranker, encoder.encode, encoder, factory().items, CONFIG)
     folder = str(tiny_shop.folder() / "servable_today")
     tf.saved_model.save(funnel, folder, signatures=funnel.signatures())
@@ -125,7 +125,7 @@ def test_a_new_item_is_encoded_from_its_text_and_categories():
         np.testing.assert_allclose(today()[item], before()[0]["158"], atol=1e-6)
     assert np.abs(today()[UNSEEN] - today()[COPY]).max() > 1e-3  # another text
     items, tables = executor.load_catalogue(index()[0])
-    encoder = tf.saved_model.load(shop.model_folder(tiny_shop.text_encoder()[0]))
+    encoder = tiny_shop.load(shop.model_folder(tiny_shop.text_encoder()[0]))
     got = tables["text_vectors"][tables["text_index"]]
     np.testing.assert_allclose(got, encoder.encode(tf.constant(items.text.tolist())), atol=1e-5)
 

@@ -1,5 +1,6 @@
 """What the towers learn from: sessions read, targets drawn, windows kept; and what is exported."""
 
+import functools
 import json
 import os
 
@@ -41,16 +42,18 @@ def truth():
     return out
 
 
+@functools.cache
 def codes():
     return {item: index + 1 for index, item in enumerate(tiny_shop.item_vocabulary())}
 
 
 def test_read_sessions_equals_the_frame(sessions, truth):
-    frame = tiny_shop.events()
+    of_user = dict(tuple(tiny_shop.events().groupby("user_id")))
     assert len(sessions["user"]) == len(truth)
     users = list(tiny_shop.vocabularies().users)
     for place, (user, when, basket) in enumerate(truth):
-        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < when)].tail(LENGTH)
+        past = of_user[user]
+        past = past[past["timestamp"] < when].tail(LENGTH)
         pad = LENGTH - len(past)
         assert sessions["user"][place] == (users.index(user) + 1 if user in users else 0)
         assert sessions["timestamp"][place] == when
@@ -92,9 +95,9 @@ def test_batches_draw_targets_of_their_own_session(sessions, truth, training):
     passes = []
     for _ in range(2):
         drawn = {}
-        for batch in data:
-            for at, place in enumerate(batch[F.HISTORY_AGE_DAYS][:, 0].numpy().astype(int)):
-                drawn[place] = batch["target_row"][at].numpy().tolist()
+        for batch in data.as_numpy_iterator():
+            for at, place in enumerate(batch[F.HISTORY_AGE_DAYS][:, 0].astype(int)):
+                drawn[place] = batch["target_row"][at].tolist()
                 np.testing.assert_array_equal(batch["history_row"][at], rows[sessions["history_item"][place]])
                 for name in ("user", "weekday", "hour", "context_store_id"):
                     assert batch[name][at] == sessions[name][place]
@@ -129,48 +132,15 @@ def test_a_session_without_targets_gives_none(sessions):
     assert not batch["target_row"].numpy().any()
 
 
-class Captured(executor.RetrievalModel):
-    """The real model, which remembers what it was made of."""
-
-    made = []
-
-    def __init__(self, query, item, probability, *rest):
-        super().__init__(query, item, probability, *rest)
-        Captured.made.append(probability)
-
-
 @pytest.fixture(scope="module")
-def trained(folders, tmp_path_factory):
-    """One run with every batch of sessions and the sampling probabilities written down."""
-    base = tmp_path_factory.mktemp("trained")
-    used = {}
-    with pytest.MonkeyPatch.context() as patch:
-        real = executor.batches
-
-        def batches(sessions, chosen, rows, vocabularies, config, training, *rest):
-            used["training" if training else "holdout"] = chosen
-            return real(sessions, chosen, rows, vocabularies, config, training, *rest)
-
-        patch.setattr(executor, "batches", batches)
-        patch.setattr(executor, "RetrievalModel", Captured)
-        executor.run(
-            folders,
-            tiny_shop.items(),
-            tiny_shop.item_vocabulary(),
-            tiny_shop.vocabularies(),
-            os.path.join(tiny_shop.text_encoder()[0], "text_vectors.npz"),
-            LABEL_START,
-            CONFIG.retrieval.model_copy(update={"epochs": 2}),
-            CONFIG.candidates.collaborative,
-            str(base / "model"),
-            str(base / "run"),
-        )
-    return base, used, Captured.made[-1]
+def trained():
+    """What the tiny shop's towers learned from."""
+    tiny_shop.towers()
+    return tiny_shop.LEARNED
 
 
 def test_only_sessions_before_the_label_window_are_learned_from(trained, sessions, truth):
-    _, used, _ = trained
-    training, holdout = set(used["training"].tolist()), set(used["holdout"].tolist())
+    training, holdout = set(trained["training"].tolist()), set(trained["holdout"].tolist())
     assert not training & holdout
     usable = {
         place
@@ -281,19 +251,19 @@ def test_sampling_probabilities_are_the_shares_of_drawn_targets(trained, truth):
                     share[item] += 1 / len(items)
     total = sum(share.values())
     for row, item in enumerate(tiny_shop.items().item_id[1:], 1):
-        assert trained[2][row] == pytest.approx(max(share[item] / total, 1e-9), rel=1e-4)
+        assert trained["probability"][row] == pytest.approx(max(share[item] / total, 1e-9), rel=1e-4)
 
 
-def test_history_and_export(trained):
-    base, _, _ = trained
-    epochs = json.loads((base / "run" / "history.json").read_text())["epochs"]
-    assert [entry["epoch"] for entry in epochs] == [1, 2]
-    assert epochs[1]["loss"] < epochs[0]["loss"]
-    assert 0 < epochs[1]["holdout_recall@100"] <= 1
-    vectors = arrays.load(str(base / "model" / "item_vectors.npz"))["vectors"]
+def test_history_and_export():
+    folder, _ = tiny_shop.towers()
+    (epoch,) = json.loads((tiny_shop.folder() / "retrieval_run/history.json").read_text())["epochs"]
+    assert epoch["epoch"] == 1
+    assert np.isfinite(epoch["loss"])
+    assert 0 < epoch["holdout_recall@100"] <= 1
+    vectors = arrays.load(os.path.join(folder, "item_vectors.npz"))["vectors"]
     assert vectors.shape == (len(tiny_shop.items()), CONFIG.retrieval.embedding_dim)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    towers = tf.saved_model.load(shop.model_folder(str(base / "model")))
+    towers = tf.saved_model.load(shop.model_folder(folder))
     np.testing.assert_allclose(towers.item(tf.range(len(vectors))), vectors, atol=1e-6)
 
 
@@ -301,10 +271,11 @@ def test_training_and_serving_give_the_same_query_vector(sessions, truth):
     """The skew test of the query side: a session's batch against the same request in raw strings."""
     rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     retriever = tiny_shop.factory().at(LABEL_START)
-    frame = tiny_shop.events()
+    of_user = dict(tuple(tiny_shop.events().groupby("user_id")))
     chosen = []
     for place, (user, when, _) in enumerate(truth):
-        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < when)].tail(LENGTH)
+        past = of_user[user]
+        past = past[past["timestamp"] < when].tail(LENGTH)
         known = user in tiny_shop.vocabularies().users  # training knows the attributes of these only
         if known and len(past) and set(past["item_id"]) <= set(codes()) - {tiny_shop.STRANGER}:
             chosen.append(place)
@@ -317,7 +288,8 @@ def test_training_and_serving_give_the_same_query_vector(sessions, truth):
     learned = retriever._towers.query(batch).numpy()
     for at, place in enumerate(chosen):
         user, when, basket = truth[place]
-        past = frame[(frame["user_id"] == user) & (frame["timestamp"] < when)].tail(LENGTH + 7)
+        past = of_user[user]
+        past = past[past["timestamp"] < when].tail(LENGTH + 7)
         request = {
             "user_id": tf.constant([user]),
             "history_item_id": tf.constant([past["item_id"].tolist()]),

@@ -30,7 +30,7 @@ def test_histories_are_every_users_state_at_the_cutoff():
 def test_warmup_requests_ask_every_signature_and_are_answered():
     folder = shop.model_folder(tiny_shop.built().servable)
     requests = infra.requests_of(folder)
-    model = tf.saved_model.load(folder)
+    model = tiny_shop.load(folder)
     asked = [request.model_spec.signature_name for request in requests]
     assert {name: asked.count(name) for name in asked} == dict.fromkeys(model.signatures, 4)
     for request in requests:

@@ -60,7 +60,7 @@ def test_attributions_of_a_known_function():
 
 @pytest.fixture(scope="module")
 def explain():
-    servable = tf.saved_model.load(shop.model_folder(tiny_shop.built().servable))
+    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable))
 
     def call(name, **inputs):
         return {key: text(value) for key, value in servable.signatures[name](**inputs).items()}

@@ -77,7 +77,7 @@ def inputs_of(rows, now, **more):
 def funnel(**serving):
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
     built = tiny_shop.built()
-    ranker = tf.saved_model.load(shop.model_folder(built.ranking))
+    ranker = tiny_shop.load(shop.model_folder(built.ranking))
     config = CONFIG.model_copy(update={"serving": section})
     return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
 
@@ -99,7 +99,7 @@ def proven(answer, rows, now, serving):
 
 def test_every_reason_holds_in_the_requests_own_data():
     rows, now = requests(1)
-    servable = tf.saved_model.load(shop.model_folder(tiny_shop.built().servable))
+    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable))
     answer = servable.signatures["recommend"](**inputs_of(rows, now))
     seen = proven({name: text(value) for name, value in answer.items()}, rows, now, CONFIG.serving)
     wanted = set(Reasons.model_fields) - {"similar", "exploration", "exploration_anywhere"}

@@ -1,5 +1,7 @@
 """Order of the listed items: against a naive greedy re-ranking, and by what each part promises."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -154,10 +156,11 @@ def test_boosts_of_a_catalogue():
 # --- in the funnel ---------------------------------------------------------------------
 
 
+@functools.cache
 def funnel(**serving):
     built = tiny_shop.built()
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
-    ranker = tf.saved_model.load(shop.model_folder(built.ranking))
+    ranker = tiny_shop.load(shop.model_folder(built.ranking))
     config = CONFIG.model_copy(update={"serving": section})
     return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
 
@@ -166,13 +169,9 @@ def answer(model, inputs):
     return {name: text(value) for name, value in model.recommend(inputs).items()}
 
 
+PLAIN = {"diversity": 0.0, "drop_bought_days": 0.0}
 HISTORY = [[("100", 40.0), ("103", 12.5), ("101", 3.0), ("102", 0.5)], [("104", 5.0)], []]
 USERS = ["u01", "u02", "nobody"]
-
-
-@pytest.fixture(scope="module")
-def plain():
-    return funnel(diversity=0.0)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +185,8 @@ def plain():
         (0.0, 1e9, {"100", "101", "102", "103", "104"}),
     ],
 )
-def test_bought_items_are_dropped_as_the_shop_or_the_request_says(plain, configured, asked, gone):
-    model = plain if not configured else funnel(diversity=0.0, drop_bought_days=configured)
+def test_bought_items_are_dropped_as_the_shop_or_the_request_says(configured, asked, gone):
+    model = funnel(**PLAIN | {"drop_bought_days": configured})
     inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY), 80, drop_bought_days=asked)
     shown = answer(model, inputs)[F.ITEM_ID]
     for row, history in enumerate(HISTORY):
@@ -195,15 +194,16 @@ def test_bought_items_are_dropped_as_the_shop_or_the_request_says(plain, configu
         assert own - set(shown[row]) == own & gone
 
 
-def test_what_was_only_looked_at_is_not_dropped(plain):
+def test_what_was_only_looked_at_is_not_dropped():
     inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY, event_type="view"), 80, drop_bought_days=1e9)
-    shown = answer(plain, inputs)[F.ITEM_ID]
+    shown = answer(funnel(**PLAIN), inputs)[F.ITEM_ID]
     assert {"100", "101", "102", "103"} <= set(shown[0])
-    both = funnel(diversity=0.0, purchase_types=["view"])
+    both = funnel(**PLAIN, purchase_types=("view",))
     assert not {"100", "101", "102", "103"} & set(answer(both, inputs)[F.ITEM_ID][0])
 
 
-def test_each_request_of_a_batch_has_its_own_wishes(plain):
+def test_each_request_of_a_batch_has_its_own_wishes():
+    plain = funnel(**PLAIN)
     base = recommend_inputs(tiny_shop.request(USERS, HISTORY), 12)
     mixed = base | {F.DIVERSITY: tf.constant([1.0, 0.0, -1.0]), F.DROP_BOUGHT_DAYS: tf.constant([0.0, 99, 0])}
     together = answer(plain, mixed)
@@ -222,8 +222,8 @@ def new_items():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_a_share_of_the_places_explores_new_items(share, plain):
-    model = funnel(diversity=0.0, exploration_share=share)
+def test_a_share_of_the_places_explores_new_items(share):
+    model, plain = funnel(**PLAIN, exploration_share=share), funnel(**PLAIN)
     inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY), 20)
     shown, without = answer(model, inputs), answer(plain, inputs)
     fresh = new_items()
@@ -242,7 +242,7 @@ def test_a_share_of_the_places_explores_new_items(share, plain):
 
 
 def test_exploration_is_the_same_for_the_same_request_and_obeys_its_filters():
-    model = funnel(diversity=0.0, exploration_share=0.5)
+    model = funnel(**PLAIN, exploration_share=0.5)
     fresh = sorted(new_items())
     base = tiny_shop.request(USERS, HISTORY)
     first = answer(model, recommend_inputs(base, 20))
@@ -263,7 +263,7 @@ def test_exploration_is_the_same_for_the_same_request_and_obeys_its_filters():
 
 def test_other_users_and_days_explore_others():
     """With one place and two new items, each is drawn for some."""
-    model = funnel(diversity=0.0, exploration_share=0.5)
+    model = funnel(**PLAIN, exploration_share=0.5)
     users = [f"user {number}" for number in range(30)]
     base = tiny_shop.request(users, [[]] * 30)
     drawn = answer(model, recommend_inputs(base, 2))[F.ITEM_ID][:, 1]

@@ -300,13 +300,15 @@ def transformed_folders() -> dict[str, str]:
     users = {user: index + 1 for index, user in enumerate(vocabularies().users)}
     types = {kind: index + 1 for index, kind in enumerate(vocabularies().event_types)}
     stores = {store: index + 1 for index, store in enumerate(vocabularies().contexts["store_id"])}
+    of_user = dict(tuple(events().groupby("user_id")))
+    baskets = list(events().groupby(["user_id", "timestamp"]))
     out = {}
     for split, (start, end) in SPLITS.items():
         columns: dict[str, list[list[Any]]] = collections.defaultdict(list)
-        for (user, when), basket in events().groupby(["user_id", "timestamp"]):
+        for (user, when), basket in baskets:
             if not start <= when < end:
                 continue
-            mine = events()[events()["user_id"] == user]
+            mine = of_user[user]
             history = mine[mine["timestamp"] < when].tail(20)
             moment = pd.Timestamp(when, unit="s")
             columns["user"].append([users.get(user, 0)])
@@ -397,22 +399,42 @@ def text_encoder() -> tuple[str, str]:
     return out, found
 
 
+# What the towers learned from: the sessions' indices by use, and the items' sampling probabilities.
+LEARNED: dict[str, np.ndarray] = {}
+
+
 @functools.cache
 def towers() -> tuple[str, str]:
-    """(artifact folder, summary) of the two towers."""
+    """(artifact folder, summary) of the two towers; fills `LEARNED`."""
     out = str(folder() / "retrieval")
-    summary = retrieval_executor.run(
-        [transformed_folders()[split] for split in WINDOWS.past],
-        items(),
-        item_vocabulary(),
-        vocabularies(),
-        os.path.join(text_encoder()[0], text_executor.VECTORS),
-        LABEL_START,
-        CONFIG.retrieval,
-        CONFIG.candidates.collaborative,
-        out,
-        str(folder() / "retrieval_run"),
-    )
+    batches, model = retrieval_executor.batches, retrieval_executor.RetrievalModel
+
+    def noted_batches(sessions, chosen, rows, vocabularies, config, training, *rest):
+        LEARNED["training" if training else "holdout"] = chosen
+        return batches(sessions, chosen, rows, vocabularies, config, training, *rest)
+
+    class NotedModel(model):
+        """The real one."""
+
+        def __init__(self, query, item, probability, *rest):
+            super().__init__(query, item, probability, *rest)
+            LEARNED["probability"] = probability
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval_executor, "batches", noted_batches)
+        patch.setattr(retrieval_executor, "RetrievalModel", NotedModel)
+        summary = retrieval_executor.run(
+            [transformed_folders()[split] for split in WINDOWS.past],
+            items(),
+            item_vocabulary(),
+            vocabularies(),
+            os.path.join(text_encoder()[0], text_executor.VECTORS),
+            LABEL_START,
+            CONFIG.retrieval,
+            CONFIG.candidates.collaborative,
+            out,
+            str(folder() / "retrieval_run"),
+        )
     return out, summary
 
 
@@ -485,6 +507,11 @@ def built() -> Built:
         summaries,
         makes,
     )
+
+
+# For models that no test changes: loading one takes seconds, and so does the first answer of each
+# signature.
+load = functools.cache(tf.saved_model.load)
 
 
 def request(
