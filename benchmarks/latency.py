@@ -2,10 +2,12 @@
 
     python benchmarks/latency.py --run runs/tuning --set split.evaluate_on=eval
     python benchmarks/latency.py --set candidates.two_tower=450   # another number of candidates
+    python benchmarks/latency.py --synthetic 20000                # without a run: random weights and items
 
 Every stage is timed as a graph that ends after it, on the same requests in turn; a stage's own
 time is the difference to the stage before. `wall` is what a caller waits, `cpu` what the
-process worked, which other processes disturb less.
+process worked, which other processes disturb less. The last line says how much of the machine
+others used, or a hypervisor took away, meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,24 +28,33 @@ import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import run_models
+from benchmarks import run_models, synthetic_servable
+from benchmarks.serving_load import CpuUse
 from components.candidate_sampler.executor import tensor
 from models import features as F
+from models.event_log import EventLog
 from models.funnel import Funnel
 from pipeline.errors import UserError
 
 Request = Mapping[str, tf.Tensor]
 
 
-def requests(run: run_models.RunModels, count: int, k: int) -> list[dict[str, tf.Tensor]]:
-    """What `recommend` is sent by users drawn at random, each with their own history."""
-    log, length = run.log, run.config.candidates.history_length
-    users = np.unique(log.before(run.windows.cutoff).user)
+def requests(log: EventLog, cutoff: int, length: int, count: int, k: int) -> list[dict[str, tf.Tensor]]:
+    """What `recommend` is sent by users drawn at random, each with their own history.
+
+    Args:
+      log: events.
+      cutoff: unix seconds, when they ask.
+      length: events of a request.
+      count: users.
+      k: items that each wants.
+    """
+    users = np.unique(log.before(cutoff).user)
     out = []
     for user in np.random.default_rng(0).choice(users, count, replace=False):
-        inputs = log.histories(np.asarray([user]), run.windows.cutoff, length)
+        inputs = log.histories(np.asarray([user]), cutoff, length)
         inputs |= {
-            F.CONTEXT_TIMESTAMP: np.asarray([run.windows.cutoff], np.int64),
+            F.CONTEXT_TIMESTAMP: np.asarray([cutoff], np.int64),
             F.EXCLUDE_ITEM_ID: np.asarray([[""]], object),
             F.CATEGORY: np.asarray([[""]], object),
             F.K: np.asarray([k], np.int32),
@@ -51,6 +63,21 @@ def requests(run: run_models.RunModels, count: int, k: int) -> list[dict[str, tf
         }
         out.append({name: tensor(values) for name, values in inputs.items()})
     return out
+
+
+def subject(options: argparse.Namespace) -> tuple[Funnel, list[dict[str, tf.Tensor]]]:
+    """The funnel that is asked, and requests."""
+    if options.synthetic:
+        config = synthetic_servable.configured(options.set)
+        with tempfile.TemporaryDirectory() as folder:
+            shop = synthetic_servable.SyntheticShop.make(options.synthetic, config, folder)
+            ranker = tf.saved_model.load(shop.ranker)
+        funnel = Funnel(shop.retriever, ranker, None, None, shop.items, config)
+        log, cutoff = shop.log, synthetic_servable.AS_OF
+    else:
+        run = run_models.RunModels.read(options)
+        config, funnel, log, cutoff = run.config, run.funnel(), run.log, run.windows.cutoff
+    return funnel, requests(log, cutoff, config.candidates.history_length, options.requests, options.k)
 
 
 def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
@@ -67,7 +94,7 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
         allowed = funnel.allowed(inputs, request)
         if until == "filters":
             return request, query, allowed
-        found = retriever.sources(request, query, allowed)
+        found = retriever.sources(request, query, allowed).without_empty_places()
         if until == "sources":
             return request, vars(found)
         features, codes = retriever.pair_features(request, found)
@@ -86,15 +113,14 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
+    parser.add_argument("--synthetic", type=int, metavar="ITEMS", help="so many items of no shop")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--k", type=int, default=20)
     options = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    run = run_models.RunModels.read(options)
-    funnel = run.funnel()
-    asked = requests(run, options.requests, options.k)
+    funnel, asked = subject(options)
     graphs = {}
     for name, stage in stages(funnel).items():
         spec = {
@@ -104,11 +130,15 @@ def main() -> None:
         graphs[name] = tf.function(stage, input_signature=[spec], autograph=False)
     wall: dict[str, list[float]] = {name: [] for name in graphs}
     cpu: dict[str, list[float]] = {name: [] for name in graphs}
+    ranked: list[int] = []
+    use = CpuUse()
     for round_ in range(options.rounds + 1):
         for inputs in asked:
             for name, graph in graphs.items():
                 begun, worked = time.perf_counter(), time.process_time()
-                graph(inputs)
+                found = graph(inputs)
+                if not round_ and name == "sources":
+                    ranked.append(int(np.sum(found[1]["valid"])))
                 if round_:  # the first round traces
                     wall[name].append(1000 * (time.perf_counter() - begun))
                     cpu[name].append(1000 * (time.process_time() - worked))
@@ -122,11 +152,11 @@ def main() -> None:
         table.add_row(name, *(f"{cell:.2f}" for cell in cells))
         before = now
     Console(width=120).print(table)
-    sizes = run.config.candidates
-    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending
+    stolen, others = use.shares()
     print(
-        f"{len(asked)} users, {options.rounds} rounds; up to {places} candidates of "
-        f"{funnel.retriever.sources.count:,} ranked, {options.k} returned; medians"
+        f"{len(asked)} users, {options.rounds} rounds, medians; of {funnel.retriever.sources.count:,} items "
+        f"{np.mean(ranked):.0f} ranked on average ({min(ranked)} to {max(ranked)}), {options.k} returned; "
+        f"{stolen:.0%} of the machine stolen, {others:.0%} used by others"
     )
 
 

@@ -7,8 +7,11 @@
 The requests are those of the version's `assets.extra/tf_serving_warmup_requests`, repeated to the
 batch size. The server is a process of its own; this process asks, so both share the cores. Prints
 tables, and the bars of the project with what was measured; writes the numbers (`--json`) and a plot
-of latency against throughput (`--plot`). Exits with status 1 when a well-formed request failed or
-got another answer than before, or a malformed one got another error than it deserves.
+of latency against throughput (`--plot`). Beside each measurement stand the shares of the processors'
+time that the hypervisor took away ("stolen") and that other processes used ("others") meanwhile:
+where they are not small, its times say more of the machine than of the server. Exits with status 1
+when a well-formed request failed or got another answer than before, or a malformed one got another
+error than it deserves.
 
     load       throughput and latency by signature, rows of a request, and clients without pauses
     overhead   one client's latency less the time of the same graph, run in turns in this process
@@ -105,7 +108,8 @@ class Bench:
         console.print(
             f"[dim]{result.section} {result.signature} x{result.concurrency} batch {result.batch}: "
             f"{result.per_second:.0f}/s p50 {result.p50:.2f} p99 {result.p99:.2f} ms, "
-            f"{result.failed} failed, {result.wrong} wrong {result.note}[/dim]",
+            f"{result.failed} failed, {result.wrong} wrong, {result.stolen:.0%} stolen, "
+            f"{result.others:.0%} others {result.note}[/dim]",
             highlight=False,
         )
 
@@ -129,7 +133,8 @@ class Bench:
         return Result(
             self.name, section, signature or self.first, concurrency, batch,
             len(load.times) + sum(count for name, count in load.failures.items() if ":" not in name),
-            failed, load.wrong, rate, rate * batch, float(p50), float(p95), float(p99), note,
+            failed, load.wrong, rate, rate * batch, float(p50), float(p95), float(p99),
+            *load.use.shares(), note,
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -184,9 +189,8 @@ class Bench:
             row = self.row(load, "overhead", sum(load.times), "", signature, 1)
             row.note = f"graph {own:.2f} ms, server and wire {row.p50 - own:.2f} ms at p50"
             self.add(row)
-            self.bar(
-                f"server overhead, {signature}", f"{row.p50 - own:.2f} ms", "1.5 ms", row.p50 - own < 1.5
-            )
+            found = f"{row.p50 - own:.2f} ms"
+            self.bar(f"server overhead, {signature}", found, "1.5 ms", row.p50 - own < 1.5, row)
 
     def half(self) -> None:
         """See above."""
@@ -196,7 +200,7 @@ class Bench:
             row = self.row(load, "half load", seconds, f"{rate:.0f}/s asked", signature, 0)
             self.add(row)
             if signature == "recommend":
-                self.bar("p99 of recommend at 50 % load", f"{row.p99:.1f} ms", "40 ms", row.p99 < 40)
+                self.bar("p99 of recommend at 50 % load", f"{row.p99:.1f} ms", "40 ms", row.p99 < 40, row)
 
     def half_rate(self, signature: str) -> float:
         """Half of the requests a second that eight clients without pauses get answered."""
@@ -207,23 +211,24 @@ class Bench:
     def batching(self) -> None:
         """More gRPC threads than clients: a batch can hold no more requests than there are threads."""
         flags = (f"--batching_parameters_file={BATCHING}", "--enable_batching")
-        rates: dict[str, list[float]] = {signature: [] for signature in self.options.signatures}
+        rows: dict[str, list[Result]] = {signature: [] for signature in self.options.signatures}
         for name, more in (("batching off", ()), ("batching on", flags)):
             server = self.start(0, f"--grpc_max_threads={2 * _BATCHING_CLIENTS}", *more)
             try:
-                for signature, found in rates.items():
+                for signature, found in rows.items():
                     load = self.load_of(signature, server=server)
                     load.closed(_BATCHING_CLIENTS, for_seconds(min(self.options.seconds, 2)))
                     seconds = load.closed(_BATCHING_CLIENTS, for_seconds(self.options.seconds))
                     row = self.row(load, name, seconds, "", signature, _BATCHING_CLIENTS)
-                    found.append(row.per_second)
+                    found.append(row)
                     if more:
-                        row.note = f"{found[1] / found[0]:.2f} x the throughput without"
+                        row.note = f"{row.per_second / found[0].per_second:.2f} x the throughput without"
                     self.add(row)
             finally:
                 server.stop()
-        for signature, (off, on) in rates.items():
-            self.bar(f"throughput with batching, {signature}", f"{on / off:.2f} x", "2 x", on >= 2 * off)
+        for signature, (off, on) in rows.items():
+            gain = on.per_second / off.per_second
+            self.bar(f"throughput with batching, {signature}", f"{gain:.2f} x", "2 x", gain >= 2, on)
 
     def swaps(self) -> None:
         """See above; steady is the same load before."""
@@ -241,8 +246,10 @@ class Bench:
         row = self.results[-1]
         row.note += f", p99 {row.p99 / steady.p99:.2f} x steady"
         bad = row.failed + row.wrong
-        self.bar(f"failed or wrong over {self.options.swaps} swaps", f"{bad} of {row.requests}", "0", not bad)
-        self.bar("p99 during swaps", f"{row.p99 / steady.p99:.2f} x steady", "2 x", row.p99 < 2 * steady.p99)
+        swapped = f"failed or wrong over {self.options.swaps} swaps"
+        self.bar(swapped, f"{bad} of {row.requests}", "0", not bad, row)
+        slower = row.p99 / steady.p99
+        self.bar("p99 during swaps", f"{slower:.2f} x steady", "2 x", slower < 2, row)
 
     def malformed(self) -> None:
         """The server's memory before and after is that of the process."""
@@ -262,7 +269,7 @@ class Bench:
             row = self.row(load, f"{share:.0%} malformed", seconds, note)
             failed += row.failed
             self.add(row)
-        self.bar("malformed requests refused wrongly", f"{failed} of {refused}", "0 of 500", not failed)
+        self.bar("malformed requests refused wrongly", f"{failed} of {refused}", "0 of 500", not failed, row)
 
     def slow(self) -> None:
         """See above."""
@@ -450,12 +457,14 @@ class Bench:
             f"{asked[-1]:,.0f} requests as in {minutes:.0f} min at half load: {rss[0]:.0f} MB at first, "
             f"{rss[half]:.0f} half-way, {rss[-1]:.0f} at last; second half {slope:+.1f} MB an hour"
         )
-        self.add(self.row(load, "memory", seconds, note, "mixed"))
-        self.bar("memory's growth in an hour at half load", f"{slope:+.1f} MB", "20 MB", slope < 20)
+        row = self.row(load, "memory", seconds, note, "mixed")
+        self.add(row)
+        self.bar("memory's growth in an hour at half load", f"{slope:+.1f} MB", "20 MB", slope < 20, row)
 
-    def bar(self, what: str, found: str, wanted: str, reached: bool) -> None:
-        """Notes what was measured of something that the project wants to reach."""
-        self.bars.append((f"{what} ({self.name})", f"{found} (bar {wanted})", reached))
+    def bar(self, what: str, found: str, wanted: str, reached: bool, row: Result) -> None:
+        """Notes what was measured, in a row, of something that the project wants to reach."""
+        machine = f"{row.stolen:.0%} stolen, {row.others:.0%} others"
+        self.bars.append((f"{what} ({self.name})", f"{found} (bar {wanted}; {machine})", reached))
 
     def run(self) -> None:
         """All sections asked for, in their order."""

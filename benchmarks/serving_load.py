@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 import random
@@ -23,6 +24,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import grpc  # noqa: E402
 import numpy as np  # noqa: E402
+import psutil  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
@@ -102,9 +104,43 @@ class Server:
             time.sleep(0.02)
 
 
+class CpuUse:
+    """Who used the machine's processors since this was made."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    def shares(self) -> tuple[float, float]:
+        """Shares of all processors' time: (stolen by the hypervisor, used by other processes than
+        this one and those that it started).
+        """
+        total, stolen, busy, own = (
+            now - before for now, before in zip(self._now(), self._before, strict=True)
+        )
+        if not total:
+            return 0.0, 0.0
+        return stolen / total, max(busy - own, 0.0) / total
+
+    @staticmethod
+    def _now() -> tuple[float, float, float, float]:
+        times = psutil.cpu_times()
+        busy = times.user + times.nice + times.system + times.irq + times.softirq
+        own = os.times()
+        used = own.user + own.system + own.children_user + own.children_system
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # then it counts as waited for
+                of_child = child.cpu_times()
+                used += of_child.user + of_child.system
+        return busy + times.idle + times.iowait + times.steal, times.steal, busy, used
+
+
 @dataclasses.dataclass
 class Result:
-    """What some seconds of load gave; times in milliseconds."""
+    """What some seconds of load gave; times in milliseconds.
+
+    `stolen` and `others` are shares of all processors' time (see `CpuUse`): where they are not
+    near 0, the times say more about the machine than about the server.
+    """
 
     model: str
     section: str
@@ -119,6 +155,8 @@ class Result:
     p50: float
     p95: float
     p99: float
+    stolen: float
+    others: float
     note: str = ""
 
 
@@ -161,6 +199,7 @@ class Load:
         self.refused = 0
         self.wrong = 0
         self.versions: set[int] = set()
+        self.use = CpuUse()
 
     def _read(self, content: bytes) -> tuple[int, dict[str, np.ndarray]]:
         from tensorflow import make_ndarray
@@ -376,16 +415,18 @@ def table(results: Sequence[Result]) -> Table:
         "rows/s",
     ):
         made.add_column(header, justify="left" if header in ("model", "section", "signature") else "right")
-    for header in ("p50 ms", "p95 ms", "p99 ms"):
+    for header in ("p50 ms", "p95 ms", "p99 ms", "stolen", "others"):
         made.add_column(header, justify="right")
     made.add_column("")
     for row in results:
         numbers = (row.batch, row.requests, row.failed, row.wrong)
         rates = (f"{rate:.0f}" for rate in (row.per_second, row.rows_per_second))
         times = (f"{time_:.2f}" for time_ in (row.p50, row.p95, row.p99))
+        shares = (f"{share:.0%}" for share in (row.stolen, row.others))
         clients = str(row.concurrency or "-")
         made.add_row(
-            row.model, row.section, row.signature, clients, *map(str, numbers), *rates, *times, row.note
+            *(row.model, row.section, row.signature, clients, *map(str, numbers)),
+            *(*rates, *times, *shares, row.note),
         )
     return made
 

@@ -1,6 +1,7 @@
 """A servable of any number of items, from the real model classes with weights that nobody trained.
 
     python benchmarks/synthetic_servable.py 1000000 /tmp/million
+    python benchmarks/synthetic_servable.py 20000 /tmp/more candidates.two_tower=450
 
 For measuring how cost grows with the catalogue: sizes (sources, history, features, vocabularies,
 vectors) are those of The Complete Journey's configuration, what is in them is random; item vectors
@@ -9,9 +10,11 @@ lie in clusters, as trained ones do. Its lists say nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,6 +25,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
+import yaml  # noqa: E402
 
 from components import shop  # noqa: E402
 from components.ranking_trainer import executor as ranking_executor  # noqa: E402
@@ -132,32 +136,48 @@ def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, 
     ranking_executor.export(model, width, list(sizes), folder)
 
 
-def build(count: int, target: Path, seed: int = 0) -> str:
-    """Builds the servable.
+@dataclasses.dataclass(frozen=True)
+class SyntheticShop:
+    """What ServableBuilder is given, for items that nobody sells.
 
-    Args:
-      count: items, all of them candidates.
-      target: the version folder to make, `<base>/<number>`.
-      seed: of everything random.
-
-    Returns:
-      A line for a person.
+    Attributes:
+      retriever: as of `AS_OF`.
+      items: the catalogue.
+      log: events.
+      index: kind of the search.
+      ranker, text_encoder: folders of SavedModels.
     """
-    tf.keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
-    config = load(ROOT / "pipeline" / "configs" / "complete_journey.yaml")
-    items = catalogue(count, rng)
-    vocabularies = Vocabularies(
-        users=[f"u{number:04d}" for number in range(_USERS)],
-        event_types=["purchase"],
-        contexts={"store_id": [str(300 + number) for number in range(_STORES)]},
-        attribute_user=[],
-        attributes={},
-        attribute_values={},
-    )
-    dim = config.retrieval.embedding_dim
-    with tempfile.TemporaryDirectory(dir=target.parent) as work:
-        text_folder = os.path.join(work, "text")
+
+    retriever: Retriever
+    items: ItemTable
+    log: EventLog
+    index: str
+    ranker: str
+    text_encoder: str
+
+    @classmethod
+    def make(cls, count: int, config: Config, folder: str, seed: int = 0) -> SyntheticShop:
+        """Makes it.
+
+        Args:
+          count: items, all of them candidates.
+          config: the shop's.
+          folder: for the parts that are files.
+          seed: of everything random.
+        """
+        tf.keras.utils.set_random_seed(seed)
+        rng = np.random.default_rng(seed)
+        items = catalogue(count, rng)
+        vocabularies = Vocabularies(
+            users=[f"u{number:04d}" for number in range(_USERS)],
+            event_types=["purchase"],
+            contexts={"store_id": [str(300 + number) for number in range(_STORES)]},
+            attribute_user=[],
+            attributes={},
+            attribute_values={},
+        )
+        dim = config.retrieval.embedding_dim
+        text_folder, ranker_folder = os.path.join(folder, "text"), os.path.join(folder, "ranker")
         text = config.text_encoder
         encoder = tf.Module(name="text_encoder")
         encoder.encoder = TextEncoder(text.preset, text.sequence_length, "float32")
@@ -172,30 +192,58 @@ def build(count: int, target: Path, seed: int = 0) -> str:
         towers.scale = tf.Variable(1.0)
         cluster = rng.integers(0, int(np.sqrt(count)), count + 1)
         vectors, tables = clustered(cluster, dim, rng), snapshot(items, cluster, config, rng)
-        text = clustered(cluster, _TEXT_DIM, rng)
+        text_space = clustered(cluster, _TEXT_DIM, rng)
         searched = search_vectors(vectors, tables)
         plan = make_plan(
             *(config.candidates.index, searched, tables.candidate_row),
             *(searched[rng.integers(1, count + 1, 200)], min(20, count), config.candidates.index_recall),
         )
-        retriever = Retriever(config, items, vocabularies, tables, vectors, text, plan, towers)
-        save_ranker(retriever, config, rng, os.path.join(work, "ranker"))
+        retriever = Retriever(config, items, vocabularies, tables, vectors, text_space, plan, towers)
+        save_ranker(retriever, config, rng, ranker_folder)
+        log = events(items, vocabularies, rng, os.path.join(folder, "events"))
+        return cls(retriever, items, log, plan.kind, ranker_folder, text_folder)
+
+
+def build(count: int, target: Path, config: Config) -> str:
+    """Builds the servable.
+
+    Args:
+      count: items, all of them candidates.
+      target: the version folder to make, `<base>/<number>`.
+      config: the shop's.
+
+    Returns:
+      A line for a person.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent) as work:
+        shop_ = SyntheticShop.make(count, config, work)
         line = servable_executor.run(
-            retriever,
-            items,
-            os.path.join(work, "ranker"),
-            text_folder,
-            events(items, vocabularies, rng, os.path.join(work, "events")),
+            shop_.retriever,
+            shop_.items,
+            shop_.ranker,
+            shop_.text_encoder,
+            shop_.log,
             AS_OF,
             config,
             os.path.join(work, "servable"),
             os.path.join(work, "histories"),
         )
         os.rename(shop.model_folder(os.path.join(work, "servable")), target)
-    return f"{line}; {plan.kind} search"
+    sizes = config.candidates
+    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending
+    return f"{line}; {shop_.index} search, up to {places} candidates ranked"
+
+
+def configured(settings: Sequence[str] = ()) -> Config:
+    """The Complete Journey's configuration with settings `path=value` of one's own."""
+    given = dict(text.split("=", 1) for text in settings)
+    return load(
+        ROOT / "pipeline" / "configs" / "complete_journey.yaml",
+        {path: yaml.safe_load(value) for path, value in given.items()},
+    )
 
 
 if __name__ == "__main__":
     base = Path(sys.argv[2])
     base.mkdir(parents=True, exist_ok=True)
-    print(build(int(sys.argv[1]), base / "1"))
+    print(build(int(sys.argv[1]), base / "1", configured(sys.argv[3:])))

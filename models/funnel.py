@@ -128,7 +128,7 @@ class Funnel(tf.Module):
         request = self.retriever.parser(inputs)
         query = self.retriever.query(request)
         allowed = self.allowed(inputs, request)
-        found = self.retriever.sources(request, query, allowed)
+        found = self.retriever.sources(request, query, allowed).without_empty_places()
         features, codes = self.retriever.pair_features(request, found)
         probability = tf.where(found.valid, self.probability(features, codes), -1.0)
         row, position, score, explored = self.arrange(inputs, request, found, probability)

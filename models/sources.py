@@ -86,6 +86,19 @@ class Found:
     scores: dict[str, tf.Tensor]
     ranks: dict[str, tf.Tensor]
 
+    def without_empty_places(self) -> Found:
+        """The same candidates in the same order, in as many places as the fullest row needs.
+
+        What several sources found, and what they did not find, leaves places empty: a third of
+        them for a shop's regulars, and the ranker would work for them all the same.
+        """
+        count = tf.reduce_sum(tf.cast(self.valid, tf.int32), 1)
+        # a list without any place could not be arranged
+        places = tf.maximum(tf.reduce_max(count), 1)
+        # an empty place has the largest position
+        position = tf.sort(self.position, axis=1)[:, :places]
+        return dataclasses.replace(self, position=position, valid=tf.range(places) < count[:, None])
+
 
 class CandidateSources(tf.Module):
     """Buy again, co-purchased, two-tower and trending candidates of a request.

@@ -187,8 +187,25 @@ def test_an_empty_history_still_gets_two_tower_and_trending():
 
 def test_nothing_is_found_when_nothing_is_allowed():
     found = find(sources(), np.zeros((REQUESTS, sources().count), bool))
-    assert not found.valid.numpy().any()
-    assert (found.position.numpy() == sources().count).all()
+    for one in (found, found.without_empty_places()):
+        assert not one.valid.numpy().any()
+        assert (one.position.numpy() == sources().count).all()
+
+
+@pytest.mark.parametrize("requests", [0, 1, REQUESTS])
+def test_without_empty_places_every_candidate_is_left_in_its_order(requests):
+    rng = np.random.default_rng(5)
+    allowed = rng.random((requests, sources().count)) < rng.random((requests, 1))
+    found = find(sources(), allowed, slice(0, requests))
+    dense = found.without_empty_places()
+    counts = found.valid.numpy().sum(1)
+    assert dense.position.shape[1] == max(1, counts.max(initial=0)) < found.position.shape[1]
+    np.testing.assert_array_equal(dense.valid.numpy().sum(1), counts)
+    for place in range(requests):
+        for one in (found, dense):
+            np.testing.assert_array_equal(one.valid[place], one.position[place] < sources().count)
+        candidates = found.position[place][found.valid[place]]
+        np.testing.assert_array_equal(dense.position[place][dense.valid[place]], candidates)
 
 
 def test_a_source_of_size_zero_is_off():

@@ -46,9 +46,10 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
     for row in rows:
         assert row["failed"] == row["wrong"] == 0, row
         assert 0 < row["p50"] <= row["p95"] <= row["p99"]
+        assert 0 <= row["stolen"] + row["others"] <= 1
     assert "p99 ms" in done.stdout
     bars = done.stdout.partition("to reach")[2]
-    assert re.search(r"failed or wrong over 3 swaps .* 0 of \d+ \(bar 0\) +reached", bars)
+    assert re.search(r"failed or wrong over 3 swaps .* 0 of \d+ \(bar 0; \d+% stolen, .*\) +reached", bars)
     assert re.search(r"malformed requests refused wrongly .* 0 of \d{3,} .*reached", bars)
     assert "a retrying client is answered by version" in done.stdout
     assert ET.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
@@ -66,6 +67,6 @@ def test_a_synthetic_servable_answers_its_warm_up(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.startswith("7 signatures, 300 candidates, ")
+    assert done.stdout.startswith("8 signatures, 300 candidates, ")
     loaded = servable.load(str(tmp_path / "models" / "1"), 1)
-    assert warmup.warm_up(loaded) == 28
+    assert warmup.warm_up(loaded) == 32
