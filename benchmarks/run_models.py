@@ -51,6 +51,8 @@ class RunModels:
       factory: retrievers of the index's moments.
       log: events up to the end of the evaluation window.
       folders: split folders of the sessions, in the order of `windows.splits`.
+      transformed_folders: split folders of the past's sessions as the towers learn from them.
+      item_vocabulary: items that have an index of their own in those.
       users_uri: folder of the raw users table, None without one.
       ranker: the RankingTrainer's SavedModel; None if it was not asked for.
     """
@@ -60,6 +62,8 @@ class RunModels:
     factory: retrieval_setup.RetrieverFactory
     log: EventLog
     folders: list[str]
+    transformed_folders: list[str]
+    item_vocabulary: list[str]
     users_uri: str | None
     ranker: Any
 
@@ -114,6 +118,11 @@ class RunModels:
             ),
             EventLog.read(folders, list(config.events.context)),
             folders,
+            [
+                example_io.split_folder(uri("EventTransform", "transformed_examples"), name)
+                for name in windows.past
+            ],
+            shop.item_vocabulary(uri("EventTransform", "transform_graph")),
             uri("CatalogExampleGen", "users"),
             tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))) if with_ranker else None,
         )

@@ -1,26 +1,38 @@
-"""The text encoder's modes side by side: seconds, held-out pairs, products that nobody has bought yet.
+"""What the text encoder is worth for items that nobody has bought yet, and on held-out pairs of texts.
 
     python benchmarks/text_encoder.py --run runs/complete_journey --set split.evaluate_on=eval
 
-Items and events are those of a finished run. Each mode learns what the pipeline would let it learn
-(events before the ranker's label windows). Two things are measured:
+Items and events are those of a finished run. Two towers are trained as the pipeline trains them (on the
+sessions before the ranker's label windows), with less and with more to go by:
 
-* held-out pairs: for texts that training never saw, the rank of the best partner (a text that is
-  bought together with it) among all of them, as mean reciprocal rank and recall@10;
-* cold items: products without an event before the cut-off, ranked for every household that buys one
-  in the window, by the cosine of the product's vector and the mean vector of the distinct texts that
-  the household had bought. Ties (products that share a text) are broken at random. Chance is beside it.
+* identities alone: no categories, no text. Items without a purchase are all the same to them, so they
+  find as many as chance does;
+* identities and categories;
+* all of it, with the text vectors of each mode of the text encoder.
+
+Cold items come in two kinds. New items are those that nobody had before the cut-off and some household
+took in the window. Those are few, and so a share of the candidates is held out as well: every purchase of
+them before the cut-off is taken away, from the training of the encoder and of the towers and from the
+histories that are asked with, and what counts is who takes them in the window. Each household's cold items
+are ranked by the towers, new items among all items without a past, held-out items among these and
+themselves; ties (items that the towers cannot tell apart) are broken at random. One training serves both.
+
+Held-out pairs: for texts that fine-tuning never saw, the rank of the best partner (a text that is bought
+together with it) among all of them, as mean reciprocal rank and recall@10.
 
 Use the validation window (`split.evaluate_on=eval`) to compare settings, e.g.
-`--set text_encoder.steps=300`.
+`--modes frozen,lora --set text_encoder.steps=300`.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,137 +42,271 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import run_models  # noqa: E402, I001 (sets the environment before TensorFlow is imported)
 
 import numpy as np  # noqa: E402
-import scipy.sparse as sp  # noqa: E402
+import tensorflow as tf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from components.shop import Windows  # noqa: E402
+from components import shop  # noqa: E402
+from components.candidate_sampler.executor import tensor  # noqa: E402
+from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
-from models import text_encoder  # noqa: E402
+from models import arrays, text_encoder  # noqa: E402
+from models import features as F  # noqa: E402
 from models.event_log import EventLog  # noqa: E402
 from models.item_table import ItemTable  # noqa: E402
+from models.requests import RequestParser  # noqa: E402
 from models.text_training import make_strategy  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402
 
 MODES = ("frozen", "lora", "full")
+IDENTITIES, CATEGORIES = "identities", "identities, categories"
+NEW, HELD_OUT = "new", "held-out"
 KS = (100, 500)
+_BATCH = 256
 
 
-def cold_start(
-    log: EventLog, items: ItemTable, windows: Windows, vectors: np.ndarray, text_of_item: np.ndarray
+@dataclasses.dataclass(frozen=True)
+class ColdItems:
+    """Items without a purchase that anything learned from, and who takes them in the window.
+
+    Attributes:
+      rows: int [C], catalogue rows, those that are ranked.
+      user, place: int [P], the distinct (user of the log, place in `rows`) of the window.
+    """
+
+    rows: np.ndarray
+    user: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, rows: np.ndarray, counted: np.ndarray, past: EventLog, future: EventLog, row_of: np.ndarray):
+        """From the window's events of the rows `counted` (bool [V]) by users with a past."""
+        place = np.full(len(counted), -1)
+        place[rows] = np.arange(len(rows))
+        row = row_of[future.item]
+        takes = np.isin(future.user, past.user) & counted[row]
+        pairs = np.unique(np.stack([future.user[takes], place[row[takes]]], 1), axis=0)
+        return cls(rows, pairs[:, 0], pairs[:, 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """What is learned from and what is asked for.
+
+    Attributes:
+      past: events before the cut-off, those of held-out items taken away.
+      held_out: object (str) [H], the ids of those.
+      cold: kind -> what is ranked.
+    """
+
+    past: EventLog
+    held_out: np.ndarray
+    cold: dict[str, ColdItems]
+
+    @classmethod
+    def of(
+        cls, log: EventLog, items: ItemTable, windows: shop.Windows, min_events: int, share: float, seed: int
+    ) -> Protocol:
+        """Divides the events.
+
+        Args:
+          log: past and future.
+          items: the catalogue.
+          windows: divide the log.
+          min_events: past events of an item that may be held out.
+          share: of those items, which is.
+          seed: of the draw.
+        """
+        past, future = windows.divide(log)
+        row_of = np.maximum(log.item_rows(items.item_id), 0)
+        count = np.bincount(row_of[past.item], minlength=len(items))
+        count[0] = min_events - 1  # what the catalogue lacks is neither new nor held out
+        known = np.flatnonzero(count >= min_events)
+        held = np.zeros(len(items), bool)
+        held[np.random.default_rng(seed).permutation(known)[: round(share * len(known))]] = True
+        new = count == 0
+        past = past.where(~held[row_of[past.item]])
+        cold = {
+            NEW: ColdItems.of(np.flatnonzero(new), new, past, future, row_of),
+            HELD_OUT: ColdItems.of(np.flatnonzero(new | held), held, past, future, row_of),
+        }
+        return cls(
+            past, items.item_id[held], {kind: found for kind, found in cold.items() if len(found.user)}
+        )
+
+
+def rank(
+    cold: ColdItems, query: Callable[[np.ndarray], np.ndarray], vectors: np.ndarray, seed: int = 7
 ) -> dict[str, float]:
-    """How well text vectors find the new products that a household will buy.
+    """How well towers find cold items.
 
     Args:
-      log: past and future.
-      items: the catalogue.
-      windows: divide the log.
-      vectors: float32 [T, E], unit vectors of the texts.
-      text_of_item: int [V].
+      cold: what is ranked, and what counts.
+      query: float32 [A, D] vectors of users (int [A]).
+      vectors: float32 [V, D], of the catalogue.
+      seed: breaks ties.
 
     Returns:
       `recall@k` for each of `KS` and `auc` (mean share of cold items ranked below one that is
-      bought), with `_se`; `chance@k`; `households`, `items`: how many take part.
+      taken), means over users, with `_se`; `chance@k`; `users`, `pairs`, `items`: how many.
     """
-    past, future = windows.divide(log)
-    row = np.maximum(log.item_rows(items.item_id), 0)
-    cold = np.setdiff1d(np.arange(1, len(items)), row[past.item])
-    place = np.full(len(items), -1)
-    place[cold] = np.arange(len(cold))
-    bought = place[row[future.item]]
-    takes = np.isin(future.user, past.user) & (bought >= 0)
-    pairs = np.unique(np.stack([future.user[takes], bought[takes]], 1), axis=0)
-    users, of_user = np.unique(pairs[:, 0], return_inverse=True)
-
-    history = np.unique(np.stack([past.user, text_of_item[row[past.item]]], 1)[row[past.item] > 0], axis=0)
-    had = sp.csr_matrix(
-        (np.ones(len(history), np.float32), (history[:, 0], history[:, 1])),
-        shape=(len(log.users), len(vectors)),
-    )
-    queries = np.asarray(had[users] @ vectors)
-    queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-9)
-    score = (queries @ vectors.T)[:, text_of_item[cold]]
-    score += np.random.default_rng(7).random(len(cold), np.float32) * 1e-6
-    below = np.argsort(np.argsort(score, 1), 1)[of_user, pairs[:, 1]]  # cold items ranked below each
-    count = np.bincount(of_user)
-
-    def of_users(values: np.ndarray) -> np.ndarray:
-        return np.bincount(of_user, values) / count
-
-    measures = {f"recall@{k}": of_users(below >= len(cold) - k) for k in KS}
-    measures["auc"] = of_users(below / max(len(cold) - 1, 1))
-    out = {name: float(values.mean()) for name, values in measures.items()}
-    out |= {f"{name}_se": float(v.std() / np.sqrt(len(users))) for name, v in measures.items()}
-    out |= {f"chance@{k}": min(1.0, k / len(cold)) for k in KS}
-    return out | {"households": len(users), "items": len(cold)}
+    users, of_user = np.unique(cold.user, return_inverse=True)
+    candidates, count = vectors[cold.rows], np.bincount(of_user)
+    # unit vectors: far below any difference that means something
+    tie = np.random.default_rng(seed).random(len(cold.rows), np.float32) * 1e-5
+    below = np.empty(len(of_user), int)  # how many are ranked below the one that is taken
+    for start in range(0, len(users), _BATCH):
+        score = query(users[start : start + _BATCH]) @ candidates.T + tie
+        chosen = np.flatnonzero((of_user >= start) & (of_user < start + _BATCH))
+        places = np.argsort(np.argsort(score, 1), 1)
+        below[chosen] = places[of_user[chosen] - start, cold.place[chosen]]
+    values = {f"recall@{k}": below >= len(cold.rows) - k for k in KS}
+    values["auc"] = below / max(len(cold.rows) - 1, 1)
+    out: dict[str, float] = {"users": len(users), "pairs": len(cold.user), "items": len(cold.rows)}
+    for name, value in values.items():
+        mean = np.bincount(of_user, value) / count
+        out |= {name: float(mean.mean()), f"{name}_se": float(mean.std() / np.sqrt(len(users)))}
+    return out | {f"chance@{k}": min(1.0, k / len(cold.rows)) for k in KS}
 
 
-def measure(run: run_models.RunModels, modes: list[str]) -> dict[str, Any]:
-    """Trains every mode and measures it.
+def train_towers(
+    run: run_models.RunModels,
+    protocol: Protocol,
+    categories: bool,
+    text: tuple[np.ndarray, np.ndarray] | None,
+) -> dict[str, Any]:
+    """Trains two towers without the held-out items, and ranks the cold ones by them.
+
+    Args:
+      run: what the pipeline's towers learned from.
+      protocol: what is taken away, and what is asked for.
+      categories: whether the towers see the items' categories.
+      text: (float32 [T, E] vectors, int [V] which of them each item has), or None without texts.
 
     Returns:
-      {"speed": {type: texts/s}, "dtype", "modes": {mode: measures}}.
+      {"tower_seconds", "cold": {kind: measures of :func:`rank`}}.
     """
-    items, config = run.factory.items, run.config.text_encoder
-    texts, index = np.unique(items.text.astype(str), return_inverse=True)
-    texts = texts.astype(object)
-    sample = texts[:: max(1, len(texts) // 512)]
-    speed = {
-        name: text_encoder.texts_per_second(config.preset, config.sequence_length, name, sample)
-        for name in ("float32", "bfloat16")
+    items = run.factory.items
+    seen = items if categories else dataclasses.replace(items, categorical={})
+    if text is None:
+        text = np.zeros((1, 1), np.float32), np.zeros(len(items), np.int32)
+    held_out = set(protocol.held_out)
+    # an id that the catalogue lacks: the item is no target and in no history
+    vocabulary = [f"held out: {item}" if item in held_out else item for item in run.item_vocabulary]
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "text.npz")
+        arrays.save(path, {"vectors": text[0], "index": text[1]})
+        retrieval.run(
+            run.transformed_folders,
+            seen,
+            vocabulary,
+            run.factory.vocabularies,
+            path,
+            run.windows.label_starts(run.config.ranking)[0],
+            run.config.retrieval,
+            run.config.candidates.collaborative,
+            folder,
+            str(Path(folder) / "run"),
+        )
+        seconds = time.monotonic() - started
+        towers = tf.saved_model.load(shop.model_folder(folder))
+        vectors = arrays.load(str(Path(folder) / "item_vectors.npz"))["vectors"]
+    length = run.config.candidates.history_length
+    parser = RequestParser(items, run.factory.vocabularies, run.config.retrieval.history_length)
+
+    def query(users: np.ndarray) -> np.ndarray:
+        inputs = protocol.past.histories(users, run.windows.cutoff, length)
+        inputs[F.CONTEXT_TIMESTAMP] = np.full(len(users), run.windows.cutoff)
+        return towers.query(parser({name: tensor(value) for name, value in inputs.items()})).numpy()
+
+    return {
+        "tower_seconds": seconds,
+        "cold": {kind: rank(cold, query, vectors) for kind, cold in protocol.cold.items()},
     }
-    dtype = max(speed, key=speed.get) if config.dtype == "auto" else config.dtype
+
+
+def measure(run: run_models.RunModels, modes: list[str], held_out: float) -> dict[str, Any]:
+    """Trains the towers with less and with more to go by, the text encoder in every mode.
+
+    Args:
+      run: a finished run.
+      modes: of the text encoder.
+      held_out: share of the candidates that is held out.
+
+    Returns:
+      {"dtype", "systems": {name: `seconds` and `encoding_seconds` of the text encoder, its
+      `step` and measures on held-out pairs, `tower_seconds`, `cold`}}.
+    """
+    if not run.windows.by_time:
+        raise UserError("split.strategy: cold items are those before a cut-off; leave_one_out has none")
+    items, config = run.factory.items, run.config.text_encoder
+    protocol = Protocol.of(
+        run.log, items, run.windows, run.config.candidates.min_events, held_out, config.seed
+    )
+    if not protocol.cold:
+        raise UserError("nobody takes an item without a past in the window, and none is held out")
+    texts, index = np.unique(items.text.astype(str), return_inverse=True)
+    texts, index = texts.astype(object), index.astype(np.int32)
+    dtype = config.dtype
+    if dtype == "auto":
+        dtype, _ = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
     until = run.windows.label_starts(run.config.ranking)[0]
-    past, _ = run.windows.divide(run.log)
-    searches = executor.Searches.read(run.folders[: len(run.windows.past)])
-    behaviour = executor.Behaviour.of(past, searches, items, index, until)
-    found: dict[str, Any] = {}
+    searches = executor.Searches.read(run.folders[: len(run.windows.past)]).without(protocol.held_out)
+    behaviour = executor.Behaviour.of(protocol.past, searches, items, index, until)
+    systems: dict[str, Any] = {
+        IDENTITIES: train_towers(run, protocol, False, None),
+        CATEGORIES: train_towers(run, protocol, True, None),
+    }
+    untrained: dict[str, float] = {}  # the encoder on held-out pairs before any step
     for mode in modes:
         chosen = config.model_copy(update={"mode": mode})
         started = time.monotonic()
         if mode == "frozen":
             encoder = text_encoder.TextEncoder(config.preset, config.sequence_length, dtype)
             vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
-            seconds = {"seconds": time.monotonic() - started}
-            seconds["encoding_seconds"] = seconds["seconds"]
-            held: dict[str, float] = {}
+            encoding, pairs = time.monotonic() - started, {}
         else:
             strategy = make_strategy(config.strategy)
             _, vectors, fitted, encoding = executor.tune(texts, index[1:], behaviour, chosen, dtype, strategy)
-            seconds = {"seconds": time.monotonic() - started, "encoding_seconds": encoding}
-            held = fitted.best
-            found.get("frozen", {}).update(fitted.history[0])  # the same held-out texts, before any step
-        found[mode] = seconds | held | cold_start(run.log, items, run.windows, vectors, index)
-    return {"speed": speed, "dtype": dtype, "modes": found}
+            untrained, pairs = fitted.history[0], fitted.best
+        seconds = {"seconds": time.monotonic() - started, "encoding_seconds": encoding}
+        systems[mode] = seconds | pairs | train_towers(run, protocol, True, (vectors, index))
+    if "frozen" in systems:
+        systems["frozen"] |= untrained
+    return {"dtype": dtype, "held_out": len(protocol.held_out), "systems": systems}
 
 
 def show(found: dict[str, Any], console: Console) -> None:
     """Prints the table."""
-    rates = ", ".join(f"{name} {rate:,.0f} texts/s" for name, rate in found["speed"].items())
-    first = next(iter(found["modes"].values()))
-    table = Table(
-        title=f"Text encoder ({found['dtype']}; encoding {rates})",
-        caption=f"{first['households']:,} households choose among {first['items']:,} cold items; chance "
-        + ", ".join(f"@{k} {first[f'chance@{k}']:.4f}" for k in KS),
+    systems = found["systems"]
+    kinds = systems[IDENTITIES]["cold"]
+    caption = "; ".join(
+        f"{kind} items: {row['pairs']:,} purchases of {row['users']:,} households, ranked among "
+        f"{row['items']:,}, chance @100 {row['chance@100']:.4f}"
+        for kind, row in kinds.items()
     )
-    columns = ["mode", "seconds", "of them encoding", "best step", "held-out MRR", "held-out recall@10"]
-    columns += [f"cold recall@{k}" for k in KS] + ["cold AUC"]
+    table = Table(title=f"Two towers on cold items, text encoder in {found['dtype']}", caption=caption)
+    columns = ["towers see", "encoder s", "of them\nencoding", "towers s", "best\nstep", "pairs\nMRR"]
+    columns += ["pairs\nrecall@10"]
+    for kind in kinds:
+        columns += [f"{kind} items\nrecall@100", "x ids", "recall@500", "AUC"]
     for name in columns:
-        table.add_column(name, justify="left" if name == "mode" else "right")
+        table.add_column(name, justify="left" if name == "towers see" else "right")
 
-    def error(row: dict[str, float], name: str) -> str:
-        return f"{row[name]:.4f} ±{row[f'{name}_se']:.4f}"
+    def number(row: dict[str, float], name: str, digits: int) -> str:
+        return f"{row[name]:.{digits}f}" if name in row else ""
 
-    for mode, row in found["modes"].items():
-        table.add_row(
-            mode,
-            f"{row['seconds']:.0f}",
-            f"{row['encoding_seconds']:.0f}",
-            f"{row.get('step', 0):.0f}",
-            *(f"{row[name]:.3f}" if name in row else "" for name in ("holdout_mrr", "holdout_recall@10")),
-            *(error(row, f"recall@{k}") for k in KS),
-            error(row, "auc"),
-        )
+    for name, row in systems.items():
+        cells = [number(row, key, 0) for key in ("seconds", "encoding_seconds", "tower_seconds", "step")]
+        cells += [number(row, key, 3) for key in ("holdout_mrr", "holdout_recall@10")]
+        for kind, base in kinds.items():
+            cold = row["cold"][kind]
+            cells.append(f"{cold['recall@100']:.4f} ±{cold['recall@100_se']:.4f}")
+            cells.append(f"{cold['recall@100'] / max(base['recall@100'], 1e-9):.1f}")
+            cells += [f"{cold[key]:.4f} ±{cold[f'{key}_se']:.4f}" for key in ("recall@500", "auc")]
+        shown = name if name in (IDENTITIES, CATEGORIES) else f"and text, {name}"
+        table.add_row(shown, *cells)
     console.print(table)
 
 
@@ -171,6 +317,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     run_models.add_arguments(parser)
     parser.add_argument("--modes", default=",".join(MODES), help="comma-separated; default: %(default)s")
+    parser.add_argument(
+        "--held-out", type=float, default=0.05, help="share of the candidates; default: %(default)s"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(arguments)
     modes = options.modes.split(",")
@@ -178,11 +327,13 @@ def main(arguments: list[str] | None = None) -> int:
         unknown = [mode for mode in modes if mode not in MODES]
         if unknown:
             raise UserError(f"--modes: '{unknown[0]}' is not one of {', '.join(MODES)}")
-        found = measure(run_models.RunModels.read(options, with_ranker=False), modes)
+        if not 0 <= options.held_out < 1:
+            raise UserError(f"--held-out: {options.held_out} is not a share from 0 to below 1")
+        found = measure(run_models.RunModels.read(options, with_ranker=False), modes, options.held_out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    show(found, Console(width=170))
+    show(found, Console(width=None if sys.stdout.isatty() else 180))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
     return 0

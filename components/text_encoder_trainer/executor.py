@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from models import features as F
 from models.event_log import EventLog
 from models.item_table import ItemTable
 from models.text_encoder import TextEncoder
-from models.text_training import Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
+from models.text_training import Batch, Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
 from pipeline import config as settings
 from pipeline.errors import DataError
 
@@ -101,6 +102,11 @@ class Searches:
         when = np.repeat(start, example_io.lengths(table, F.TARGET_ITEM_ID))
         asked = query != ""
         return cls(query[asked], example_io.flat(table, F.TARGET_ITEM_ID)[asked], when[asked])
+
+    def without(self, items: np.ndarray) -> Searches:
+        """Without what led to some items (ids, object [N])."""
+        keep = ~np.isin(self.item_id.astype(str), items.astype(str))
+        return Searches(self.query[keep], self.item_id[keep], self.timestamp[keep])
 
 
 def run(
@@ -206,8 +212,11 @@ def tune(
     sources = _pairs(behaviour, texts, config)
     sources = [pairs[used[pairs].all(1)] for pairs in sources]
     held = np.zeros(len(texts), bool)
-    partnered = np.unique(np.concatenate(sources))
-    held[rng.permutation(partnered)[: min(config.holdout_texts, len(partnered) // 5)]] = True
+    pairs = rng.permutation(np.concatenate(sources))
+    count = min(config.holdout_texts, len(np.unique(pairs)) // 5)
+    # each with one of its partners: texts drawn alone would seldom find one among the others
+    askers, drawn = np.unique(pairs[:, 0], return_index=True)
+    held[pairs[drawn[rng.permutation(len(askers))[: count // 2]]]] = True
     holdout = np.concatenate([pairs[held[pairs].all(1)] for pairs in sources])
     sources = [pairs[~held[pairs].any(1)] for pairs in sources]
     if not any(map(len, sources)) or not len(holdout):
@@ -228,25 +237,23 @@ def tune(
         ranks = text_groups.partner_ranks(known.encode(encoder, places), ranked)
         return {_MEASURE: float((1 / ranks).mean()), "holdout_recall@10": float((ranks <= 10).mean())}
 
-    def train(model: GroupContrast | MaskedLanguageModel, batches: tf.data.Dataset, steps: int) -> Fit:
+    def prepare(
+        model: GroupContrast | MaskedLanguageModel, batches: tf.data.Dataset, steps: int
+    ) -> tuple[Callable[[Batch], tf.Tensor], Iterable[Batch]]:
         with strategy.scope():
             optimizer = text_training.make_optimizer(config.learning_rate, steps)
             step = text_training.make_step(model, optimizer, strategy, config.jit_compile)
-        return text_training.fit(
-            step,
-            (text_training.distributed(batch, strategy) for batch in batches),
-            model.trained,
-            validate,
-            _MEASURE,
-            config.validate_every,
-            config.patience,
-        )
+        return step, (text_training.distributed(batch, strategy) for batch in batches)
 
     if config.masked_lm_steps:
         with strategy.scope():
             masked = MaskedLanguageModel(encoder)
         rows = rng.choice(np.flatnonzero(used & ~held), (config.masked_lm_steps, config.masked_lm_texts))
-        train(masked, known.masked_batches(rows, config.seed, config.jit_compile), config.masked_lm_steps)
+        hidden = known.masked_batches(rows, config.seed, config.jit_compile)
+        step, batches = prepare(masked, hidden, config.masked_lm_steps)
+        # to the end: what it teaches shows in the pairs only after the training that follows
+        for batch in batches:
+            step(batch)
 
     seen = behaviour.without(held | ~used)
     new = text_groups.new_purchases(
@@ -265,8 +272,11 @@ def tune(
         config.negatives,
         rng,
     )
-    batches = known.group_batches(groups, config.noise, config.seed, config.jit_compile)
-    fitted = train(model, batches, config.steps)
+    grouped = known.group_batches(groups, config.noise, config.seed, config.jit_compile)
+    step, batches = prepare(model, grouped, config.steps)
+    fitted = text_training.fit(
+        step, batches, model.trained, validate, _MEASURE, config.validate_every, config.patience
+    )
 
     merged = encoder.merged()
     started = time.monotonic()

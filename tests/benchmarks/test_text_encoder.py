@@ -1,4 +1,6 @@
-"""Cold items by text vectors against plain loops, on the tiny shop."""
+"""Cold items against plain loops, and what the towers that are compared may see, on the tiny shop."""
+
+import types
 
 import numpy as np
 import pytest
@@ -7,62 +9,131 @@ from rich.console import Console
 from benchmarks import text_encoder
 from tests.models import tiny_shop
 
+SHARE = 0.2
+
 
 @pytest.fixture(scope="module")
-def given():
-    items = tiny_shop.items()
-    texts, index = np.unique(items.text.astype(str), return_inverse=True)
-    vectors = np.random.default_rng(2).normal(size=(len(texts), 4)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return tiny_shop.log(), items, tiny_shop.WINDOWS, vectors, index
+def protocol():
+    return text_encoder.Protocol.of(tiny_shop.log(), tiny_shop.items(), tiny_shop.WINDOWS, 8, SHARE, 3)
 
 
-def test_cold_items_equal_plain_loops(given, monkeypatch):
-    monkeypatch.setattr(text_encoder, "KS", (1, 2))
-    log, items, windows, vectors, index = given
+def had(protocol):
+    """Items that the protocol's past holds."""
+    return set(tiny_shop.log().items[protocol.past.item])
+
+
+def test_held_out_items_leave_the_past(protocol):
     events = tiny_shop.events()
-    row = {item: number for number, item in enumerate(items.item_id)}
-    past = events[(events["timestamp"] < tiny_shop.CUTOFF) & events["item_id"].isin(row)]
+    past = events[
+        (events["timestamp"] < tiny_shop.CUTOFF) & events["item_id"].isin(tiny_shop.items().item_id)
+    ]
+    count = past["item_id"].value_counts()
+    often = set(count[count >= 8].index)
+    held = set(protocol.held_out)
+    assert len(held) == round(SHARE * len(often))
+    assert held < often
+    assert had(protocol) & often == often - held
+    assert len(protocol.past) == (events["timestamp"] < tiny_shop.CUTOFF).sum() - count[list(held)].sum()
+
+
+@pytest.mark.parametrize("kind", [text_encoder.NEW, text_encoder.HELD_OUT])
+def test_cold_items_equal_plain_loops(protocol, kind, monkeypatch):
+    monkeypatch.setattr(text_encoder, "KS", (1, 3))
+    items, log = tiny_shop.items(), tiny_shop.log()
+    rng = np.random.default_rng(2)
+    queries, vectors = rng.normal(size=(len(log.users), 4)), rng.normal(size=(len(items), 4))
+    events = tiny_shop.events()
     future = events[(events["timestamp"] >= tiny_shop.CUTOFF) & (events["timestamp"] < tiny_shop.END)]
-    cold = [number for item, number in row.items() if item and item not in set(past["item_id"])]
-    recalls, shares = {1: [], 2: []}, []
-    for user in sorted(set(past["user_id"])):
-        taken = {row[item] for item in future[future["user_id"] == user]["item_id"] if row.get(item) in cold}
-        if not taken:
+    known = set(log.users[protocol.past.user])
+    ranked = [row for row in range(1, len(items)) if items.item_id[row] not in had(protocol)]
+    if kind == text_encoder.NEW:
+        ranked = [row for row in ranked if items.item_id[row] not in set(protocol.held_out)]
+    counted = set(items.item_id[ranked]) if kind == text_encoder.NEW else set(protocol.held_out)
+    recalls, shares, pairs = {1: [], 3: []}, [], 0
+    for place, user in enumerate(log.users):
+        taken = set(future[future["user_id"] == user]["item_id"]) & counted
+        if user not in known or not taken:
             continue
-        had = {index[row[item]] for item in past[past["user_id"] == user]["item_id"]}
-        query = vectors[sorted(had)].mean(0)
-        order = sorted(cold, key=lambda number: -float(vectors[index[number]] @ query))
+        pairs += len(taken)
+        order = sorted(ranked, key=lambda row: -float(vectors[row] @ queries[place]))
+        order = [items.item_id[row] for row in order]
         for k, values in recalls.items():
             values.append(len(taken & set(order[:k])) / len(taken))
-        below = [sum(order.index(other) > order.index(item) for other in cold) for item in taken]
-        shares.append(np.mean(below) / (len(cold) - 1))
-    found = text_encoder.cold_start(log, items, windows, vectors, index)
-    assert (found["households"], found["items"]) == (len(shares), len(cold))
+        shares.append(np.mean([1 - order.index(item) / (len(order) - 1) for item in taken]))
+    found = text_encoder.rank(protocol.cold[kind], lambda users: queries[users], vectors)
+    assert (found["users"], found["pairs"], found["items"]) == (len(shares), pairs, len(ranked))
     assert len(shares) > 5
-    assert len(cold) > 1
     assert found["auc"] == pytest.approx(np.mean(shares))
     for k, values in recalls.items():
         assert found[f"recall@{k}"] == pytest.approx(np.mean(values))
-        assert found[f"chance@{k}"] == k / len(cold)
+        assert found[f"recall@{k}_se"] == pytest.approx(np.std(values) / len(values) ** 0.5)
+        assert found[f"chance@{k}"] == k / len(ranked)
 
 
-def test_the_table_names_what_was_measured(given):
-    row = text_encoder.cold_start(*given) | {"seconds": 61.0, "encoding_seconds": 20.0}
-    held = {"step": 30.0, "holdout_mrr": 0.25, "holdout_recall@10": 0.5}
-    found = {
-        "speed": {"float32": 100.0, "bfloat16": 250.0},
-        "dtype": "bfloat16",
-        "modes": {"frozen": row, "lora": row | held},
+def test_items_that_cannot_be_told_apart_are_found_by_chance(protocol):
+    cold = protocol.cold[text_encoder.HELD_OUT]
+    aucs = [
+        text_encoder.rank(cold, lambda users: np.ones((len(users), 2)), np.ones((61, 2)), seed)["auc"]
+        for seed in range(40)
+    ]
+    assert np.mean(aucs) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.slow  # trains two towers twice
+def test_towers_see_what_they_are_given_and_nothing_of_held_out_items(protocol, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        text_encoder, "rank", lambda cold, query, vectors: given.append((query(cold.user), vectors)) or {}
+    )
+    items = tiny_shop.items()
+    run = types.SimpleNamespace(
+        factory=types.SimpleNamespace(items=items, vocabularies=tiny_shop.vocabularies()),
+        config=tiny_shop.CONFIG,
+        windows=tiny_shop.WINDOWS,
+        transformed_folders=[tiny_shop.transformed_folders()[split] for split in tiny_shop.WINDOWS.past],
+        item_vocabulary=tiny_shop.item_vocabulary(),
+    )
+    text = np.eye(len(items), dtype=np.float32), np.arange(len(items), dtype=np.int32)
+    cold = np.flatnonzero(~np.isin(items.item_id, list(had(protocol))))[1:]
+    known = np.flatnonzero(np.isin(items.item_id, list(had(protocol) & set(run.item_vocabulary))))
+    for categories, texts in ((False, None), (True, text)):
+        given.clear()
+        found = text_encoder.train_towers(run, protocol, categories, texts)
+        assert set(found["cold"]) == {text_encoder.NEW, text_encoder.HELD_OUT}
+        query, vectors = given[0]
+        assert np.isfinite(query).all()
+        apart = len(np.unique(vectors[cold].round(4), axis=0))
+        assert apart == (len(cold) if categories else 1)
+        assert len(np.unique(vectors[known].round(4), axis=0)) > len(known) / 2
+
+
+def test_the_table_names_what_was_measured(protocol):
+    rng = np.random.default_rng(2)
+    queries, vectors = rng.normal(size=(40, 4)), rng.normal(size=(61, 4))
+    cold = {
+        kind: text_encoder.rank(given, lambda users: queries[users], vectors)
+        for kind, given in protocol.cold.items()
     }
-    console = Console(width=170, record=True)
-    text_encoder.show(found, console)
+    row = {"tower_seconds": 61.0, "cold": cold}
+    held = {"seconds": 90.0, "encoding_seconds": 20.0, "step": 30.0, "holdout_mrr": 0.25}
+    systems = {text_encoder.IDENTITIES: row, text_encoder.CATEGORIES: row, "lora": row | held}
+    console = Console(width=220, record=True)
+    text_encoder.show({"dtype": "bfloat16", "held_out": 3, "systems": systems}, console)
     page = console.export_text()
-    assert "bfloat16; encoding float32 100 texts/s, bfloat16 250 texts/s" in page
-    assert "0.250" in page
-    assert f"{row['auc']:.4f} ±{row['auc_se']:.4f}" in page
+    for part in ("text encoder in bfloat16", "and text, lora", "0.250", f"{cold['new']['pairs']} purchases"):
+        assert part in page
+    for found in cold.values():
+        assert f"{found['recall@100']:.4f} ±{found['recall@100_se']:.4f}" in page
+        assert f"{found['auc']:.4f} ±{found['auc_se']:.4f}" in page
 
 
-def test_an_unknown_mode_is_one_line(capsys):
-    assert text_encoder.main(["--modes", "frozen,quick"]) == 1
-    assert capsys.readouterr().err == "error: --modes: 'quick' is not one of frozen, lora, full\n"
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--modes", "frozen,quick"], "--modes: 'quick' is not one of frozen, lora, full"),
+        (["--held-out", "1.5"], "--held-out: 1.5 is not a share from 0 to below 1"),
+    ],
+)
+def test_wrong_arguments_are_one_line(arguments, message, capsys):
+    assert text_encoder.main(arguments) == 1
+    assert capsys.readouterr().err == f"error: {message}\n"

@@ -485,6 +485,8 @@ def test_searches_are_read_beside_the_targets(tmp_path):
     assert found.query.tolist() == ["rye bread", "milk"]
     assert found.item_id.tolist() == ["8", "9"]
     assert found.timestamp.tolist() == [50, 60]
+    kept = found.without(np.asarray(["9", "4"], object))
+    assert (kept.query.tolist(), kept.timestamp.tolist()) == (["rye bread"], [50])
     without = str(tmp_path / "Split-eval")
     del rows["target_query"]
     example_io.write_records(without, [tiny_shop.record_batch(rows)])
