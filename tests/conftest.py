@@ -23,13 +23,15 @@ _LONGEST = ("e2e", "pipeline")
 
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n N --dist loadgroup`: a file's tests share a process, and so do those of the tiny shop.
+    """For `-n N --dist loadgroup`: a file's tests share a process, as do those of the tiny shop and those
+    that ask a server: its start takes longer than they do.
 
     The longest files begin first: with `--no-loadscope-reorder` no process ends on one of them alone.
     """
     items.sort(key=lambda item: not any(name in item.path.parts for name in _LONGEST))
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item.path)))
+        asks = "serving" in item.path.parts and not item.get_closest_marker("slow")
+        item.add_marker(pytest.mark.xdist_group("serving" if asks else _group(item.path)))
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from components import shop
 from models.index import KINDS
 from tests.models import test_index, tiny_shop
 
+pytestmark = pytest.mark.slow  # another process imports TensorFlow
+
 # Ops of TensorFlow Text that the stock model server links beside TensorFlow's own: in
 # tensorflow/serving, tensorflow_serving/model_servers/BUILD lists
 # "@org_tensorflow_text//tensorflow_text:ops_lib" in SUPPORTED_TENSORFLOW_OPS. FastBertTokenizer is
