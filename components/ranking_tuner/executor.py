@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import keras_tuner
 import tensorflow as tf
+from keras_tuner.engine.trial import Trial
 
 from components.ranking_trainer import executor as ranking_executor
 from models.retriever import Retriever
@@ -24,7 +25,7 @@ class _Tuner(keras_tuner.Tuner):
         self._score = score
         super().__init__(**kwargs)
 
-    def run_trial(self, trial: keras_tuner.engine.trial.Trial, **_: Any) -> dict[str, float]:
+    def run_trial(self, trial: Trial, **_: Any) -> dict[str, float]:
         return {_OBJECTIVE: self._score(trial.hyperparameters.values)}
 
 
@@ -62,6 +63,37 @@ def space(config: Ranking) -> keras_tuner.HyperParameters:
     return out
 
 
+def search(score: Callable[[Mapping[str, Any]], float], config: Ranking) -> list[Trial]:
+    """KerasTuner's Bayesian optimisation; a third of the trials, at least three, are random ones.
+
+    KerasTuner's own default of three random trials for each setting would leave none to its model of
+    what a setting brings.
+
+    Args:
+      score: of the hyper-parameters that a trial drew; the more, the better.
+      config: the configuration's section.
+
+    Returns:
+      The trials, best first.
+    """
+    trials = config.tuning.trials
+    with tempfile.TemporaryDirectory() as directory:
+        tuner = _Tuner(
+            score,
+            oracle=keras_tuner.oracles.BayesianOptimizationOracle(
+                objective=keras_tuner.Objective(_OBJECTIVE, "max"),
+                max_trials=trials,
+                num_initial_points=max(3, trials // 3),
+                hyperparameters=space(config),
+                seed=config.seed,
+            ),
+            directory=directory,
+            project_name="ranking",
+        )
+        tuner.search(verbose=0)
+        return tuner.oracle.get_best_trials(trials)
+
+
 def run(
     folder: str,
     retriever_at: Callable[[int], Retriever],
@@ -92,20 +124,7 @@ def run(
         tf.keras.backend.clear_session()
         return ranking_executor.fit(data, sizes, trial).ndcg
 
-    with tempfile.TemporaryDirectory() as directory:
-        tuner = _Tuner(
-            score,
-            oracle=keras_tuner.oracles.BayesianOptimizationOracle(
-                objective=keras_tuner.Objective(_OBJECTIVE, "max"),
-                max_trials=config.tuning.trials,
-                hyperparameters=space(config),
-                seed=config.seed,
-            ),
-            directory=directory,
-            project_name="ranking",
-        )
-        tuner.search(verbose=0)
-        trials = tuner.oracle.get_best_trials(config.tuning.trials)
+    trials = search(score, config)
     best = trials[0].hyperparameters
     with tf.io.gfile.GFile(best_path, "w") as file:
         json.dump(best.get_config(), file)

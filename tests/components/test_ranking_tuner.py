@@ -62,6 +62,24 @@ def test_a_space_that_cannot_be_searched_is_refused(space, message):
         config(space=space)
 
 
+def test_the_search_learns_from_its_trials():
+    """Opposite scores: what is drawn at random is the same, what is tried for its promise is not."""
+    tried = {}
+    for sign in (1, -1):
+        tried[sign] = []
+
+        def score(values, sign=sign):
+            tried[sign].append(dict(values))
+            return sign * values["learning_rate"]
+
+        trials = executor.search(score, config(trials=4))
+        scores = [trial.score for trial in trials]
+        assert scores == sorted((sign * values["learning_rate"] for values in tried[sign]), reverse=True)
+        assert len(scores) == 4
+    assert tried[1][:3] == tried[-1][:3]
+    assert tried[1][3] != tried[-1][3]
+
+
 @pytest.mark.slow
 def test_a_trial_is_a_training(tmp_path, monkeypatch):
     """Two trials; the training with the best settings is part of `tests/e2e`."""
