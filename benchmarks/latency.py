@@ -109,6 +109,15 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
     return {name: functools.partial(run, until=name) for name in names} | {"reasons": funnel.recommend}
 
 
+def concrete(stage: Callable[[Request], Any], spec: Mapping[str, tf.TensorSpec]) -> Callable[..., Any]:
+    """The stage as a server calls it: a `tf.function` would look at every input first."""
+
+    def call(**inputs: tf.Tensor) -> Any:
+        return stage(inputs)
+
+    return tf.function(call, autograph=False).get_concrete_function(**spec)
+
+
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -127,7 +136,7 @@ def main() -> None:
             key: tf.TensorSpec([1, *[None] * (value.shape.rank - 1)], value.dtype)
             for key, value in asked[0].items()
         }
-        graphs[name] = tf.function(stage, input_signature=[spec], autograph=False)
+        graphs[name] = concrete(stage, spec)
     wall: dict[str, list[float]] = {name: [] for name in graphs}
     cpu: dict[str, list[float]] = {name: [] for name in graphs}
     ranked: list[int] = []
@@ -136,7 +145,7 @@ def main() -> None:
         for inputs in asked:
             for name, graph in graphs.items():
                 begun, worked = time.perf_counter(), time.process_time()
-                found = graph(inputs)
+                found = graph(**inputs)
                 if not round_ and name == "sources":
                     ranked.append(int(np.sum(found[1]["valid"])))
                 if round_:  # the first round traces

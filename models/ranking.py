@@ -23,6 +23,7 @@ from pipeline.config import Ranking
 
 _CODE_DIM = 8
 _BINS = 16
+_TOGETHER = 16  # features that are encoded by one matrix product
 _ENCODED_DIM = 64  # what is seen of the encoding
 _CROSS_RANK = 32
 _MOST_LOG_VALUE = 20.0  # a value of e^20: beyond it float32 overflows soon
@@ -36,9 +37,9 @@ class PiecewiseLinearEncoding(tf.keras.layers.Layer):
     Feature j with edges b_0 < ... < b_T becomes T numbers, the t-th being
     clip((x - b_(t-1)) / (b_t - b_(t-1)), 0, 1). A skewed feature (most candidates were never
     bought) keeps its resolution where its values are, which standardising and clipping loses.
-    A feature has as many bins as it has distinct quantiles, at most `bins`. All bins of all
-    features come from one matrix product and one `relu6`, several times faster than feature by
-    feature.
+    A feature has as many bins as it has distinct quantiles, at most `bins`. The bins of some features
+    at a time come from one matrix product and one `relu6`: several times faster than feature by
+    feature, and than all at once, where most of the product is with zeros.
 
     Args:
       features: F, how many numbers.
@@ -59,28 +60,37 @@ class PiecewiseLinearEncoding(tf.keras.layers.Layer):
     def adapt(self, values: np.ndarray) -> None:
         """Places the edges at quantiles of `values`, float32 [rows, F]."""
         quantiles = np.quantile(values, np.linspace(0, 1, 4 * self._bins + 1), axis=0).astype(np.float32)
-        slope, offset = [], []
-        for feature in range(self._features):
-            edges = np.unique(quantiles[:, feature])
-            if len(edges) > self._bins + 1:
-                edges = edges[np.linspace(0, len(edges) - 1, self._bins + 1).round().astype(int)]
-            width = np.diff(edges)
-            slope.append(np.zeros((self._features, len(width)), np.float32))
-            slope[-1][feature] = 6 / width
-            offset.append(-6 * edges[:-1] / width)
-        offset = np.concatenate(offset)
-        self._slope = tf.Variable(np.concatenate(slope, 1), trainable=False, name="slope")
-        self._offset = tf.Variable(offset, trainable=False, name="offset")
-        self._kernel = self.add_weight("kernel", [len(offset), self._units])
+        self._slope, self._offset = [], []
+        for first in range(0, self._features, _TOGETHER):
+            group = range(first, min(first + _TOGETHER, self._features))
+            slope, offset = [], []
+            for place, feature in enumerate(group):
+                edges = np.unique(quantiles[:, feature])
+                if len(edges) > self._bins + 1:
+                    edges = edges[np.linspace(0, len(edges) - 1, self._bins + 1).round().astype(int)]
+                width = np.diff(edges)
+                slope.append(np.zeros((len(group), len(width)), np.float32))
+                slope[-1][place] = 6 / width
+                offset.append(-6 * edges[:-1] / width)
+            for name, kept, parts in (("slope", self._slope, slope), ("offset", self._offset, offset)):
+                kept.append(tf.Variable(np.concatenate(parts, -1), trainable=False, name=name))
+        bins = sum(offset.shape[0] for offset in self._offset)
+        self._kernel = self.add_weight("kernel", [bins, self._units])
         self._bias = self.add_weight("bias", [self._units], initializer="zeros")
 
-    def encode(self, values: tf.Tensor) -> tf.Tensor:
-        """6 times the encoding, float32 [R, K], K bins of all features: what `relu6` cuts at 6."""
-        return tf.nn.relu6(tf.nn.bias_add(tf.matmul(values, self._slope), self._offset))
+    def encode(self, values: tf.Tensor) -> list[tf.Tensor]:
+        """6 times the encoding, float32 [R, K_g] for each group of features: what `relu6` cuts at 6."""
+        parts = tf.split(values, [slope.shape[0] for slope in self._slope], 1)
+        return [
+            tf.nn.relu6(tf.nn.bias_add(tf.matmul(part, slope), offset))
+            for part, slope, offset in zip(parts, self._slope, self._offset, strict=True)
+        ]
 
     def call(self, values: tf.Tensor) -> tf.Tensor:
         """Runs the layer; the class docstring has the arguments."""
-        return tf.nn.bias_add(tf.matmul(self.encode(values), self._kernel / 6), self._bias)
+        kernels = tf.split(self._kernel / 6, [offset.shape[0] for offset in self._offset])
+        parts = zip(self.encode(values), kernels, strict=True)
+        return tf.nn.bias_add(tf.add_n([tf.matmul(part, kernel) for part, kernel in parts]), self._bias)
 
 
 class MixtureOfExperts(tf.keras.layers.Layer):

@@ -43,7 +43,7 @@ def test_the_servable_passes():
     folder = shop.model_folder(tiny_shop.built().servable)
     passed, found = executor.validate(folder, SETTINGS)
     assert passed, found
-    assert found.startswith("28 requests answered over gRPC as by the graph, median ")
+    assert found.startswith("32 requests answered over gRPC as by the graph, median ")
 
 
 @pytest.mark.parametrize(

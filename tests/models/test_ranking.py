@@ -217,14 +217,15 @@ def test_piecewise_linear_encoding_equals_loops(bins):
         ],
         1,
     ).astype(np.float32)
-    layer = PiecewiseLinearEncoding(4, 3, bins)
+    seen = np.tile(seen, 5)  # more than are encoded by one matrix product
+    layer = PiecewiseLinearEncoding(20, 3, bins)
     layer.adapt(seen)
-    values = np.concatenate([seen[:40], [[-9, -9, -9, -9], [99, 99, 99, 99]]]).astype(np.float32)
-    encoded = layer.encode(tf.constant(values)).numpy() / 6
+    values = np.concatenate([seen[:40], [[-9] * 20, [99] * 20]]).astype(np.float32)
+    encoded = np.concatenate(layer.encode(tf.constant(values)), 1) / 6
     projected = encoded @ layer.trainable_weights[0].numpy() + layer.trainable_weights[1].numpy()
     np.testing.assert_allclose(layer(tf.constant(values)), projected, atol=1e-5)
     at = 0
-    for feature in range(4):
+    for feature in range(20):
         column = seen[:, feature]
         edges = sorted({float(np.float32(q)) for q in np.quantile(column, np.linspace(0, 1, 4 * bins + 1))})
         if len(edges) > bins + 1:
@@ -232,7 +233,7 @@ def test_piecewise_linear_encoding_equals_loops(bins):
         assert edges[0] == column.min()
         assert edges[-1] == column.max()
         # nothing to tell apart, nothing told
-        assert (len(edges) == 1) == (feature == 2)
+        assert (len(edges) == 1) == (feature % 4 == 2)
         for row, value in enumerate(values[:, feature]):
             expected = [min(max((value - a) / (b - a), 0), 1) for a, b in zip(edges, edges[1:], strict=False)]
             np.testing.assert_allclose(encoded[row, at : at + len(expected)], expected, atol=1e-4)
