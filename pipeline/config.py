@@ -309,7 +309,7 @@ class Ranking(_Section):
     holdout_share: float = Field(0.05, gt=0, lt=0.5)
     learning_rate: float = Field(1e-3, gt=0)
     cross_layers: int = Field(2, ge=1)
-    experts: int = Field(4, ge=1)
+    experts: int = Field(2, ge=1)
     hidden: list[int] = Field([64, 32], min_length=1)  # units of each expert's layers
     # beside the cross-entropy of purchases, which has weight 1
     list_loss_weight: float = Field(0.1, ge=0)
