@@ -117,18 +117,19 @@ def score(
             measured(Result(f"{path.name.split('.')[0]} ({recs.name})", lists_of(path, ours, users)))
         )
     table = Table(title=f"task {task}, {len(users):,} users, {catalogue:,} items", title_justify="left")
-    for heading in ("", *SHOWN, "funnel - it, ndcg@10", "ndcg@20", "ratio, ndcg@20"):
+    for heading in ("", *SHOWN, "funnel - it, ndcg@10", "ndcg@20", "ratio, ndcg@20", "recall@100"):
         table.add_column(heading, justify="left" if not heading else "right")
     out = {}
     for result in sorted([*others, funnel], key=lambda result: result.means["ndcg@20"]):
-        means, cells = result.means, ["", "", ""]
+        means, cells = result.means, [""] * 4
         out[result.name] = dict(means)
         if result is not funnel:
             for place, metric in enumerate(("ndcg@10", "ndcg@20")):
                 mean, error = retrieval.paired(funnel, result, metric)
                 cells[place] = f"{mean:+.4f} ± {error:.4f}"
                 out[result.name] |= {f"difference_{metric}": mean, f"difference_{metric}_se": error}
-            cells[2] = f"{funnel.means['ndcg@20'] / max(means['ndcg@20'], 1e-9):.3f}"
+            for place, metric in enumerate(("ndcg@20", f"recall@{_DEPTH}"), 2):
+                cells[place] = f"{funnel.means[metric] / max(means[metric], 1e-9):.3f}"
         table.add_row(result.name, *(f"{means[name]:.4f}" for name in SHOWN), *cells)
     console.print(table)
     return out
