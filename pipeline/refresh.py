@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_metadata import metadata_store
 from tfx.orchestration.portable import partial_run_utils
 from tfx.proto.orchestration import pipeline_pb2
 
@@ -23,8 +24,8 @@ from pipeline.errors import UserError
 REBUILT = frozenset(
     {
         *("CatalogExampleGen", "ItemStatistics", "ItemValidator", "DataQualityGate"),
-        *("CandidateIndex", "ServableBuilder", "LatestBlessedModel", "Evaluator", "FunnelEvaluator"),
-        *("InfraValidator", "Pusher"),
+        *("CandidateIndex", "ServableBuilder", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
+        *("LatestBlessedModel", "WarmStartModel"),  # resolvers have no outputs of their own to re-use
     }
 )
 # Settings that a trained model does not depend on.
@@ -56,12 +57,10 @@ def mark(pipeline: pipeline_pb2.Pipeline, metadata_path: str | Path) -> None:
             raise UserError(
                 f"the run of {base.run_id} has no {name}; run the pipeline without --refresh-index"
             )
-        execution = store.get_executions_by_id([base.nodes[name].execution_id])[0]
-        config = node.parameters.parameters.get("config") if "config" in node.parameters.parameters else None
-        if config is None or "config" not in execution.custom_properties:
+        if "config" not in node.parameters.parameters:
             continue
-        then = _settings(execution.custom_properties["config"].string_value)
-        now = _settings(config.field_value.string_value)
+        then = _settings(_config_of(store, base.nodes[name]))
+        now = _settings(node.parameters.parameters["config"].field_value.string_value)
         if then != now:
             raise UserError(
                 f"{', '.join(_differences(then, now))}: changed since {name} ran on {base.run_id}; set it "
@@ -88,6 +87,31 @@ def _latest_pushed(metadata_path: str | Path) -> run_record.RunRecord | None:
             if model is not None and model.properties.get("pushed") == 1:
                 return record
     return None
+
+
+def _config_of(store: metadata_store.MetadataStore, node: run_record.NodeRecord) -> str:
+    """The configuration with which a component made what it gave to a run.
+
+    Where an earlier refresh took the outputs over, its own execution knows no configuration: it is
+    that of another execution with the same outputs.
+
+    Raises:
+      UserError: the store has no such execution.
+    """
+    outputs = {artifact.id for artifact in node.artifacts()}
+    executions = [store.get_executions_by_id([node.execution_id])[0]]
+    for context in store.get_contexts_by_type("node"):
+        if context.name.rsplit(".", 1)[-1] == node.id:
+            executions += store.get_executions_by_context(context.id)
+    for execution in executions:
+        if "config" in execution.custom_properties:
+            record = run_record.read_node(store, execution)
+            if {artifact.id for artifact in record.artifacts()} == outputs:
+                return execution.custom_properties["config"].string_value
+    raise UserError(
+        f"the metadata store does not know with which settings {node.id} was trained; run the pipeline "
+        "without --refresh-index"
+    )
 
 
 def _settings(text: str) -> dict[str, Any]:

@@ -17,31 +17,45 @@ SETTINGS = {"retrieval": {"epochs": 2}, "candidates": {"min_events": 10, "two_to
 @pytest.fixture
 def path(tmp_path):
     """A store with four runs: pushed, pushed, not blessed, and stopped before its end."""
+    make_store(tmp_path / "metadata.sqlite", [(NODES, 1), (NODES, 1), (NODES, 0), (NODES[:3], 0)])
+    return tmp_path / "metadata.sqlite"
+
+
+def make_store(path, runs):
+    """Runs of (components, whether pushed). In one of (..., "refresh") the towers are those of the first run,
+    in an execution as TFX's partial runs write it: without the configuration.
+    """
     config = mlmd.ConnectionConfig()
-    config.sqlite.filename_uri = str(tmp_path / "metadata.sqlite")
+    config.sqlite.filename_uri = str(path)
     config.sqlite.connection_mode = mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
     store = metadata_store.MetadataStore(config)
     types = {n: store.put_context_type(mlmd.ContextType(name=n)) for n in ("pipeline_run", "node")}
     artifact_type = store.put_artifact_type(mlmd.ArtifactType(name="PushedModel"))
-    for run, (names, pushed) in enumerate([(NODES, 1), (NODES, 1), (NODES, 0), (NODES[:3], 0)], start=1):
+    towers = None
+    for run, (names, pushed) in enumerate(runs, start=1):
         for name in names:
             kind = store.put_execution_type(mlmd.ExecutionType(name=f"components.{name}"))
             execution = mlmd.Execution(type_id=kind, last_known_state=mlmd.Execution.COMPLETE)
-            if name == "RetrievalTrainer":
-                execution.custom_properties["config"].string_value = json.dumps(SETTINGS)
             pairs = []
+            event = mlmd.Event(type=mlmd.Event.OUTPUT)
+            artifact = mlmd.Artifact(type_id=artifact_type)
+            if name == "RetrievalTrainer":
+                refreshed = pushed == "refresh"
+                if not refreshed:
+                    execution.custom_properties["config"].string_value = json.dumps(SETTINGS)
+                event.path.steps.add(key="model")
+                pairs = [(store.get_artifacts_by_id([towers])[0] if refreshed else artifact, event)]
             if name == "Pusher":
-                artifact = mlmd.Artifact(type_id=artifact_type)
-                artifact.custom_properties["pushed"].int_value = pushed
-                event = mlmd.Event(type=mlmd.Event.OUTPUT)
+                artifact.custom_properties["pushed"].int_value = int(bool(pushed))
                 event.path.steps.add(key="pushed_model")
                 pairs = [(artifact, event)]
             contexts = [
                 mlmd.Context(type_id=types["pipeline_run"], name=f"run-{run}"),
                 mlmd.Context(type_id=types["node"], name=f"shop.{name}"),
             ]
-            store.put_execution(execution, pairs, contexts, reuse_context_if_already_exist=True)
-    return tmp_path / "metadata.sqlite"
+            _, made, _ = store.put_execution(execution, pairs, contexts, reuse_context_if_already_exist=True)
+            if name == "RetrievalTrainer" and towers is None:
+                (towers,) = made
 
 
 def compiled(nodes=NODES, **changes):
@@ -95,3 +109,13 @@ def test_a_shop_that_never_pushed_has_nothing_to_refresh(tmp_path):
 def test_a_component_that_the_run_lacks(path):
     with pytest.raises(UserError, match="the run of run-2 has no UserTransform"):
         refresh.mark(compiled([*NODES, "UserTransform"]), path)
+
+
+def test_a_refresh_after_a_refresh_still_knows_the_trained_settings(tmp_path):
+    path = tmp_path / "metadata.sqlite"
+    make_store(path, [(NODES, 1), (NODES, "refresh")])
+    pipeline = compiled()
+    refresh.mark(pipeline, path)
+    assert pipeline.runtime_spec.snapshot_settings.base_pipeline_run_strategy.base_run_id == "run-2"
+    with pytest.raises(UserError, match=r"retrieval\.epochs: changed since RetrievalTrainer ran"):
+        refresh.mark(compiled(retrieval={"epochs": 3}), path)
