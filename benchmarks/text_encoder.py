@@ -10,6 +10,9 @@ sessions before the ranker's label windows), with less and with more to go by:
 * identities and categories;
 * all of it, with the text vectors of each mode of the text encoder.
 
+Beside them stand the vectors of each mode alone: a household is the mean vector of the distinct texts that
+it had, an item is its text's vector, and their cosine ranks.
+
 Cold items come in two kinds. New items are those that nobody had before the cut-off and some household
 took in the window. Those are few, and so a share of the candidates is held out as well: every purchase of
 them before the cut-off is taken away, from the training of the encoder and of the towers and from the
@@ -50,7 +53,7 @@ from components import shop  # noqa: E402
 from components.candidate_sampler.executor import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
-from models import arrays, text_encoder  # noqa: E402
+from models import arrays, text_encoder, text_groups  # noqa: E402
 from models import features as F  # noqa: E402
 from models.event_log import EventLog  # noqa: E402
 from models.item_table import ItemTable  # noqa: E402
@@ -59,7 +62,8 @@ from models.text_training import make_strategy  # noqa: E402
 from pipeline.errors import UserError  # noqa: E402
 
 MODES = ("frozen", "lora", "full")
-IDENTITIES, CATEGORIES = "identities", "identities, categories"
+IDENTITIES, CATEGORIES = "towers: identities", "towers: identities, categories"
+TEXT, ALL = "text alone:", "towers: identities, categories, text"
 NEW, HELD_OUT = "new", "held-out"
 KS = (100, 500)
 _BATCH = 256
@@ -169,6 +173,32 @@ def rank(
     return out | {f"chance@{k}": min(1.0, k / len(cold.rows)) for k in KS}
 
 
+def rank_by_text(
+    protocol: Protocol, row_of: np.ndarray, vectors: np.ndarray, index: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """How well text vectors alone find cold items.
+
+    Args:
+      protocol: what is asked for.
+      row_of: int [items of the log], catalogue rows.
+      vectors: float32 [T, E], unit vectors of the texts.
+      index: int [V], which of them each item has.
+
+    Returns:
+      kind -> measures of :func:`rank`.
+    """
+    past = protocol.past
+    known = row_of[past.item] > 0
+    text = index[row_of[past.item[known]]]
+    had = text_groups.purchases(past.user[known], text, len(past.users), len(vectors))
+
+    def query(users: np.ndarray) -> np.ndarray:
+        total = np.asarray(had[users] @ vectors)
+        return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9)
+
+    return {kind: rank(cold, query, vectors[index]) for kind, cold in protocol.cold.items()}
+
+
 def train_towers(
     run: run_models.RunModels,
     protocol: Protocol,
@@ -226,17 +256,24 @@ def train_towers(
     }
 
 
-def measure(run: run_models.RunModels, modes: list[str], held_out: float) -> dict[str, Any]:
+def recall(cold: dict[str, float], k: int) -> str:
+    """Recall and its standard error."""
+    return f"{cold[f'recall@{k}']:.4f} ±{cold[f'recall@{k}_se']:.4f}"
+
+
+def measure(run: run_models.RunModels, modes: list[str], held_out: float, console: Console) -> dict[str, Any]:
     """Trains the towers with less and with more to go by, the text encoder in every mode.
 
     Args:
       run: a finished run.
       modes: of the text encoder.
       held_out: share of the candidates that is held out.
+      console: told about every system as soon as it is measured.
 
     Returns:
-      {"dtype", "systems": {name: `seconds` and `encoding_seconds` of the text encoder, its
-      `step` and measures on held-out pairs, `tower_seconds`, `cold`}}.
+      {"dtype", "held_out": how many items are held out, "systems": {name: {"cold": kind ->
+      measures of :func:`rank`}}}; towers also have `tower_seconds`, text alone `seconds` and
+      `encoding_seconds` of the text encoder, its best `step` and measures on held-out pairs.
     """
     if not run.windows.by_time:
         raise UserError("split.strategy: cold items are those before a cut-off; leave_one_out has none")
@@ -254,10 +291,16 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float) -> dic
     until = run.windows.label_starts(run.config.ranking)[0]
     searches = executor.Searches.read(run.folders[: len(run.windows.past)]).without(protocol.held_out)
     behaviour = executor.Behaviour.of(protocol.past, searches, items, index, until)
-    systems: dict[str, Any] = {
-        IDENTITIES: train_towers(run, protocol, False, None),
-        CATEGORIES: train_towers(run, protocol, True, None),
-    }
+    row_of = np.maximum(run.log.item_rows(items.item_id), 0)
+    systems: dict[str, Any] = {}
+
+    def add(name: str, row: dict[str, Any]) -> None:
+        systems[name] = row
+        found = [f"{kind} items, recall@100 {recall(cold, 100)}" for kind, cold in row["cold"].items()]
+        console.print("; ".join([name, *found]))
+
+    add(IDENTITIES, train_towers(run, protocol, False, None))
+    add(CATEGORIES, train_towers(run, protocol, True, None))
     untrained: dict[str, float] = {}  # the encoder on held-out pairs before any step
     for mode in modes:
         chosen = config.model_copy(update={"mode": mode})
@@ -271,9 +314,10 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float) -> dic
             _, vectors, fitted, encoding = executor.tune(texts, index[1:], behaviour, chosen, dtype, strategy)
             untrained, pairs = fitted.history[0], fitted.best
         seconds = {"seconds": time.monotonic() - started, "encoding_seconds": encoding}
-        systems[mode] = seconds | pairs | train_towers(run, protocol, True, (vectors, index))
-    if "frozen" in systems:
-        systems["frozen"] |= untrained
+        add(f"{TEXT} {mode}", seconds | pairs | {"cold": rank_by_text(protocol, row_of, vectors, index)})
+        add(f"{ALL} {mode}", train_towers(run, protocol, True, (vectors, index)))
+    if "frozen" in modes:
+        systems[f"{TEXT} frozen"] |= untrained
     return {"dtype": dtype, "held_out": len(protocol.held_out), "systems": systems}
 
 
@@ -286,13 +330,13 @@ def show(found: dict[str, Any], console: Console) -> None:
         f"{row['items']:,}, chance @100 {row['chance@100']:.4f}"
         for kind, row in kinds.items()
     )
-    table = Table(title=f"Two towers on cold items, text encoder in {found['dtype']}", caption=caption)
-    columns = ["towers see", "encoder s", "of them\nencoding", "towers s", "best\nstep", "pairs\nMRR"]
+    table = Table(title=f"Cold items, text encoder in {found['dtype']}", caption=caption)
+    columns = ["", "encoder s", "of them\nencoding", "towers s", "best\nstep", "pairs\nMRR"]
     columns += ["pairs\nrecall@10"]
     for kind in kinds:
         columns += [f"{kind} items\nrecall@100", "x ids", "recall@500", "AUC"]
     for name in columns:
-        table.add_column(name, justify="left" if name == "towers see" else "right")
+        table.add_column(name, justify="right" if name else "left")
 
     def number(row: dict[str, float], name: str, digits: int) -> str:
         return f"{row[name]:.{digits}f}" if name in row else ""
@@ -302,11 +346,10 @@ def show(found: dict[str, Any], console: Console) -> None:
         cells += [number(row, key, 3) for key in ("holdout_mrr", "holdout_recall@10")]
         for kind, base in kinds.items():
             cold = row["cold"][kind]
-            cells.append(f"{cold['recall@100']:.4f} ±{cold['recall@100_se']:.4f}")
-            cells.append(f"{cold['recall@100'] / max(base['recall@100'], 1e-9):.1f}")
-            cells += [f"{cold[key]:.4f} ±{cold[f'{key}_se']:.4f}" for key in ("recall@500", "auc")]
-        shown = name if name in (IDENTITIES, CATEGORIES) else f"and text, {name}"
-        table.add_row(shown, *cells)
+            times = cold["recall@100"] / max(base["recall@100"], 1e-9)
+            cells += [recall(cold, 100), f"{times:.1f}", recall(cold, 500)]
+            cells.append(f"{cold['auc']:.4f} ±{cold['auc_se']:.4f}")
+        table.add_row(name, *cells)
     console.print(table)
 
 
@@ -329,11 +372,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise UserError(f"--modes: '{unknown[0]}' is not one of {', '.join(MODES)}")
         if not 0 <= options.held_out < 1:
             raise UserError(f"--held-out: {options.held_out} is not a share from 0 to below 1")
-        found = measure(run_models.RunModels.read(options, with_ranker=False), modes, options.held_out)
+        run = run_models.RunModels.read(options, with_ranker=False)
+        console = Console(width=None if sys.stdout.isatty() else 180)
+        found = measure(run, modes, options.held_out, console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    show(found, Console(width=None if sys.stdout.isatty() else 180))
+    show(found, console)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
     return 0

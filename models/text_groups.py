@@ -16,6 +16,7 @@ from models import features as F
 
 NEGATIVE, MEMBER, CONTEXT, TARGET = range(4)  # roles of a text in a group, see `models.text_training`
 _BLOCK = 1024
+_DRAWN = 8  # contexts that stand for a household
 
 
 def lifted_pairs(
@@ -41,8 +42,7 @@ def lifted_pairs(
     """
     _, basket = np.unique(basket, return_inverse=True)
     size = int(basket.max(initial=-1)) + 1
-    bought = sp.csr_matrix((np.ones(len(text), np.float32), (basket, text)), shape=(size, texts))
-    bought.data[:] = 1  # csr_matrix has summed repeats
+    bought = purchases(basket, text, size, texts)
     count = np.asarray(bought.sum(0)).ravel()
     by_text = bought.T.tocsr()
     found = []
@@ -77,40 +77,18 @@ def frequent_pairs(one: np.ndarray, other: np.ndarray, partners: int) -> np.ndar
 
 
 @dataclasses.dataclass(frozen=True)
-class Ragged:
-    """Lists of texts, one a household.
-
-    Attributes:
-      values: int32 [E], list after list.
-      start, size: int64 [B], where each list begins and how long it is.
-    """
-
-    values: np.ndarray
-    start: np.ndarray
-    size: np.ndarray
-
-    @classmethod
-    def of(cls, key: np.ndarray, values: np.ndarray, keys: int) -> Ragged:
-        """The distinct values (int [E]) of each of `keys` keys (int [E], from 0)."""
-        pair = np.unique(np.stack([key, values], 1), axis=0) if len(key) else np.zeros((0, 2), np.int64)
-        size = np.bincount(pair[:, 0], minlength=keys)
-        return cls(pair[:, 1].astype(np.int32), np.cumsum(size) - size, size)
-
-    def draw(self, chosen: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-        """`count` values of each chosen list (int [N], none empty), with repeats, int32 [N, count]."""
-        place = rng.random((len(chosen), count)) * self.size[chosen][:, None]
-        return self.values[self.start[chosen][:, None] + place.astype(np.int64)]
-
-
-@dataclasses.dataclass(frozen=True)
 class Groups:
     """Training batches of grouped texts; see `models.text_training`.
 
     Attributes:
-      text, group, role: int32 [S, N].
+      text: int32 [S, M], the texts that a step encodes.
+      place: int32 [S, N], where in a step's texts each member of its groups is: a text that is
+        encoded once can be in many groups.
+      group, role: int32 [S, N].
     """
 
     text: np.ndarray
+    place: np.ndarray
     group: np.ndarray
     role: np.ndarray
 
@@ -142,13 +120,20 @@ def new_purchases(
     return known & (came >= until - span_days * day) & (timestamp < came + new_days * day)
 
 
+def purchases(household: np.ndarray, text: np.ndarray, households: int, texts: int) -> sp.csr_matrix:
+    """Which household (int [E]) bought which text (int [E]), float32 [households, texts] of ones."""
+    found = sp.csr_matrix((np.ones(len(text), np.float32), (household, text)), shape=(households, texts))
+    found.data[:] = 1  # csr_matrix has summed repeats
+    return found
+
+
 def plan(
     steps: int,
     pairs: list[np.ndarray],
     pair_count: int,
-    households: Ragged,
-    news: Ragged,
-    household_count: int,
+    bought: sp.csr_matrix,
+    wanted: sp.csr_matrix,
+    households: int,
     contexts: int,
     targets: int,
     catalogue: np.ndarray,
@@ -161,10 +146,11 @@ def plan(
       steps: S.
       pairs: int32 [P, 2] arrays, one a source; each that is not empty gives the same number.
       pair_count: pairs in a batch; none without pairs.
-      households: texts that each household bought.
-      news: texts of products that it bought when they were new.
-      household_count: households in a batch; none where nobody bought anything new.
-      contexts, targets: texts drawn from `households` and from `news` for each of them.
+      bought: [B, T], from :func:`purchases`.
+      wanted: [B, T], those of them that are to be found.
+      households: groups of a household and a text that it wanted; none where nothing is wanted.
+      contexts, targets: distinct texts in a batch that stand for what the households bought and
+        wanted, drawn as often as households bought them; all groups share them.
       catalogue: int32 [V], the text of each product: negatives are drawn from it.
       negatives: in a batch.
       rng: draws.
@@ -172,39 +158,79 @@ def plan(
     Raises:
       ValueError: there is nothing to learn from.
     """
-    texts, groups, roles = [], [], []
+    texts, places, groups, roles = [], [], [], []
 
-    def add(drawn: np.ndarray, group: np.ndarray, role: int) -> None:
-        texts.append(drawn.reshape(steps, -1))
-        groups.append(np.broadcast_to(group, (steps, len(group))))
-        roles.append(np.full(len(group), role))
+    def add(drawn: np.ndarray, place: np.ndarray, group: np.ndarray, role: int) -> None:
+        """`drawn` [S, M'] texts, of which the members `place` [S or 1, N'] are."""
+        first = sum(part.shape[1] for part in texts)
+        shape = (steps, place.shape[1])
+        texts.append(drawn)
+        places.append(np.broadcast_to(place + first, shape))
+        groups.append(np.broadcast_to(group, shape))
+        roles.append(np.full(shape, role))
 
-    used = 0
     pairs = [source for source in pairs if len(source)]
-    if pairs and pair_count:
-        size = [pair_count // len(pairs) + (place < pair_count % len(pairs)) for place in range(len(pairs))]
-        drawn = [
-            source[rng.integers(len(source), size=(steps, count))]
-            for source, count in zip(pairs, size, strict=True)
-        ]
-        add(np.concatenate(drawn, 1), np.repeat(np.arange(1, pair_count + 1), 2), MEMBER)
-        used = pair_count
-    buyers = np.flatnonzero((news.size > 0) & (households.size > 0))
-    if len(buyers) and household_count:
-        share = news.size[buyers] / news.size[buyers].sum()
-        chosen = rng.choice(buyers, steps * household_count, p=share)
-        number = used + np.arange(1, household_count + 1)
-        add(households.draw(chosen, contexts, rng), np.repeat(number, contexts), CONTEXT)
-        add(news.draw(chosen, targets, rng), np.repeat(number, targets), TARGET)
-        add(rng.choice(catalogue, (steps, negatives)), np.zeros(negatives), NEGATIVE)
-    if not roles:
-        raise ValueError("nothing to learn from: neither a pair nor a purchase of a new product")
-    role = np.broadcast_to(np.concatenate(roles), (steps, sum(len(part) for part in roles)))
-    return Groups(
-        np.concatenate(texts, 1).astype(np.int32),
-        np.concatenate(groups, 1).astype(np.int32),
-        role.astype(np.int32),
-    )
+    used = pair_count if pairs else 0
+    if used:
+        size = [used // len(pairs) + (place < used % len(pairs)) for place in range(len(pairs))]
+        drawn = np.concatenate(
+            [
+                source[rng.integers(len(source), size=(steps, count))]
+                for source, count in zip(pairs, size, strict=True)
+            ],
+            1,
+        ).reshape(steps, -1)
+        add(drawn, np.arange(2 * used)[None], np.repeat(np.arange(1, used + 1), 2)[None], MEMBER)
+    targets = min(targets, np.count_nonzero(np.bincount(wanted.indices)))
+    contexts = min(contexts, np.count_nonzero(np.bincount(bought.indices)) - targets)
+    if households and targets and contexts > 0:
+        context, target, member, real = _household_groups(
+            steps, bought, wanted, households, contexts, targets, rng
+        )
+        number = used + np.arange(1, households + 1)
+        # group 0 has no target: a member that is not real says nothing
+        group = np.where(real, number[:, None], 0).reshape(steps, -1)
+        add(context, member.reshape(steps, -1), group, CONTEXT)
+        add(target, (np.arange(households) % targets)[None], number[None], TARGET)
+        add(rng.choice(catalogue, (steps, negatives)), np.arange(negatives)[None], np.zeros((1, 1)), NEGATIVE)
+    if not texts:
+        raise ValueError("nothing to learn from: neither a pair nor a purchase")
+    return Groups(*(np.concatenate(parts, 1).astype(np.int32) for parts in (texts, places, groups, roles)))
+
+
+def _household_groups(
+    steps: int,
+    bought: sp.csr_matrix,
+    wanted: sp.csr_matrix,
+    households: int,
+    contexts: int,
+    targets: int,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Texts of the contexts [S, C] and targets [S, K], and for each group a sample of the contexts
+    that its household bought: place [S, households, `_DRAWN`] and whether there is one.
+    """
+    buyers = wanted.tocsc()
+    often, wish = (np.bincount(it.indices, minlength=it.shape[1]).astype(float) for it in (bought, wanted))
+    drawn = min(_DRAWN, contexts)
+    context, target = np.zeros((steps, contexts), int), np.zeros((steps, targets), int)
+    member = np.zeros((steps, households, drawn), int)
+    real = np.zeros(member.shape, bool)
+    for step in range(steps):
+        target[step] = rng.choice(len(wish), targets, replace=False, p=wish / wish.sum())
+        # a target that were a context too would find itself
+        left = often.copy()
+        left[target[step]] = 0
+        if np.count_nonzero(left) < contexts:  # what some bought and nobody wanted may be less
+            continue
+        context[step] = rng.choice(len(left), contexts, replace=False, p=left / left.sum())
+        asked = target[step][np.arange(households) % targets]
+        start, size = buyers.indptr[asked], np.diff(buyers.indptr)[asked]
+        who = buyers.indices[start + (rng.random(households) * size).astype(int)]
+        has = bought[who][:, context[step]].toarray() > 0
+        member[step] = np.argsort(-(rng.random(has.shape) + has), 1)[:, :drawn]
+        real[step] = np.take_along_axis(has, member[step], 1)
+    return context, target, member, real
 
 
 def partner_ranks(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:

@@ -1,17 +1,18 @@
 """Fine-tuning of the text encoder on texts that belong together.
 
-A training batch is a flat list of texts in *groups*, in which every text has a role:
+A training batch is a list of texts and of *groups*, in which every text has a role. A text is
+encoded once and may be in many groups: what BERT costs is what limits training.
 
 * `MEMBER`s are partners: two products bought together, a query and the product it led to, a
   text and its misspelt self. Each is a positive of the mean of the other members of its
   group, against the members of the other groups of the *global* batch: the sampled softmax of
   van den Oord et al., "Representation learning with contrastive predictive coding" (2018),
   symmetric and with a learned, clipped temperature as in CLIP (Radford et al., ICML 2021).
-* `CONTEXT`s are a sample of what a household buys, and `TARGET`s are products that it bought
-  when they were new. Each target is a positive of the mean of its contexts, against
-  `NEGATIVE`s drawn evenly from the catalogue. Even negatives, because the vectors shall tell
-  which of all new products will be bought, by whom: negatives of other baskets (drawn by
-  popularity) would cancel what makes a product sell.
+* `CONTEXT`s are a sample of what a household buys, and its `TARGET` is another product that it
+  bought. The target is a positive of the mean of its contexts, against `NEGATIVE`s drawn
+  evenly from the catalogue. Even negatives, because the vectors shall tell which of all
+  products will be bought, by whom: negatives drawn by popularity would cancel what makes a
+  product sell.
 
 With :mod:`models.text_encoder` the only code that touches Keras 3.
 """
@@ -108,22 +109,30 @@ class GroupContrast:
         """This replica's part of the mean loss of the global batch, in nats (scalar).
 
         Args:
-          batch: `hidden` [N, L, dim] from the encoder's lower part; `ids` int32 [N, L]; `group`
-            int32 [N], unique in the global batch (any number for negatives); `role` int32
-            [N]; `text` int32 [N], equal for equal texts.
+          batch: `hidden` [M, L, dim] from the encoder's lower part; `ids` int32 [M, L]; `text`
+            int32 [M], equal for equal texts; `place` int32 [N], which of the texts of the global
+            batch a member of a group is; `group` int32 [N], unique in the global batch (any number
+            for negatives); `role` int32 [N].
         """
         ids = batch["ids"]
-        vectors = self._encoder.pool(self._encoder.upper(batch["hidden"], ids, training=True), ids)
         replica = tf.distribute.get_replica_context()
 
         def gather(values: tf.Tensor) -> tf.Tensor:
             return values if replica.num_replicas_in_sync == 1 else replica.all_gather(values, 0)
 
-        every = {name: gather(batch[name]) for name in ("group", "role", "text")}
-        mine = {name: batch[name][:, None] for name in every}
-        candidates = gather(vectors)
-        first = tf.shape(ids)[0] * replica.replica_id_in_sync_group
-        itself = tf.range(tf.shape(candidates)[0]) == (first + tf.range(tf.shape(ids)[0]))[:, None]
+        vectors = gather(self._encoder.pool(self._encoder.upper(batch["hidden"], ids, training=True), ids))
+        texts = gather(batch["text"])
+        every = {name: gather(batch[name]) for name in ("place", "group", "role")}
+        every["text"] = tf.gather(texts, every["place"])
+        mine = {name: batch[name][:, None] for name in ("group", "role")}
+        mine["text"] = tf.gather(texts, batch["place"])[:, None]
+        # a product and no tf.gather: whose gradient is sparse, which that of all_gather does not take
+        candidates = tf.matmul(tf.one_hot(every["place"], tf.shape(vectors)[0]), vectors)
+        size = tf.size(batch["place"])
+        itself = (
+            tf.range(tf.shape(candidates)[0])
+            == (size * replica.replica_id_in_sync_group + tf.range(size))[:, None]
+        )
 
         partner = (every["role"] == MEMBER) | (every["role"] == CONTEXT)
         positive = (mine["role"] == MEMBER) | (mine["role"] == TARGET)
@@ -295,12 +304,13 @@ class LoweredTexts:
             if noise:
                 clean = tf.gather(self._texts, batch["text"])
                 written = noisy(clean, noise, tf.stack([step, seed]))
-                new = tf.where((written != clean) & (batch["role"] == MEMBER))
+                member = tf.where(batch["role"] == MEMBER, batch["place"], tf.size(batch["text"]))
+                own = tf.math.unsorted_segment_sum(tf.ones_like(member), member, tf.size(batch["text"]) + 1)
+                new = tf.where((written != clean) & (own[:-1] > 0))
                 ids, hidden = self._rewritten(ids, hidden, new, tf.gather_nd(written, new))
             return self._trimmed(batch | {"ids": ids, "hidden": hidden}, fixed_shape)
 
-        plan = {"text": groups.text, "group": groups.group, "role": groups.role}
-        return self._dataset(plan, assemble)
+        return self._dataset(dataclasses.asdict(groups), assemble)
 
     def masked_batches(self, rows: np.ndarray, seed: int, fixed_shape: bool) -> tf.data.Dataset:
         """Batches for :class:`MaskedLanguageModel` of texts (int [S, N])."""
@@ -345,17 +355,19 @@ def distributed(batch: Batch, strategy: tf.distribute.Strategy) -> Batch:
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return batch
-    size = int(batch["ids"].shape[0])
-    if size % replicas:
-        raise ConfigError(
-            f"text_encoder: a batch of {size} texts cannot be divided by the {replicas} replicas of "
-            "text_encoder.strategy; change pairs, households, contexts, targets or negatives"
-        )
-    part = size // replicas
+    part = {}
+    for name, values in batch.items():
+        part[name], left = divmod(int(values.shape[0]), replicas)
+        if left:
+            raise ConfigError(
+                f"text_encoder: a batch with {values.shape[0]} rows of '{name}' cannot be divided by the "
+                f"{replicas} replicas of text_encoder.strategy; change pairs, households, contexts, targets "
+                "or negatives"
+            )
 
     def share(context: tf.distribute.ValueContext) -> Batch:
-        first = context.replica_id_in_sync_group * part
-        return {name: values[first : first + part] for name, values in batch.items()}
+        number = context.replica_id_in_sync_group
+        return {name: values[number * part[name] :][: part[name]] for name, values in batch.items()}
 
     return strategy.experimental_distribute_values_from_function(share)
 

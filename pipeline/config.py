@@ -172,7 +172,7 @@ class TextEncoder(_Section):
     trained_layers: int = Field(2, ge=0)  # the topmost; 0 = all of them
     lora_rank: int = Field(16, ge=1)
     steps: int = Field(120, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     temperature: float = Field(0.05, gt=0)  # at the start; it is learned
     pairs: int = Field(32, ge=0)  # of texts bought together, in a batch
@@ -180,12 +180,13 @@ class TextEncoder(_Section):
     min_support: int = Field(5, ge=1)  # baskets (or households) that a pair must share
     min_lift: float = Field(3.0, ge=1)  # times as often as chance has it
     partners: int = Field(20, ge=1)  # kept for each text
-    households: int = Field(4, ge=0)  # in a batch, with what they bought and which new products they chose
-    contexts: int = Field(8, ge=1)  # texts that stand for what a household buys
-    targets: int = Field(4, ge=1)  # new products that it bought
-    negatives: int = Field(64, ge=1)  # texts of the catalogue in a batch
-    new_days: float = Field(28, gt=0)  # a product is new for so long after its first event
-    new_span_days: float = Field(90, gt=0)  # of new products that are learned from
+    # in a batch: groups of a household, of what it bought and of a text that it bought besides
+    households: int = Field(64, ge=0)
+    contexts: int = Field(48, ge=1)  # texts in a batch that stand for what the households bought
+    targets: int = Field(24, ge=1)  # texts in a batch that they bought besides
+    negatives: int = Field(56, ge=1)  # texts of the catalogue in a batch
+    new_days: float | None = Field(None, gt=0)  # targets only within so many days of their first event
+    new_span_days: float = Field(90, gt=0)  # and only those that came in the last so many days
     masked_lm_steps: int = Field(0, ge=0)  # of masked language modelling on the catalogue's texts, first
     masked_lm_texts: int = Field(64, ge=1)  # in a batch of it
     holdout_texts: int = Field(512, ge=2)  # kept out of training, to rank each other's partners

@@ -256,15 +256,18 @@ def tune(
             step(batch)
 
     seen = behaviour.without(held | ~used)
-    new = text_groups.new_purchases(
-        seen.item, seen.timestamp, seen.timestamp.max() + 1, config.new_days, config.new_span_days
-    )
+    wanted = np.ones(len(seen.item), bool)
+    if config.new_days is not None:
+        wanted = text_groups.new_purchases(
+            seen.item, seen.timestamp, seen.timestamp.max() + 1, config.new_days, config.new_span_days
+        )
+    size = seen.households, len(texts)
     groups = text_groups.plan(
         config.steps,
         sources,
         config.pairs,
-        text_groups.Ragged.of(seen.household, seen.text, seen.households),
-        text_groups.Ragged.of(seen.household[new], seen.text[new], seen.households),
+        text_groups.purchases(seen.household, seen.text, *size),
+        text_groups.purchases(seen.household[wanted], seen.text[wanted], *size),
         config.households,
         config.contexts,
         config.targets,

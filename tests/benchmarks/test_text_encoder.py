@@ -79,6 +79,27 @@ def test_items_that_cannot_be_told_apart_are_found_by_chance(protocol):
     assert np.mean(aucs) == pytest.approx(0.5, abs=0.05)
 
 
+def test_text_alone_is_the_cosine_of_what_a_household_had(protocol, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        text_encoder,
+        "rank",
+        lambda cold, query, vectors: given.append((query, vectors)) or {"n": len(cold.user)},
+    )
+    items, log = tiny_shop.items(), tiny_shop.log()
+    texts, index = np.unique(items.text.astype(str), return_inverse=True)
+    vectors = np.random.default_rng(2).normal(size=(len(texts), 4))
+    row_of = np.maximum(log.item_rows(items.item_id), 0)
+    assert set(text_encoder.rank_by_text(protocol, row_of, vectors, index)) == set(protocol.cold)
+    query, ranked = given[0]
+    np.testing.assert_array_equal(ranked, vectors[index])
+    for user in np.unique(protocol.past.user)[::5]:
+        ids = set(log.items[protocol.past.item[protocol.past.user == user]]) & set(items.item_id)
+        had = {text for item, text in zip(items.item_id, index, strict=True) if item in ids}
+        mean = vectors[sorted(had)].mean(0)
+        np.testing.assert_allclose(query(np.asarray([user]))[0], mean / np.linalg.norm(mean), rtol=1e-5)
+
+
 @pytest.mark.slow  # trains two towers twice
 def test_towers_see_what_they_are_given_and_nothing_of_held_out_items(protocol, monkeypatch):
     given = []
@@ -116,11 +137,16 @@ def test_the_table_names_what_was_measured(protocol):
     }
     row = {"tower_seconds": 61.0, "cold": cold}
     held = {"seconds": 90.0, "encoding_seconds": 20.0, "step": 30.0, "holdout_mrr": 0.25}
-    systems = {text_encoder.IDENTITIES: row, text_encoder.CATEGORIES: row, "lora": row | held}
+    systems = {text_encoder.IDENTITIES: row, f"{text_encoder.TEXT} lora": {"cold": cold} | held}
     console = Console(width=220, record=True)
     text_encoder.show({"dtype": "bfloat16", "held_out": 3, "systems": systems}, console)
     page = console.export_text()
-    for part in ("text encoder in bfloat16", "and text, lora", "0.250", f"{cold['new']['pairs']} purchases"):
+    for part in (
+        "text encoder in bfloat16",
+        "text alone: lora",
+        "0.250",
+        f"{cold['new']['pairs']} purchases",
+    ):
         assert part in page
     for found in cold.values():
         assert f"{found['recall@100']:.4f} ±{found['recall@100_se']:.4f}" in page

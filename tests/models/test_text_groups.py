@@ -1,10 +1,12 @@
 """Pairs, groups and batches of texts against their definitions."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from models import text_groups
-from models.text_groups import CONTEXT, MEMBER, NEGATIVE, TARGET, Ragged
+from models.text_groups import CONTEXT, MEMBER, NEGATIVE, TARGET
 
 DAY = 86_400
 
@@ -72,15 +74,9 @@ def test_frequent_pairs_are_the_most_frequent_of_each_text():
     assert text_groups.frequent_pairs(one[:0], other[:0], 2).shape == (0, 2)
 
 
-def test_ragged_lists_hold_each_value_once_and_are_drawn_from_evenly():
-    lists = Ragged.of(np.asarray([2, 0, 2, 2, 0]), np.asarray([7, 5, 9, 7, 5]), 4)
-    assert lists.size.tolist() == [1, 0, 2, 0]
-    drawn = lists.draw(np.asarray([2, 0, 2]), 2000, np.random.default_rng(0))
-    assert drawn.shape == (3, 2000)
-    assert set(drawn[1]) == {5}
-    for row in (0, 2):
-        assert set(drawn[row]) == {7, 9}
-        assert abs((drawn[row] == 7).mean() - 0.5) < 0.05
+def test_purchases_count_once():
+    found = text_groups.purchases(np.asarray([2, 0, 2, 2]), np.asarray([1, 3, 1, 0]), 3, 5)
+    assert found.toarray().tolist() == [[0, 0, 0, 1, 0], [0] * 5, [1, 1, 0, 0, 0]]
 
 
 def test_new_products_are_those_that_came_lately_for_as_long_as_they_are_new():
@@ -102,16 +98,28 @@ def test_products_of_the_logs_first_days_may_be_old():
     assert text_groups.new_purchases(item, day * DAY, 40 * DAY, 10, 40).tolist() == [False, False, True]
 
 
+HOUSEHOLDS = 40
+
+
+@functools.cache
+def bought():
+    """Texts 0 to 29: half of the households buy the even ones, half the odd ones, 0 and 1 most often."""
+    rng = np.random.default_rng(5)
+    household = np.repeat(np.arange(HOUSEHOLDS), 8)
+    text = 2 * np.minimum(rng.geometric(0.15, len(household)) - 1, 14) + household % 2
+    return text_groups.purchases(household, text, HOUSEHOLDS, 32)
+
+
 def draw(**changes):
     arguments = {
-        "steps": 50,
+        "steps": 60,
         "pairs": [np.asarray([[1, 2]]), np.zeros((0, 2), int), np.asarray([[3, 4], [6, 7]])],
         "pair_count": 3,
-        "households": Ragged.of(np.asarray([0, 0, 2, 2]), np.asarray([10, 11, 20, 21]), 3),
-        "news": Ragged.of(np.asarray([0, 1, 2]), np.asarray([12, 5, 22]), 3),
-        "household_count": 2,
-        "contexts": 4,
-        "targets": 2,
+        "bought": bought(),
+        "wanted": bought(),
+        "households": 12,
+        "contexts": 10,
+        "targets": 6,
         "catalogue": np.asarray([30, 31, 31, 31]),
         "negatives": 5,
         "rng": np.random.default_rng(3),
@@ -121,28 +129,64 @@ def draw(**changes):
 
 def test_a_batch_holds_pairs_households_and_negatives():
     batches = draw()
-    assert batches.text.shape == batches.group.shape == batches.role.shape == (50, 3 * 2 + 2 * 6 + 5)
-    for text, group, role in zip(batches.text, batches.group, batches.role, strict=True):
+    assert batches.text.shape == (60, 2 * 3 + 10 + 6 + 5)
+    assert batches.place.shape == batches.group.shape == batches.role.shape == (60, 2 * 3 + 12 * 9 + 5)
+    full = 0
+    for texts, place, group, role in zip(
+        batches.text, batches.place, batches.group, batches.role, strict=True
+    ):
+        text = texts[place]
         for number in (1, 2, 3):
             assert role[group == number].tolist() == [MEMBER] * 2
             assert tuple(text[group == number]) in ({(1, 2)} if number < 3 else {(3, 4), (6, 7)})
-        for number in (4, 5):
-            mine = text[group == number], role[group == number]
-            assert sorted(mine[1]) == [CONTEXT] * 4 + [TARGET] * 2
-            household = {12: {10, 11}, 22: {20, 21}}[mine[0][mine[1] == TARGET][0]]
-            assert set(mine[0][mine[1] == CONTEXT]) <= household
-        assert role[group == 0].tolist() == [NEGATIVE] * 5
-        assert set(text[group == 0]) <= {30, 31}
-    negatives = batches.text[batches.role == NEGATIVE]
+        targets = text[role == TARGET]
+        assert len(set(targets)) == 6
+        assert not set(targets) & set(text[(role == CONTEXT) & (group > 0)])
+        for number in range(4, 16):
+            (target,) = text[(group == number) & (role == TARGET)]
+            contexts = set(text[(group == number) & (role == CONTEXT)])
+            full += len(contexts)
+            # one household bought the target and all of the contexts
+            assert bought()[:, [target, *contexts]].toarray().all(1).any()
+        assert (role[group == 0] == NEGATIVE).sum() == 5
+        assert set(text[role == NEGATIVE]) <= {30, 31}
+    assert full > 60 * 12 * 2
+    negatives = np.take_along_axis(batches.text, batches.place, 1)[batches.role == NEGATIVE]
     assert 0.65 < (negatives == 31).mean() < 0.85  # as often as products have it
+
+
+def test_what_is_bought_often_is_often_a_target():
+    batches = draw(steps=400, targets=3)
+    count = np.bincount(
+        np.take_along_axis(batches.text, batches.place, 1)[batches.role == TARGET], minlength=32
+    )
+    buyers = np.asarray(bought().sum(0)).ravel()
+    assert count[buyers == 0].sum() == 0
+    assert np.corrcoef(count, buyers)[0, 1] > 0.9
+
+
+def test_only_what_is_wanted_is_a_target():
+    wanted = text_groups.purchases(np.asarray([0, 1, 2]), np.asarray([2, 5, 2]), HOUSEHOLDS, 32)
+    batches = draw(wanted=wanted)
+    text = np.take_along_axis(batches.text, batches.place, 1)
+    assert set(text[batches.role == TARGET]) == {2, 5}
+    for step in range(60):
+        for number in range(4, 16):
+            mine = batches.group[step] == number
+            contexts = text[step][mine & (batches.role[step] == CONTEXT)]
+            buyers = [1] if text[step][mine & (batches.role[step] == TARGET)] == 5 else [0, 2]
+            assert any(bought()[buyer, contexts].toarray().all() for buyer in buyers)
+
+
+NOBODY = np.zeros(0, int)
 
 
 @pytest.mark.parametrize(
     ("changes", "roles"),
     [
         ({"pairs": []}, {CONTEXT, TARGET, NEGATIVE}),
-        ({"news": Ragged.of(np.zeros(0, int), np.zeros(0, int), 3)}, {MEMBER}),
-        ({"household_count": 0}, {MEMBER}),
+        ({"wanted": text_groups.purchases(NOBODY, NOBODY, HOUSEHOLDS, 32)}, {MEMBER}),
+        ({"households": 0}, {MEMBER}),
     ],
 )
 def test_a_source_without_data_is_left_out(changes, roles):
@@ -151,7 +195,7 @@ def test_a_source_without_data_is_left_out(changes, roles):
 
 def test_nothing_to_learn_from_is_an_error():
     with pytest.raises(ValueError, match="nothing to learn from"):
-        draw(pairs=[np.zeros((0, 2), int)], household_count=0)
+        draw(pairs=[np.zeros((0, 2), int)], households=0)
 
 
 def test_partner_ranks_equal_a_sorted_list():

@@ -27,7 +27,10 @@ TEXTS = np.asarray([f"{kind} {number}" for kind in tiny_shop.KINDS for number in
 # two pairs, a household with two contexts and two targets, three negatives
 ROLE = [MEMBER] * 4 + [CONTEXT] * 2 + [TARGET] * 2 + [NEGATIVE] * 3 + [MEMBER]
 GROUP = [1, 1, 2, 2, 3, 3, 3, 3, 0, 0, 0, 4]
-TEXT = [0, 1, 0, 5, 7, 8, 9, 10, 9, 11, 12, 2]  # 0 twice; 9 is a target and a negative; 4 has no partner
+TEXT = [0, 1, 0, 5, 7, 8, 9, 10, 9, 11, 12, 2]  # 0 twice; 9 is a target and a negative; 2 has no partner
+# the texts that are encoded, in another order and one of them in two groups
+DISTINCT = [2, 12, 11, 9, 10, 8, 7, 5, 0, 1, 0, 3]
+PLACE = [8, 9, 10, 7, 6, 5, 3, 4, 3, 2, 1, 0]
 
 
 def make(mode="full", layers=2, trained_layers=0):
@@ -41,9 +44,9 @@ def frozen(trained_layers=0):
     return make("frozen", trained_layers=trained_layers)
 
 
-def batch_of(encoder, text=TEXT, group=GROUP, role=ROLE):
-    ids = encoder.tokenize(tf.constant(TEXTS[text].tolist()))
-    values = {"text": text, "group": group, "role": role}
+def batch_of(encoder):
+    ids = encoder.tokenize(tf.constant(TEXTS[DISTINCT].tolist()))
+    values = {"text": DISTINCT, "place": PLACE, "group": GROUP, "role": ROLE}
     return {name: tf.constant(value, tf.int32) for name, value in values.items()} | {
         "ids": ids,
         "hidden": encoder.lower(ids),
@@ -178,7 +181,7 @@ def test_a_batch_that_the_replicas_cannot_share_is_a_config_error():
     class Three:
         num_replicas_in_sync = 3
 
-    with pytest.raises(ConfigError, match="16 texts cannot be divided by the 3 replicas"):
+    with pytest.raises(ConfigError, match="16 rows of 'ids' cannot be divided by the 3 replicas"):
         text_training.distributed({"ids": tf.zeros([16, 2])}, Three())
 
 
@@ -340,7 +343,7 @@ def test_kept_layers_give_the_encoders_vectors(trained_layers):
 
 
 def groups(steps=2):
-    return Groups(*(np.asarray([values] * steps, np.int32) for values in (TEXT, GROUP, ROLE)))
+    return Groups(*(np.asarray([values] * steps, np.int32) for values in (DISTINCT, PLACE, GROUP, ROLE)))
 
 
 @pytest.mark.parametrize("fixed_shape", [False, True])
@@ -353,7 +356,9 @@ def test_batches_hold_what_the_encoder_makes_of_the_texts(fixed_shape):
     longest = LENGTH if fixed_shape else expected["ids"].shape[1]
     for batch in got:
         assert set(batch) == set(expected)
-        assert batch["ids"].shape == (len(TEXT), longest)
+        assert batch["ids"].shape == (len(DISTINCT), longest)
+        for name in ("text", "place", "group", "role"):
+            np.testing.assert_array_equal(batch[name], expected[name])
         np.testing.assert_array_equal(batch["ids"][:, : expected["ids"].shape[1]], expected["ids"])
         real = expected["ids"].numpy() > 0
         hidden = batch["hidden"].numpy()[:, : real.shape[1]]
@@ -364,16 +369,17 @@ def test_noise_rewrites_members_and_their_lower_layers():
     encoder = frozen(1)
     known = LoweredTexts(encoder, TEXTS, np.ones(len(TEXTS), bool), 8)
     clean = batch_of(encoder)["ids"].numpy()
-    rewritten = np.zeros(len(TEXT), bool)
+    rewritten = np.zeros(len(DISTINCT), bool)
     batches = list(known.group_batches(groups(10), 0.9, 1, True))
     fresh = encoder.lower(tf.concat([batch["ids"] for batch in batches], 0)).numpy()
     for batch, expected in zip(batches, np.split(fresh, len(batches)), strict=True):
         ids = batch["ids"].numpy()
         here = (ids[:, : clean.shape[1]] != clean).any(1)
         rewritten |= here
-        np.testing.assert_array_equal(batch["text"], TEXT)
+        np.testing.assert_array_equal(batch["text"], DISTINCT)
         np.testing.assert_allclose(batch["hidden"].numpy()[ids > 0], expected[ids > 0], atol=1e-5)
-    np.testing.assert_array_equal(rewritten, np.asarray(ROLE) == MEMBER)
+    members = np.asarray(PLACE)[np.asarray(ROLE) == MEMBER]
+    np.testing.assert_array_equal(rewritten, np.isin(np.arange(len(DISTINCT)), members))
 
 
 # --- the component -----------------------------------------------------------------------
