@@ -89,6 +89,8 @@ except KeyboardInterrupt:
         stdout=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
+        # a shell has its background jobs, and all that they start, ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < end:
