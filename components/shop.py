@@ -19,6 +19,8 @@ from pipeline.config import Exposures, Items, Ranking, Split, Users
 
 ITEMS_SPLIT, USERS_SPLIT = "items", "users"
 SPLITS = ("train", "eval", "test")
+# Property of models: unix seconds; their towers learned from events before it only.
+LEARNED_UNTIL = "learned_until"
 
 
 @dataclasses.dataclass(frozen=True)

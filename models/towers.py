@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from models import features as F
 from models.item_table import ItemTable
+from models.requests import Vocabularies
 from models.tables import table
 
 # Upper limits, in days, of the age buckets that history events fall into.
@@ -78,6 +79,32 @@ def set_item_tables(towers: Any, tables: Mapping[str, np.ndarray]) -> None:
         variable.assign(tables[name])
 
 
+def trained_variables(query: QueryTower, item: ItemTower) -> dict[str, tf.Variable]:
+    """The trained variables of two towers that have been called, by name."""
+    return {
+        variable.name.removesuffix(":0"): variable
+        for variable in (*query.trainable_variables, *item.trainable_variables)
+    }
+
+
+def table_terms(
+    item_vocabulary: Sequence[str], items: ItemTable, vocabularies: Vocabularies
+) -> dict[str, list[str]]:
+    """What the rows of the embedding tables stand for, by the names of :func:`trained_variables`.
+
+    Row 0, the unknown, is "". Weekdays, hours and ages are the same in every run and have no terms.
+    """
+    embedded = {
+        "items/identity": item_vocabulary,
+        **{f"items/code_{name}": items.vocabularies[name][1:] for name in items.categorical},
+        "user": vocabularies.users,
+        "history/event_type": vocabularies.event_types,
+        **{F.user_attribute(name): words for name, words in vocabularies.attribute_values.items()},
+        **{F.context(name): words for name, words in vocabularies.contexts.items()},
+    }
+    return {f"query/{name}/embeddings": ["", *words] for name, words in embedded.items()}
+
+
 class ItemEmbedding(tf.keras.layers.Layer):
     """Sum of an item's identity embedding and those of its categories.
 
@@ -105,7 +132,7 @@ class ItemEmbedding(tf.keras.layers.Layer):
         self._id_dropout = id_dropout
         self._identity = tf.keras.layers.Embedding(int(id_index.max()) + 1, dim, name="identity")
         self._categories = {
-            name: tf.keras.layers.Embedding(len(items.vocabularies[name]), dim, name=name)
+            name: tf.keras.layers.Embedding(len(items.vocabularies[name]), dim, name=f"code_{name}")
             for name in items.categorical
         }
 

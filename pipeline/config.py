@@ -223,6 +223,7 @@ class Retrieval(_Section):
     history_dropout: float = Field(0.1, ge=0, lt=1)
     history_length: int = Field(64, ge=1)
     holdout_share: float = Field(0.02, ge=0, lt=0.5)
+    warm_start: bool = True  # start from the last blessed model that learned from earlier events
     seed: int = 17
 
 

@@ -91,7 +91,8 @@ def describe(node: NodeRecord) -> str:
     Returns:
       "" when there is nothing to say; never raises for artifacts that are damaged or missing.
     """
-    for artifact in node.artifacts():
+    # what a resolver hands on was another component's finding
+    for artifact in node.artifacts() if node.kind != "Resolver" else ():
         if artifact.properties.get("summary"):
             return " ".join(str(artifact.properties["summary"]).split())
     derive = _DERIVED.get(node.kind)
@@ -184,7 +185,7 @@ def _transform(node: NodeRecord) -> str:
 
 def _resolver(node: NodeRecord) -> str:
     if "model" in node.outputs:
-        return f"the last blessed model is artifact {node.outputs['model'][0].id}"
+        return f"model artifact {node.outputs['model'][0].id}"
     found = [f"{artifact.type} artifact {artifact.id}" for artifact in node.artifacts()]
     return ", ".join(found) if found else "found nothing: no earlier model"
 

@@ -34,7 +34,7 @@ from components.servable_builder.component import ServableBuilder
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline import evaluation
 from pipeline.config import LISTS, Config, dump_sections
-from pipeline.latest_blessed import LatestBlessedOtherModelStrategy
+from pipeline.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
 
 # Code that the model components share; a component adds its own package. What is not listed
 # here cannot change a component's output, so it does not re-run it.
@@ -54,6 +54,7 @@ _TOWER_CODE = (
     "models.collaborative",
     "models.parameters",
     "models.tables",
+    "models.warm_start",
 )
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
@@ -164,6 +165,26 @@ def create_pipeline(
         config=_text_encoder_config(config),
         code_version=code_version("components.text_encoder_trainer", *_TEXT_CODE, *_SHOP_CODE),
     )
+    blessed_models = {
+        "model": Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
+        "model_blessing": Channel(
+            type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"
+        ),
+    }
+    # Kubeflow's compiler knows TFX's own strategies only; with leave-one-out no model is earlier
+    warm_start = (
+        Resolver(
+            strategy_class=LatestBlessedEarlierModelStrategy,
+            config={
+                "split": config.split.to_json(),
+                "ranking": json.dumps(_only(config, "ranking", "windows", "window_days")),
+            },
+            **raw_sessions,
+            **blessed_models,
+        ).with_id("WarmStartModel")
+        if config.retrieval.warm_start and metadata_path and config.split.strategy == "time"
+        else None
+    )
     retrieval = RetrievalTrainer(
         sessions=transforms["Event"].outputs["transformed_examples"],
         **raw_sessions,
@@ -171,6 +192,7 @@ def create_pipeline(
         **item_inputs,
         **user_inputs,
         text_encoder=text_encoder.outputs["model"],
+        **({"last_model": warm_start.outputs["model"]} if warm_start else {}),
         config=_retrieval_config(config),
         code_version=code_version("components.retrieval_trainer", *_TOWER_CODE),
     )
@@ -248,10 +270,7 @@ def create_pipeline(
     latest_blessed = Resolver(
         strategy_class=strategy,
         **({"current": servable.outputs["model"]} if metadata_path else {}),
-        model=Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
-        model_blessing=Channel(
-            type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"
-        ),
+        **blessed_models,
     ).with_id("LatestBlessedModel")
     evaluator = Evaluator(
         examples=sampler.outputs["candidates"],
@@ -290,7 +309,8 @@ def create_pipeline(
         code_version=code_version("components.pusher"),
     )
     nodes = [catalog, events, *statistics.values(), *schemas.values(), *validators.values(), gate]
-    nodes += [*transforms.values(), text_encoder, retrieval, index, sampler]
+    nodes += [*transforms.values(), text_encoder, *([warm_start] if warm_start else [])]
+    nodes += [retrieval, index, sampler]
     nodes += [*([tuner] if tuner else []), ranking, servable]
     nodes += [latest_blessed, evaluator, funnel_evaluator, infra_validator, pusher]
     return tfx_pipeline.Pipeline(

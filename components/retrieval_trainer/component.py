@@ -27,6 +27,7 @@ def RetrievalTrainer(
     code_version: Parameter[str],
     users: InputArtifact[standard_artifacts.Examples] = None,
     user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
+    last_model: InputArtifact[standard_artifacts.Model] = None,
 ) -> None:
     """Trains the TFRS two-tower model on the sessions before the ranker's label windows.
 
@@ -41,6 +42,7 @@ def RetrievalTrainer(
       config: sections `items`, `users`, `events`, `split`, `retrieval`, `candidates`, `ranking`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs, if the shop has a users table.
+      last_model: the servable whose towers to start from; it learned from earlier events only.
     """
     del code_version
     settings = load_sections(config)
@@ -52,16 +54,19 @@ def RetrievalTrainer(
         users.uri if users else None,
         user_graph.uri if user_graph else None,
     )
+    until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
         folders=[example_io.split_folder(sessions.uri, split) for split in windows.past],
         items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
         item_vocabulary=shop.item_vocabulary(session_graph.uri),
         vocabularies=vocabularies,
         text_vectors=os.path.join(text_encoder.uri, VECTORS),
-        until=windows.label_starts(settings.ranking)[0],
+        until=until,
         config=settings.retrieval,
         collaborative_config=settings.candidates.collaborative,
         model_folder=model.uri,
         run_folder=model_run.uri,
+        previous=os.path.join(last_model.uri, executor.WEIGHTS) if last_model else None,
     )
+    model.set_int_custom_property(shop.LEARNED_UNTIL, until)
     model.set_string_custom_property("summary", found)

@@ -11,17 +11,26 @@ import pandas as pd
 import tensorflow as tf
 
 from components import shop
-from models import arrays, collaborative, example_io
+from models import arrays, collaborative, example_io, warm_start
 from models import features as F
 from models.item_table import ItemTable
 from models.parameters import parameters
 from models.requests import Vocabularies
 from models.retrieval import RetrievalModel, training_curves
-from models.towers import ItemEmbedding, ItemTower, QuerySpec, QueryTower, identity_index
+from models.towers import (
+    ItemEmbedding,
+    ItemTower,
+    QuerySpec,
+    QueryTower,
+    identity_index,
+    table_terms,
+    trained_variables,
+)
 from pipeline.config import Collaborative, Retrieval
 from pipeline.errors import DataError
 
 HISTORY = "history.json"
+WEIGHTS = "weights.npz"
 _RECALL_AT = 100
 _BLENDED = 2048  # held-out sessions that weigh learned against collaborative scores
 _BLENDS = (0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0, 4.0)  # in units of the scores' spread
@@ -217,6 +226,7 @@ def run(
     collaborative_config: Collaborative,
     model_folder: str,
     run_folder: str,
+    previous: str | None = None,
 ) -> str:
     """Trains and exports.
 
@@ -233,14 +243,16 @@ def run(
         `item` and `scale`, what a query's learned part is multiplied by beside the
         collaborative one; `item_vectors.npz` (`vectors` float32 [V, D], every row's) and
         `query_vectors.npz` (the held-out sessions: `vectors` float32 [Q, D] with the scale in
-        them, `history_row` int32 [Q, L], `history_age_days` float32 [Q, L]).
+        them, `history_row` int32 [Q, L], `history_age_days` float32 [Q, L]); `weights.npz`, what a
+        later model starts from (`models.warm_start.Weights`).
       run_folder: ModelRun artifact; gets `history.json`.
+      previous: weights.npz of the model to start from; it must have learned from earlier events only.
 
     Returns:
       A line for a person.
 
     Raises:
-      DataError: too few sessions to train on.
+      DataError: too few sessions to train on, or a damaged `previous`.
     """
     tf.keras.utils.set_random_seed(config.seed)
     sessions = read_sessions(folders, list(vocabularies.contexts), config.history_length)
@@ -269,36 +281,16 @@ def run(
     probability = np.bincount(rows[sessions["target_item"][in_time]], share, minlength=len(items))
     probability = np.maximum(probability / max(probability[1:].sum(), 1e-9), 1e-9)
 
-    id_index = identity_index(item_vocabulary, items)
-    text = arrays.load(text_vectors)
-    embedding = ItemEmbedding(items, id_index, config.embedding_dim, config.item_id_dropout, name="items")
-    spec = QuerySpec(
-        users=len(vocabularies.users) + 1,
-        event_types=len(vocabularies.event_types) + 1,
-        attributes={name: len(values) + 1 for name, values in vocabularies.attribute_values.items()},
-        contexts={name: len(values) + 1 for name, values in vocabularies.contexts.items()},
-    )
     known = np.flatnonzero(counts > 0)
     known = known[known > 0]
-    model = RetrievalModel(
-        QueryTower(
-            embedding,
-            spec,
-            config.embedding_dim,
-            config.user_id_dropout,
-            config.history_dropout,
-            name="query",
-        ),
-        ItemTower(embedding, text["vectors"], text["index"], config.embedding_dim, name="item"),
-        probability.astype(np.float32),
-        config.temperature,
-        known,
-        config.hard_negatives,
-    )
+    text = arrays.load(text_vectors)
+    model = build(items, item_vocabulary, vocabularies, text, probability.astype(np.float32), known, config)
     model.compile(tf.keras.optimizers.Adam(config.learning_rate))
-    owned = owned_rows(everything, rows, spec.users)
+    owned = owned_rows(everything, rows, len(vocabularies.users) + 1)
     training = batches(sessions, chosen, rows, vocabularies, config, True, owned, known)
     holdout = batches(sessions, held, rows, vocabularies, config, training=False)
+    terms = table_terms(item_vocabulary, items, vocabularies)
+    started = start(model, next(iter(holdout)), terms, previous)
     fitted = model.fit(training, epochs=config.epochs, verbose=0, callbacks=[_Holdout(holdout, known)])
     epochs = [
         {"epoch": index + 1}
@@ -321,11 +313,83 @@ def run(
     queries["vectors"] *= scale
     arrays.save(os.path.join(model_folder, "query_vectors.npz"), queries)
     _export(model, scale, next(iter(holdout)), shop.model_folder(model_folder))
+    variables = trained_variables(model.query_tower, model.item_tower)
+    warm_start.Weights.of(variables, terms, until).save(os.path.join(model_folder, WEIGHTS))
     last = epochs[-1]
     recall = last.get(f"holdout_recall@{_RECALL_AT}", float("nan"))
     return (
         f"{len(chosen):,} sessions, {config.epochs} epochs, loss {last['loss']:.3f}, "
-        f"holdout recall@{_RECALL_AT} {recall:.3f}, scale {scale:.3g}"
+        f"holdout recall@{_RECALL_AT} {recall:.3f}, scale {scale:.3g}{started}"
+    )
+
+
+def build(
+    items: ItemTable,
+    item_vocabulary: list[str],
+    vocabularies: Vocabularies,
+    text: Mapping[str, np.ndarray],
+    probability: np.ndarray,
+    known: np.ndarray,
+    config: Retrieval,
+) -> RetrievalModel:
+    """The untrained model.
+
+    Args:
+      items, item_vocabulary, vocabularies, config: as :func:`run` takes them.
+      text: `vectors` float32 [T, E] and `index` int32 [V], the catalogue's texts.
+      probability: float32 [V], share of training targets that each item is.
+      known: int [K], rows that uniform negatives are drawn from.
+    """
+    id_index = identity_index(item_vocabulary, items)
+    embedding = ItemEmbedding(items, id_index, config.embedding_dim, config.item_id_dropout, name="items")
+    spec = QuerySpec(
+        users=len(vocabularies.users) + 1,
+        event_types=len(vocabularies.event_types) + 1,
+        attributes={name: len(values) + 1 for name, values in vocabularies.attribute_values.items()},
+        contexts={name: len(values) + 1 for name, values in vocabularies.contexts.items()},
+    )
+    dropouts = (config.user_id_dropout, config.history_dropout)
+    return RetrievalModel(
+        QueryTower(embedding, spec, config.embedding_dim, *dropouts, name="query"),
+        ItemTower(embedding, text["vectors"], text["index"], config.embedding_dim, name="item"),
+        probability,
+        config.temperature,
+        known,
+        config.hard_negatives,
+    )
+
+
+def start(
+    model: RetrievalModel, example: Mapping[str, tf.Tensor], terms: Mapping[str, list[str]], path: str | None
+) -> str:
+    """Creates a model's variables and gives them the values of the last model, if there is one.
+
+    Args:
+      model: not called yet.
+      example: a batch.
+      terms: from `models.towers.table_terms`.
+      path: weights.npz to start from.
+
+    Returns:
+      What was taken over, or why nothing was, for a person; "" where there was nothing to take.
+
+    Raises:
+      DataError: the file is damaged.
+    """
+    model.query_tower(example, training=False)
+    model.item_tower(tf.zeros([1], tf.int32), training=False)
+    if path is None:
+        return ""
+    if not tf.io.gfile.exists(path):
+        return "; cold start: the last blessed model was built without weights to start from"
+    variables = trained_variables(model.query_tower, model.item_tower)
+    last, new = warm_start.Weights.load(path), warm_start.Weights.of(variables, terms, 0)
+    other = warm_start.difference(last, new)
+    if other is not None:
+        return f"; cold start: the last blessed model has another architecture ({other})"
+    taken = warm_start.take_over(last, new, variables)
+    return "; warm start with {:,} of {:,} item rows and {:,} of {:,} user rows".format(
+        *taken["query/items/identity/embeddings"], *taken["query/user/embeddings"]
     )
 
 

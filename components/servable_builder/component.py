@@ -1,11 +1,15 @@
 """ServableBuilder's component spec (no `from __future__ import annotations`: see TFX)."""
 
+import os
+
+import tensorflow as tf
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components import retrieval_setup, shop
 from components import types as shop_types
+from components.retrieval_trainer.executor import WEIGHTS
 from components.servable_builder import executor
 from models import example_io
 from models.event_log import EventLog
@@ -39,7 +43,7 @@ def ServableBuilder(
       retrieval_model: the towers.
       index: item vectors and as-of tables.
       ranking_model: the ranker.
-      model: the servable.
+      model: the servable, and beside it weights.npz (see RetrievalTrainer).
       histories: request state of every user, for clients and demos.
       config: the sections of `components.retrieval_setup`, and `serving`.
       code_version: part of the cache key.
@@ -69,5 +73,10 @@ def ServableBuilder(
         settings=settings,
         model_folder=model.uri,
         histories_folder=histories.uri,
+    )
+    # what the next run's towers start from: beside the SavedModel, so that it is not pushed
+    tf.io.gfile.copy(*(os.path.join(uri, WEIGHTS) for uri in (retrieval_model.uri, model.uri)))
+    model.set_int_custom_property(
+        shop.LEARNED_UNTIL, retrieval_model.get_int_custom_property(shop.LEARNED_UNTIL)
     )
     model.set_string_custom_property("summary", found)

@@ -13,6 +13,8 @@ from components import shop
 from components.retrieval_trainer import executor
 from models import arrays
 from models import features as F
+from models.towers import trained_variables
+from models.warm_start import Weights
 from pipeline.errors import DataError
 from tests.models import tiny_shop
 from tests.models.tiny_shop import CONFIG, DAY, LABEL_START, START
@@ -318,3 +320,86 @@ def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
             str(tmp_path),
         )
     assert not list(tmp_path.iterdir())
+
+
+def untrained(vocabulary=None, **settings):
+    """A new model of the tiny shop, and what the rows of its tables stand for."""
+    tf.keras.utils.set_random_seed(5)
+    items, vocabulary = tiny_shop.items(), vocabulary or tiny_shop.item_vocabulary()
+    model = executor.build(
+        items,
+        vocabulary,
+        tiny_shop.vocabularies(),
+        arrays.load(os.path.join(tiny_shop.text_encoder()[0], "text_vectors.npz")),
+        np.full(len(items), 1 / len(items), np.float32),
+        np.arange(1, 40),
+        CONFIG.retrieval.model_copy(update=settings),
+    )
+    return model, executor.table_terms(vocabulary, items, tiny_shop.vocabularies())
+
+
+@pytest.fixture(scope="module")
+def batch(sessions):
+    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    chosen = np.flatnonzero(sessions["timestamp"] < LABEL_START)[::9][:64]
+    (batch,) = executor.batches(
+        sessions, chosen, rows, tiny_shop.vocabularies(), CONFIG.retrieval, training=False
+    )
+    return batch
+
+
+@pytest.fixture(scope="module")
+def learned(batch, tmp_path_factory):
+    """A model that learned one batch by heart, the file of its weights, and the loss before."""
+    model, terms = untrained(item_id_dropout=0)
+    executor.start(model, batch, terms, None)
+    before = float(model.compute_loss(batch))
+    optimizer = tf.keras.optimizers.Adam(0.02)
+    for _ in range(12):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch)
+        optimizer.minimize(loss, model.trainable_variables, tape=tape)
+    path = str(tmp_path_factory.mktemp("last") / executor.WEIGHTS)
+    variables = trained_variables(model.query_tower, model.item_tower)
+    Weights.of(variables, terms, LABEL_START).save(path)
+    return model, path, before
+
+
+def test_a_warm_start_begins_where_the_last_model_ended(learned, batch):
+    last, path, before = learned
+    # tomorrow's vocabulary: another order, a new item, one that is gone
+    vocabulary = [tiny_shop.NEVER, *tiny_shop.item_vocabulary()[-3::-1]]
+    model, terms = untrained(vocabulary)
+    said = executor.start(model, batch, terms, path)
+    size = len(vocabulary)
+    assert said == f"; warm start with {size - 1:,} of {size:,} item rows and 24 of 24 user rows"
+    assert model.compute_loss(batch) < 0.9 * before
+    rows = tiny_shop.items().item_id
+    kept = np.flatnonzero(np.isin(rows, vocabulary[1:])).astype(np.int32)
+    assert len(kept) == size - 1
+    np.testing.assert_allclose(model.item_tower(kept), last.item_tower(kept), atol=1e-6)
+    new = np.flatnonzero(rows == tiny_shop.NEVER).astype(np.int32)
+    assert np.abs(model.item_tower(new) - last.item_tower(new)).max() > 1e-3
+
+
+def test_training_leaves_the_weights_for_the_next_model(batch):
+    folder, _ = tiny_shop.towers()
+    model, terms = untrained()
+    assert "warm start" in executor.start(model, batch, terms, os.path.join(folder, executor.WEIGHTS))
+    vectors = arrays.load(os.path.join(folder, "item_vectors.npz"))["vectors"]
+    np.testing.assert_allclose(model.item_tower(tf.range(len(vectors))), vectors, atol=1e-6)
+    assert Weights.load(os.path.join(folder, executor.WEIGHTS)).learned_until == LABEL_START
+
+
+def test_a_cold_start_says_why(learned, batch, tmp_path):
+    for path, why, settings in (
+        (learned[1], "has another architecture (item/hidden/bias was 16, is 24)", {"embedding_dim": 12}),
+        (str(tmp_path / "none.npz"), "was built without weights to start from", {}),
+    ):
+        model, terms = untrained(**settings)
+        said = executor.start(model, batch, terms, path)
+        assert said == f"; cold start: the last blessed model {why}"
+        cold, _ = untrained(**settings)
+        executor.start(cold, batch, terms, None)
+        for one, other in zip(model.trainable_variables, cold.trainable_variables, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -33,7 +33,7 @@ TRANSFORMS = [f"{table}Transform" for table in ("Item", "User", "Event")]
 BEFORE_KILL = [*DATA, *TRANSFORMS, "TextEncoderTrainer", "RetrievalTrainer"]
 AFTER_KILL = ["CandidateIndex", "CandidateSampler", "RankingTrainer", "ServableBuilder"]
 BLESSING = ["Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"]
-RESOLVER = "LatestBlessedModel"
+RESOLVERS = ["LatestBlessedModel", "WarmStartModel"]
 
 
 class Shop:
@@ -152,7 +152,7 @@ def test_killed_run_resumes_where_it_was(shop):
 def test_summary_and_report(shop):
     summary = shop.summary()
     stages = {stage["name"]: stage for stage in summary["stages"]}
-    assert set(stages) == {*BEFORE_KILL, *AFTER_KILL, *BLESSING, RESOLVER}
+    assert set(stages) == {*BEFORE_KILL, *AFTER_KILL, *BLESSING, *RESOLVERS}
     assert all(stages[name]["cached"] for name in BEFORE_KILL)
     assert summary["blessed"] is True
     assert summary["pushed_version"] == shop.versions()[0]
@@ -341,6 +341,18 @@ def test_tfx_command_line_runs_the_same_pipeline(shop):
     # the file's own settings again: every component has done this before
     for name in [*BEFORE_KILL, *AFTER_KILL]:
         assert after[name][len(before[name]) :] == ["CACHED"], name
+
+
+def test_towers_of_later_data_start_from_the_last_blessed_model(shop):
+    """A week less to test on: the towers learn a week more."""
+    done = shop.go("--set", "split.test_days=21")
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = {stage["name"]: stage for stage in shop.summary()["stages"]}
+    assert "warm start with" in stages["RetrievalTrainer"]["found"], stages["RetrievalTrainer"]
+    assert stages["WarmStartModel"]["found"].startswith("model artifact ")
+    again = shop.go("--set", "split.test_days=21")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert all(stage["cached"] for stage in shop.summary()["stages"])
 
 
 def _metrics(shop):
