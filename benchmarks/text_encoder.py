@@ -156,11 +156,13 @@ def rank(
     """
     users, of_user = np.unique(cold.user, return_inverse=True)
     candidates, count = vectors[cold.rows], np.bincount(of_user)
-    # unit vectors: far below any difference that means something
-    tie = np.random.default_rng(seed).random(len(cold.rows), np.float32) * 1e-5
+    rng = np.random.default_rng(seed)
     below = np.empty(len(of_user), int)  # how many are ranked below the one that is taken
     for start in range(0, len(users), _BATCH):
-        score = query(users[start : start + _BATCH]) @ candidates.T + tie
+        score = query(users[start : start + _BATCH]) @ candidates.T
+        # far below any difference that unit vectors have; for each user another order: with one for
+        # all, towers that tell nothing apart would be as good as a single draw of a list
+        score += rng.random(score.shape, np.float32) * 1e-5
         chosen = np.flatnonzero((of_user >= start) & (of_user < start + _BATCH))
         places = np.argsort(np.argsort(score, 1), 1)
         below[chosen] = places[of_user[chosen] - start, cold.place[chosen]]
