@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class Server:
 
     def __init__(self, base: Path, flags: Sequence[str], port: int = 0, full_disk: bool = False) -> None:
         folder = Path(tempfile.mkdtemp(prefix="shelfwise-bench-"))
-        self._log = folder / "log.txt"
+        self._folder, self._log = folder, folder / "log.txt"
         port_file = folder / "port"
         command = [
             *(sys.executable, "-m", "serving.model_server", f"--model_name={MODEL}"),
@@ -95,6 +96,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
