@@ -82,7 +82,6 @@ def test_the_search_learns_from_its_trials():
 
 @pytest.mark.slow
 def test_a_trial_is_a_training(tmp_path, monkeypatch):
-    """Two trials; the training with the best settings is part of `tests/e2e`."""
     monkeypatch.setattr(ranking_executor, "load_features", functools.cache(ranking_executor.load_features))
     folder = example_io.split_folder(tiny_shop.built().candidates, "train")
     arguments = folder, tiny_shop.factory().at, ("store_id",)

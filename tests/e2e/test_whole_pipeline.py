@@ -229,13 +229,18 @@ def test_pushed_model_recommends_over_grpc(shop, tmp_path):
         server.close()
 
 
+@pytest.fixture(scope="module")
+def model(shop):
+    """The model that the first complete run pushed."""
+    return cold_start.Model.of_run(shop.run, load(shop.config))
+
+
 @pytest.mark.parametrize("check", cold_start.CHECKS, ids=lambda check: check.__name__)
-def test_cold_start(shop, check):
-    print(check(cold_start.Model.of_run(shop.run, load(shop.config))))
+def test_cold_start(model, check):
+    print(check(model))
 
 
-def test_some_places_explore_new_items(shop):
-    model = cold_start.Model.of_run(shop.run, load(shop.config))
+def test_some_places_explore_new_items(model):
     bought = model.past["item_id"].value_counts()
     shown = model.recommend([(bought.index[0], 2.0)])
     places = [place for place, source in enumerate(shown["source"]) if source == "exploration"]
