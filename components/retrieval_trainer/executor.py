@@ -309,7 +309,15 @@ def run(
         for name, parts in queries.items():
             parts.append(batch[name].numpy())
     queries = {name: np.concatenate(parts) for name, parts in queries.items()}
-    scale = blend(everything, sessions, held, rows, known, queries["vectors"], vectors, collaborative_config)
+    # in the shop the towers are older than the collaborative vectors, by the ranker's label windows
+    after = np.flatnonzero((everything[F.TIMESTAMP] >= until) & (everything["history_item"] > 0).any(1))
+    weighed, learned = held, queries["vectors"]
+    if len(after):
+        latest = np.argsort(everything[F.TIMESTAMP][after], kind="stable")[-held_count:]
+        weighed = after[latest]
+        later = batches(sessions, weighed, rows, vocabularies, config, training=False)
+        learned = np.concatenate([model.query_tower(batch, training=False).numpy() for batch in later])
+    scale = blend(everything, sessions, weighed, rows, known, learned, vectors, collaborative_config)
     queries["vectors"] *= scale
     arrays.save(os.path.join(model_folder, "query_vectors.npz"), queries)
     _export(model, scale, next(iter(holdout)), shop.model_folder(model_folder))

@@ -155,6 +155,17 @@ def test_only_sessions_before_the_label_window_are_learned_from(trained, session
     assert training == {place for place in usable - holdout if first[place]}
     assert len(training) < len(usable - holdout)
     assert any(when >= LABEL_START for _, when, _ in truth)
+    # the learned part is weighed by the latest sessions of all, as old as it is when it serves
+    later = [
+        place
+        for place, (_, when, _) in enumerate(truth)
+        if when >= LABEL_START and sessions["history_item"][place].any()
+    ]
+    weighed = trained["weighed"].tolist()
+    assert set(weighed) <= set(later)
+    assert len(weighed) == min(len(holdout), len(later))
+    rest = set(later) - set(weighed)
+    assert max((truth[place][1] for place in rest), default=0) <= min(truth[place][1] for place in weighed)
 
 
 def first_purchases(truth):

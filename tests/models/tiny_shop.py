@@ -410,7 +410,8 @@ def towers() -> tuple[str, str]:
     batches, model = retrieval_executor.batches, retrieval_executor.RetrievalModel
 
     def noted_batches(sessions, chosen, rows, vocabularies, config, training, *rest):
-        LEARNED["training" if training else "holdout"] = chosen
+        # the held-out sessions first, then those that weigh the learned part
+        LEARNED["training" if training else "weighed" if "holdout" in LEARNED else "holdout"] = chosen
         return batches(sessions, chosen, rows, vocabularies, config, training, *rest)
 
     class NotedModel(model):
