@@ -137,14 +137,20 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking)
     left_out = rng.permutation(users)[: max(1, int(len(users) * config.holdout_share))]
     is_held = np.isin(data[F.USER_ID], left_out)
     held, chosen = np.flatnonzero(is_held), np.flatnonzero(~is_held)
-    arrays = {name: values for name, values in data.items() if name != F.USER_ID}
+    with tf.device("CPU"):  # the lists are most of the memory: one copy, and batches are gathered from it
+        lists = tf.nest.map_structure(
+            tf.constant, {name: values for name, values in data.items() if name != F.USER_ID}
+        )
 
-    def dataset(rows: np.ndarray) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices(tf.nest.map_structure(lambda values: values[rows], arrays))
+    def batches(rows: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
+        rows = rows.batch(size, drop_remainder=drop_remainder)
+        gathered = rows.map(lambda row: tf.nest.map_structure(lambda values: tf.gather(values, row), lists))
+        return gathered.prefetch(2)
 
     model = RankingModel(data["features"].shape[-1], code_sizes, config)
-    real = data["features"][chosen][data["weight"][chosen] > 0]
-    model.adapt(tf.constant(real[rng.permutation(len(real))[:_ADAPT_ROWS]]))
+    which, place = np.nonzero(data["weight"][chosen] > 0)
+    some = rng.permutation(len(which))[:_ADAPT_ROWS]
+    model.adapt(tf.constant(data["features"][chosen[which[some]], place[some]]))
     batch = min(config.batch_size, len(chosen))
     steps = config.epochs * (len(chosen) // batch)
     model.compile(
@@ -152,10 +158,9 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking)
             tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1))
         )
     )
-    training = (
-        dataset(chosen).shuffle(len(chosen), seed=config.seed).batch(batch, drop_remainder=True).prefetch(2)
-    )
-    validation = dataset(held).batch(min(config.batch_size, len(held)))
+    shuffled = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(chosen), seed=config.seed)
+    training = batches(shuffled, batch, drop_remainder=True)
+    validation = batches(tf.data.Dataset.from_tensor_slices(held), min(config.batch_size, len(held)))
     quality: list[float] = []
 
     def measure(*_: object) -> None:
