@@ -28,8 +28,12 @@ REBUILT = frozenset(
         *("LatestBlessedModel", "WarmStartModel"),  # resolvers have no outputs of their own to re-use
     }
 )
-# Settings that a trained model does not depend on.
-_FREE = {"candidates": ("index", "index_recall", "min_events")}
+# Settings that a trained model does not depend on: what is found with it, and where today's files lie.
+_FREE = {
+    "candidates": ("index", "index_recall", "min_events"),
+    "items": ("path",),
+    "exposures": ("path",),
+}
 
 
 def mark(pipeline: pipeline_pb2.Pipeline, metadata_path: str | Path) -> None:
@@ -119,7 +123,7 @@ def _settings(text: str) -> dict[str, Any]:
     sections = json.loads(text)
     for section, keys in _FREE.items():
         for key in keys:
-            sections.get(section, {}).pop(key, None)
+            (sections.get(section) or {}).pop(key, None)
     return sections
 
 

@@ -11,7 +11,12 @@ from pipeline import refresh
 from pipeline.errors import UserError
 
 NODES = ["CatalogExampleGen", "EventSchema", "RetrievalTrainer", "CandidateIndex", "Pusher"]
-SETTINGS = {"retrieval": {"epochs": 2}, "candidates": {"min_events": 10, "two_tower": 300}}
+SETTINGS = {
+    "retrieval": {"epochs": 2},
+    "candidates": {"min_events": 10, "two_tower": 300},
+    "items": {"path": "products.parquet", "item_id": "product_id"},
+    "exposures": None,
+}
 
 
 @pytest.fixture
@@ -87,12 +92,17 @@ def test_the_index_may_be_configured_anew(path):
     refresh.mark(compiled(candidates={"min_events": 3, "index": "ivf", "two_tower": 300}), path)
 
 
+def test_the_catalogue_may_lie_elsewhere(path):
+    refresh.mark(compiled(items=SETTINGS["items"] | {"path": "products_today.parquet"}), path)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"retrieval": {"epochs": 3}}, r"retrieval\.epochs: changed since RetrievalTrainer ran on run-2"),
         ({"candidates": {"two_tower": 9}}, r"candidates\.two_tower: changed"),
         ({"more": {"key": 1}}, "more: changed"),
+        ({"items": {"path": "products.parquet", "item_id": "sku"}}, r"items\.item_id: changed"),
     ],
 )
 def test_a_trained_component_must_still_be_what_is_configured(path, changes, message):
