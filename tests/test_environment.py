@@ -69,7 +69,9 @@ def test_every_pin_has_a_hash():
 
 
 def test_installed_versions_are_the_locked_ones():
-    installed = {canonicalize_name(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
+    # site-packages by name: setuptools, once imported, puts its vendored packages on sys.path
+    packages = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+    installed = {canonicalize_name(package.metadata["Name"]): package.version for package in packages}
     wrong = {
         name: (version, installed.get(name))
         for name, version in locked().items()

@@ -42,10 +42,14 @@ def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:
         example weights [B, N], by model if there are several.
 
     Returns:
-      Extracts of the real candidates, [R, 1] each; of the features only the slices.
+      Extracts of the real candidates, [R, 1] each; of the features only the slices. An item that
+      one of the models does not hold (its probability is exactly 0, see `models.funnel`) is no
+      row of any: who withdraws an item does not mispredict it, and its log loss has no value.
     """
     features = extracts[tfma.FEATURES_KEY]
     real = features[F.CANDIDATE_WEIGHT] > 0
+    for probability in _named(extracts.get(tfma.PREDICTIONS_KEY), F.P_PURCHASE):
+        real = real & (probability != 0)  # NaN stays, and is refused by the thresholds
 
     def rows(values: Any) -> Any:
         if isinstance(values, Mapping):
@@ -59,3 +63,11 @@ def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:
     }
     sliced = {name: value for name, value in features.items() if name.startswith(F.SLICE_PREFIX)}
     return out | {tfma.FEATURES_KEY: rows(sliced)}
+
+
+def _named(values: Any, name: str) -> list[np.ndarray]:
+    """The arrays of this name in nested mappings: one a model."""
+    if not isinstance(values, Mapping):
+        return []
+    mine = [values[name]] if name in values else []
+    return mine + [found for value in values.values() for found in _named(value, name)]
