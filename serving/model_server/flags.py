@@ -36,7 +36,7 @@ class Config:
     max_concurrent_requests_per_model: int = 0
     enable_serialization_as_tensor_content: bool = False
     tensorflow_intra_op_parallelism: int = 0
-    tensorflow_inter_op_parallelism: int = 0
+    tensorflow_inter_op_parallelism: int = -1
     shutdown_grace_seconds: float = 30.0
     log_format: str = "text"
 
@@ -68,7 +68,8 @@ _HELP: dict[str, str] = {
     "0 for any number",
     "enable_serialization_as_tensor_content": "answer with packed tensor_content, not typed value fields",
     "tensorflow_intra_op_parallelism": "threads inside one op; 0 lets TensorFlow choose",
-    "tensorflow_inter_op_parallelism": "ops that run at the same time; 0 lets TensorFlow choose",
+    "tensorflow_inter_op_parallelism": "ops that run at the same time; 0 lets TensorFlow choose; "
+    "-1 runs all of a request in one thread",
     "shutdown_grace_seconds": "on SIGTERM, how long running requests may take to end",
     "log_format": "text, or json: one object a line",
 }
@@ -82,7 +83,7 @@ _LEAST = {
     "max_request_bytes": 1,
     "max_concurrent_requests_per_model": 0,
     "tensorflow_intra_op_parallelism": 0,
-    "tensorflow_inter_op_parallelism": 0,
+    "tensorflow_inter_op_parallelism": -1,
     "shutdown_grace_seconds": 0,
 }
 

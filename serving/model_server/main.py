@@ -74,7 +74,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(config: flags.Config, stop: threading.Event) -> int:
     import grpc
-    import tensorflow as tf
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
     from grpc_reflection.v1alpha import reflection
     from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -108,8 +107,6 @@ def _serve(config: flags.Config, stop: threading.Event) -> int:
     except _WrongFile as error:
         return _refuse(str(error))
 
-    tf.config.threading.set_intra_op_parallelism_threads(config.tensorflow_intra_op_parallelism)
-    tf.config.threading.set_inter_op_parallelism_threads(config.tensorflow_inter_op_parallelism)
     # What is imported by now never becomes garbage; collections after a version swap would
     # walk all of it while requests wait.
     gc.freeze()
@@ -165,7 +162,7 @@ def _serve(config: flags.Config, stop: threading.Event) -> int:
         return VersionManager(
             name,
             base_path,
-            functools.partial(_load, metrics, name, config.enable_model_warmup),
+            functools.partial(_load, metrics, name, config),
             config.file_system_poll_wait_seconds,
             announce,
             policy,
@@ -232,16 +229,22 @@ class _WrongFile(Exception):
     """A file that the command line names is wrong; the message is one line."""
 
 
-def _load(metrics: Metrics, name: str, with_warmup: bool, path: str, version: int) -> Servable:
+def _load(metrics: Metrics, name: str, config: flags.Config, path: str, version: int) -> Servable:
     """Loads a version and verifies that it answers its warm-up requests."""
     from serving.model_server import servable, warmup
     from serving.model_server.errors import StatusError
 
     started = time.monotonic()
     try:
-        loaded = servable.load(path, version, name)
+        loaded = servable.load(
+            path,
+            version,
+            name,
+            config.tensorflow_intra_op_parallelism,
+            config.tensorflow_inter_op_parallelism,
+        )
         begun = time.monotonic()
-        warmed = warmup.warm_up(loaded) if with_warmup else 0
+        warmed = warmup.warm_up(loaded) if config.enable_model_warmup else 0
     except StatusError as error:
         metrics.loaded(path, error.code.name)
         raise

@@ -12,11 +12,10 @@ from tensorflow_serving.apis import predict_pb2
 
 from serving.model_server import tensors
 from serving.model_server.errors import Code, StatusError, from_tensorflow
-from serving.model_server.servable import Servable, Signature
+from serving.model_server.servable import Arrays, Servable, Signature
 
 DEFAULT_SIGNATURE = "serving_default"
 
-Arrays = Mapping[str, np.ndarray]
 # (version, signature name, inputs, deadline) -> outputs; see `execute`.
 Executor = Callable[[Servable, str, Arrays, float | None], Arrays]
 
@@ -86,10 +85,8 @@ def execute(servable: Servable, name: str, inputs: Arrays, deadline: float | Non
         DEADLINE_EXCEEDED.
     """
     check_deadline(deadline)
-    signature = servable.signatures[name]
     try:
-        given = {key: tf.constant(inputs[key], spec.dtype) for key, spec in signature.inputs.items()}
-        return {key: value.numpy() for key, value in signature.function(**given).items()}
+        return servable.signatures[name].run(inputs)
     except tf.errors.OpError as error:
         raise from_tensorflow(error, _batch_hint(error, inputs)) from error
     except UnicodeDecodeError as error:

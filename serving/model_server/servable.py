@@ -1,22 +1,31 @@
-"""One loaded version of a SavedModel."""
+"""One loaded version of a SavedModel.
+
+It is loaded into a session of its own, as TensorFlow Serving does, and not by
+`tf.saved_model.load`: an eager call turns every input into a tensor and hands over every variable,
+which costs half a millisecond of Python a request (`benchmarks/serving.py --only overhead`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  registers the TF Text ops that the graph may use
 from google.protobuf import message, text_format
-from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 
 from serving.model_server.errors import Code, StatusError, from_tensorflow
 from serving.model_server.tensors import InputSpec
 
 SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _SERVE_TAG = "serve"
+_INITIALISES = "__saved_model_init_op"  # in the signature map, and none
+
+Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +36,13 @@ class Signature:
       inputs: what it takes, by name.
       outputs: type of what it gives, by name.
       defaults: values of inputs that a request may leave out.
-      function: called with one tensor per input as keyword arguments, gives tensors by name.
+      run: all inputs by name (strings as object arrays of bytes) to all outputs by name.
     """
 
     inputs: Mapping[str, InputSpec]
     outputs: Mapping[str, tf.DType]
     defaults: Mapping[str, np.ndarray]
-    function: Callable[..., Mapping[str, tf.Tensor]]
+    run: Callable[[Arrays], Arrays]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # a version is itself, whatever it holds
@@ -52,18 +61,22 @@ class Servable:
     path: str
     signatures: Mapping[str, Signature]
     signature_defs: Mapping[str, meta_graph_pb2.SignatureDef]
-    # The loaded object owns variables and tables; functions alone do not keep them alive.
-    _owner: object = dataclasses.field(repr=False)
+    # It owns variables and tables.
+    _session: tf.compat.v1.Session = dataclasses.field(repr=False)
     model: str = ""
 
 
-def load(path: str, version: int, model: str = "") -> Servable:
+def load(path: str, version: int, model: str = "", intra_op: int = 0, inter_op: int = 0) -> Servable:
     """Loads a SavedModel folder.
 
     Args:
       path: the version's folder.
       version: its number.
       model: the model's name.
+      intra_op: threads inside one op; 0 lets TensorFlow choose. The first servable of a process
+        decides for all.
+      inter_op: ops that run at the same time; 0 lets TensorFlow choose; -1 runs all of a
+        request's ops in the thread that asks.
 
     Returns:
       The servable; nothing of it has run yet.
@@ -73,22 +86,43 @@ def load(path: str, version: int, model: str = "") -> Servable:
         (DATA_LOSS), or TensorFlow cannot load it (TensorFlow's code).
     """
     signature_defs = _read_signature_defs(path)
+    config = config_pb2.ConfigProto(
+        intra_op_parallelism_threads=intra_op, inter_op_parallelism_threads=inter_op
+    )
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph, config=config)
     try:
-        loaded = tf.saved_model.load(path, tags=[_SERVE_TAG])
-        functions = dict(loaded.signatures)
+        with graph.as_default():
+            tf.compat.v1.saved_model.load(session, [_SERVE_TAG], path)
+        signatures = {
+            name: _signature(session, found)
+            for name, found in signature_defs.items()
+            if name != _INITIALISES
+        }
     except Exception as error:  # TensorFlow raises nearly every type here; none may end the server
+        session.close()
         raise from_tensorflow(error, f"cannot load {path}: ") from error
-    signatures = {
-        name: Signature(
-            inputs={key: _input_spec(key, info) for key, info in signature_defs[name].inputs.items()},
-            outputs={key: tf.as_dtype(info.dtype) for key, info in signature_defs[name].outputs.items()},
-            defaults={key: tf.make_ndarray(value) for key, value in signature_defs[name].defaults.items()},
-            function=function,
-        )
-        for name, function in functions.items()
-        if name in signature_defs
-    }
-    return Servable(version, path, signatures, signature_defs, loaded, model)
+    return Servable(version, path, signatures, signature_defs, session, model)
+
+
+def _signature(session: tf.compat.v1.Session, found: meta_graph_pb2.SignatureDef) -> Signature:
+    options = config_pb2.CallableOptions(
+        feed=[info.name for info in found.inputs.values()],
+        fetch=[info.name for info in found.outputs.values()],
+    )
+    # Keras' backend calls it too: `Session.run` looks everything up by name for every request
+    call: Callable[..., Sequence[Any]] = session._make_callable_from_options(options)
+    given, gives = tuple(found.inputs), tuple(found.outputs)
+
+    def run(inputs: Arrays) -> Arrays:
+        return dict(zip(gives, call(*[inputs[name] for name in given]), strict=True))
+
+    return Signature(
+        inputs={name: _input_spec(name, info) for name, info in found.inputs.items()},
+        outputs={name: tf.as_dtype(info.dtype) for name, info in found.outputs.items()},
+        defaults={name: tf.make_ndarray(value) for name, value in found.defaults.items()},
+        run=run,
+    )
 
 
 def _read_signature_defs(path: str) -> dict[str, meta_graph_pb2.SignatureDef]:

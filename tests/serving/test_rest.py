@@ -486,7 +486,7 @@ def test_reflection_names_the_services(stubs: Stubs) -> None:
 
 def signature(**inputs: tuple[tf.DType, tuple[int | None, ...]]) -> Signature:
     specs = {name: tensors.InputSpec(name, dtype, shape) for name, (dtype, shape) in inputs.items()}
-    return Signature(specs, {}, {}, lambda **_: {})
+    return Signature(specs, {}, {}, lambda _: {})
 
 
 @pytest.mark.parametrize(
