@@ -235,8 +235,14 @@ class Funnel(tf.Module):
         sources = self.retriever.sources
         allowed = absent(tf.gather(sources.row_candidate, tf.concat(gone, 1)), sources.count)
         if self._category is not None:
-            wanted = self._wanted_categories(inputs[F.CATEGORY])
-            allowed &= tf.gather(wanted, self._candidate_category, axis=1)
+            # most requests name none, and looking up every candidate costs more than all the rest here
+            allowed &= tf.cond(
+                tf.reduce_any(inputs[F.CATEGORY] != ""),
+                lambda: tf.gather(
+                    self._wanted_categories(inputs[F.CATEGORY]), self._candidate_category, axis=1
+                ),
+                lambda: tf.ones([1, 1], tf.bool),
+            )
         return allowed
 
     @tf.Module.with_name_scope

@@ -69,8 +69,11 @@ class PairFeatures(tf.Module):
         self._cycle = table(np.expm1(snapshot.stats[:, snapshot.stat_names.index("log_cycle")]), tf.float32)
         stats = snapshot.stats[snapshot.candidate_row]
         self._stats = table(np.concatenate([stats, np.zeros_like(stats[:1])]), tf.float32)
-        self._codes = {name: table(code, tf.int32) for name, code in items.categorical.items()}
         self._sizes = {name: len(items.vocabularies[name]) for name in items.categorical}
+        # all categories at once: the price is in the number of ops, not in their sizes
+        codes = np.stack([*items.categorical.values(), np.zeros(len(items))], -1)[:, :-1]
+        self._codes = table(codes, tf.int32)  # [V, categories]
+        self._first = np.cumsum([0, *self._sizes.values()])[:-1].astype(np.int32)
         own = sources.own_names
         self.names: tuple[str, ...] = (
             *snapshot.stat_names,
@@ -82,7 +85,7 @@ class PairFeatures(tf.Module):
             "own_due_of_item",
             "own_share",
             "own_share_of_sessions",
-            *(f"{name}_{kind}" for name in self._codes for kind in ("all", "decay_45", "share", "price_gap")),
+            *(f"{name}_{kind}" for name in self._sizes for kind in ("all", "decay_45", "share", "price_gap")),
             "learned_score",
             "collaborative_score",
             "text_similarity",
@@ -95,7 +98,7 @@ class PairFeatures(tf.Module):
             "user_log_last_age",
             "user_log_span",
         )
-        self.code_names = tuple(self._codes)
+        self.code_names = tuple(self._sizes)
 
     @property
     def code_sizes(self) -> dict[str, int]:
@@ -129,44 +132,31 @@ class PairFeatures(tf.Module):
         last = tf.where(bought, tf.gather(found.last_age, at, batch_dims=1), _NEVER_DAYS)
         first = tf.where(bought, tf.gather(found.first_age, at, batch_dims=1), _NEVER_DAYS)
         gap = tf.where(count > 1, (first - last) / tf.maximum(count - 1, 1.0), _NEVER_DAYS)
-        parts = [
-            tf.gather(self._stats, at),
-            tf.math.log1p(own),
-            tf.math.log1p(last)[..., None],
-            tf.math.log1p(first)[..., None],
-            tf.math.log1p(gap)[..., None],
+        cycle = tf.gather(self._cycle, row)
+        ages = tf.math.log1p(tf.stack([last, first, gap], -1))
+        shares = [
             # 1 = as long ago as the item's usual interval: for this user, and for all who repeat it
-            tf.where(count > 1, tf.minimum(last / tf.maximum(gap, 0.5), _MOST_DUE), 0.0)[..., None],
-            tf.where(bought, tf.minimum(last / tf.maximum(tf.gather(self._cycle, row), 0.5), _MOST_DUE), 0.0)[
-                ..., None
-            ],
-            (count / tf.maximum(total[:, :1], 1.0))[..., None],
-            (count / tf.maximum(sessions[:, :1], 1.0))[..., None],
+            tf.where(count > 1, tf.minimum(last / tf.maximum(gap, 0.5), _MOST_DUE), 0.0),
+            tf.where(bought, tf.minimum(last / tf.maximum(cycle, 0.5), _MOST_DUE), 0.0),
+            count / tf.maximum(total[:, :1], 1.0),
+            count / tf.maximum(sessions[:, :1], 1.0),
         ]
-        codes = {}
-        price = tf.gather(self._log_price, history_row)[..., None]
-        of_event = tf.concat([tf.gather(weights, [0, 2], axis=2), weights[..., :1] * price], -1)
-        for name, code in self._codes.items():
-            codes[name] = tf.gather(code, row)
-            # all events and those of the last weeks, by category
-            mine = segment_sum(of_event, tf.gather(code, history_row), self._sizes[name])
-            mine = tf.gather(mine, codes[name], batch_dims=1)
-            mine *= tf.cast(codes[name] > 0, tf.float32)[..., None]
-            events_of = mine[..., :1]
-            parts.append(tf.math.log1p(mine[..., :2]))
-            parts.append(mine[..., 1:2] / tf.maximum(total[:, None, 2:3], 1e-3))
-            # above 0: dearer than what the user buys of the category
-            usual = mine[..., 2:] / tf.maximum(events_of, 1.0)
-            parts.append(tf.where(events_of > 0, tf.gather(self._log_price, row)[..., None] - usual, 0.0))
+        parts = [tf.gather(self._stats, at), tf.math.log1p(own), ages, tf.stack(shares, -1)]
+        code = tf.gather(self._codes, row)  # [B, N, categories]
+        codes = dict(zip(self._sizes, tf.unstack(code, axis=-1), strict=True))
+        if codes:
+            parts.append(self._by_category(request, weights, total, code, tf.gather(self._log_price, row)))
         # products and not matrix products: those round differently by shape
         product = self._sources.index.vectors(at) * found.query[:, None]
-        parts.append(tf.reduce_sum(product[..., : self._learned], -1, keepdims=True))
-        parts.append(tf.reduce_sum(product[..., self._learned :], -1, keepdims=True))
         profile = tf.reduce_sum(weights[..., 2:3] * tf.gather(self._text, history_row), 1)
         profile = tf.math.l2_normalize(profile, -1)
-        parts.append(tf.reduce_sum(tf.gather(self._text, row) * profile[:, None], -1, keepdims=True))
-        for name in self._sources.ranks_of:
-            parts.append(tf.math.log1p(tf.gather(found.ranks[name], at, batch_dims=1))[..., None])
+        scores = [
+            tf.reduce_sum(product[..., : self._learned], -1),
+            tf.reduce_sum(product[..., self._learned :], -1),
+            tf.reduce_sum(tf.gather(self._text, row) * profile[:, None], -1),
+        ]
+        parts.append(tf.stack(scores, -1))
+        parts.append(tf.math.log1p(tf.gather(found.rank, at, batch_dims=1)))
         together = tf.gather(
             found.scores[F.CO_PURCHASED], tf.minimum(at, self._sources.count - 1), batch_dims=1
         )
@@ -177,19 +167,49 @@ class PairFeatures(tf.Module):
         # bounded, so that padding (or a request with no place for events at all) changes nothing
         newest = tf.minimum(tf.reduce_min(tf.where(real, age, _NEVER_DAYS), 1), _NEVER_DAYS)
         oldest = tf.maximum(tf.reduce_max(tf.where(real, age, 0.0), 1), 0.0)
-        of_user = tf.stack(
-            [
-                tf.math.log1p(total[:, 0]),
-                tf.math.log1p(total[:, 2]),
-                tf.math.log1p(sessions[:, 0]),
-                tf.math.log1p(sessions[:, 1]),
-                tf.math.log1p(newest),
-                tf.math.log1p(oldest),
-            ],
-            1,
-        )
+        of_user = tf.stack([total[:, 0], total[:, 2], sessions[:, 0], sessions[:, 1], newest, oldest], 1)
+        of_user = tf.math.log1p(of_user)
         parts.append(tf.repeat(of_user[:, None], tf.shape(at)[1], 1))
         return tf.concat(parts, -1), codes
+
+    def _by_category(
+        self,
+        request: Mapping[str, tf.Tensor],
+        weights: tf.Tensor,
+        total: tf.Tensor,
+        code: tf.Tensor,
+        log_price: tf.Tensor,
+    ) -> tf.Tensor:
+        """What the history says of candidates' categories, float32 [B, N, categories * 4].
+
+        Args:
+          request: from `RequestParser`.
+          weights: float32 [B, L, 1 + decays], the events'.
+          total: float32 [B, 1 + decays], their sums.
+          code: int32 [B, N, categories], the candidates'.
+          log_price: float32 [B, N], the candidates'.
+        """
+        row = request["history_row"]
+        every, late = weights[..., :1], weights[..., 2:3]  # all events and those of the last weeks
+        of_event = tf.concat([every, late, every * tf.gather(self._log_price, row)[..., None]], -1)
+        batch, length, kinds = tf.shape(row)[0], tf.shape(row)[1], len(self._sizes)
+        # one row an event and category; categories lie behind each other
+        mine = segment_sum(
+            tf.reshape(tf.repeat(of_event[:, :, None], kinds, 2), [batch, length * kinds, 3]),
+            tf.reshape(tf.gather(self._codes, row) + self._first, [batch, length * kinds]),
+            sum(self._sizes.values()),
+        )
+        mine = tf.gather(mine, code + self._first, batch_dims=1)  # [B, N, categories, 3]
+        mine *= tf.cast(code > 0, tf.float32)[..., None]
+        count = mine[..., :1]
+        # above 0: dearer than what the user buys of the category
+        gap = log_price[..., None, None] - mine[..., 2:] / tf.maximum(count, 1.0)
+        found = [
+            tf.math.log1p(mine[..., :2]),
+            mine[..., 1:2] / tf.maximum(total[:, None, None, 2:3], 1e-3),
+            tf.where(count > 0, gap, 0.0),
+        ]
+        return tf.reshape(tf.concat(found, -1), [batch, tf.shape(code)[1], kinds * 4])
 
     def _sessions(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """float32 [B, 2]: moments at which something happened, all and decayed by 45 days.

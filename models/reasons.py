@@ -296,16 +296,14 @@ class Reasons(tf.Module):
     def _source(self, found: Found, position: tf.Tensor, linked: tf.Tensor, explored: tf.Tensor) -> tf.Tensor:
         # The source in which the item stands highest speaks for it; what is in the history is
         # always "buy again".
-        share = {
-            name: tf.gather(found.ranks[name], position, batch_dims=1) / size
-            for name, size in self._sources.sizes.items()
-            if name != F.BUY_AGAIN
-        }
-        if F.CO_PURCHASED in share:
-            share[F.CO_PURCHASED] = tf.where(linked, share[F.CO_PURCHASED], 2.0)
-        never = tf.fill(tf.shape(position), 3.0)
-        best = tf.argmin(tf.stack([*share.values(), never], -1), -1)
-        source = tf.gather(tf.constant([*share, F.BUY_AGAIN]), best)
+        sizes = self._sources.sizes
+        others = [place for place, name in enumerate(sizes) if name != F.BUY_AGAIN]
+        names = [list(sizes)[place] for place in others]
+        share = tf.gather(tf.gather(found.rank, position, batch_dims=1), others, axis=-1)
+        share /= tf.constant([sizes[name] for name in names], tf.float32)
+        share = tf.where(linked[..., None] | [name != F.CO_PURCHASED for name in names], share, 2.0)
+        best = tf.argmin(tf.pad(share, [[0, 0], [0, 0], [0, 1]], constant_values=3.0), -1)
+        source = tf.gather(tf.constant([*names, F.BUY_AGAIN]), best)
         had = tf.gather(found.own[..., 0], position, batch_dims=1) > 0
         return tf.where(explored, F.EXPLORATION, tf.where(had, F.BUY_AGAIN, source))
 

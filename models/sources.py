@@ -71,10 +71,13 @@ class Found:
       own: float32 [B, C + 1, 1 + decays], own events: count, then decayed counts.
       first_age, last_age: float32 [B, C + 1], age in days of the first and last own event.
       query: float32 [B, D], the query tower's vectors.
+      seed: int32 [B, S], positions of the strongest own candidates; C where there are no more.
+      seed_weight: float32 [B, S], their decayed counts.
       scores: source -> float32 [B, C], before filters; without `two_tower`, whose index
         `CandidateSources.index` scores any candidates.
-      ranks: source -> float32 [B, C + 1], rank (from 0) within the source, its size where
-        the source did not return the candidate.
+      rank: float32 [B, C + 1, sources], rank (from 0) within each source that is on, the source's
+        size where it did not return the candidate.
+      names: the sources that are on, in the order of `rank`.
     """
 
     position: tf.Tensor
@@ -83,8 +86,16 @@ class Found:
     first_age: tf.Tensor
     last_age: tf.Tensor
     query: tf.Tensor
+    seed: tf.Tensor
+    seed_weight: tf.Tensor
     scores: dict[str, tf.Tensor]
-    ranks: dict[str, tf.Tensor]
+    rank: tf.Tensor
+    names: tuple[str, ...]
+
+    @property
+    def ranks(self) -> dict[str, tf.Tensor]:
+        """source -> float32 [B, C + 1], see `rank`."""
+        return dict(zip(self.names, tf.unstack(self.rank, axis=-1), strict=True))
 
     def without_empty_places(self) -> Found:
         """The same candidates in the same order, in as many places as the fullest row needs.
@@ -186,40 +197,62 @@ class CandidateSources(tf.Module):
         real = request["history_row"] > 0
         last = segment_extreme(tf.where(real, age, 1e9), events["position"], size, largest=False)
         first = segment_extreme(tf.where(real, age, -1e9), events["position"], size, largest=True)
-        decayed = own[:, : self.count, self._decay_index]
+        decayed = own[:, :, self._decay_index]
+        allowed = tf.broadcast_to(allowed, [tf.shape(query)[0], self.count])
+        # own candidates come from the events and not from a search of all candidates
+        mine = self._own(events["position"])
+        weight = tf.gather(decayed, mine, batch_dims=1)
+        real = mine < self.count
+        seed_weight, at = tf.math.top_k(tf.where(real, weight, 0.0), min(_SEEDS, self.count))
+        seed = tf.gather(mine, at, batch_dims=1)
         scores = {
-            F.BUY_AGAIN: decayed,
-            F.CO_PURCHASED: self._co_purchased(decayed),
+            F.BUY_AGAIN: decayed[:, : self.count],
+            F.CO_PURCHASED: self._co_purchased(seed, seed_weight),
             F.TRENDING: tf.repeat(self.trending[None], tf.shape(query)[0], 0),
         }
-        ranks, found = {}, []
+        found = []
         for name, wanted in self.sizes.items():
             if name == F.TWO_TOWER:
                 _, position = self.index.search(query, wanted, allowed)
+            elif name == F.BUY_AGAIN:
+                free = real & tf.gather(tf.pad(allowed, [[0, 0], [0, 1]]), mine, batch_dims=1)
+                value, at = tf.math.top_k(tf.where(free, weight, _NONE), wanted)
+                position = tf.where(value > _NONE / 2, tf.gather(mine, at, batch_dims=1), self.count)
             else:
-                score = scores[name]
-                usable = allowed if name == F.TRENDING else allowed & (score > 0)
-                value, position = tf.math.top_k(tf.where(usable, score, _NONE), wanted)
+                usable = allowed if name == F.TRENDING else allowed & (scores[name] > 0)
+                value, position = tf.math.top_k(tf.where(usable, scores[name], _NONE), wanted)
                 position = tf.where(value > _NONE / 2, position, self.count)
-            ranks[name] = self._rank(position, wanted)
             found.append(position)
-        position = self._distinct(tf.concat(found, 1)) if fixed is None else fixed
-        return Found(position, position < self.count, own, first, last, query, scores, ranks)
+        together = tf.concat(found, 1)
+        rank = self._rank(together)
+        position = self._distinct(together) if fixed is None else fixed
+        return Found(
+            *(position, position < self.count, own, first, last, query, seed, seed_weight, scores, rank),
+            names=tuple(self.sizes),
+        )
 
-    def _co_purchased(self, decayed: tf.Tensor) -> tf.Tensor:
+    def _own(self, position: tf.Tensor) -> tf.Tensor:
+        """int32 [B, M]: the distinct ones of events' positions (int32 [B, L]) in their order, with C
+        between and after them; at least as many places as any search of them wants.
+        """
+        distinct = self._distinct(position)
+        least = min(max(_SEEDS, self.sizes.get(F.BUY_AGAIN, 0)), self.count)
+        missing = tf.maximum(least - tf.shape(distinct)[1], 0)
+        return tf.pad(distinct, [[0, 0], [0, missing]], constant_values=self.count)
+
+    def _co_purchased(self, seed: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         """Item-based nearest neighbours of the request's strongest items, float32 [B, C]."""
-        seed, neighbour, value = self._links(decayed)
+        neighbour, value = self._links(seed, weight)
         batch = tf.shape(seed)[0]
         total = segment_sum(
             tf.reshape(value, [batch, -1, 1]), tf.reshape(neighbour, [batch, -1]), self.count + 1
         )
         return total[:, : self.count, 0]
 
-    def _links(self, decayed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Own items (int32 [B, S]), their neighbours (int32 [B, S, M]) and what each adds."""
-        weight, seed = tf.math.top_k(decayed, min(_SEEDS, self.count))
+    def _links(self, seed: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The neighbours of own items (int32 [B, S, M]) and what each adds."""
         value = tf.gather(self._neighbour_weight, seed) * tf.math.log1p(weight)[..., None]
-        return seed, tf.gather(self._neighbour, seed), value
+        return tf.gather(self._neighbour, seed), value
 
     @tf.Module.with_name_scope
     def strongest_link(self, found: Found, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -232,20 +265,25 @@ class CandidateSources(tf.Module):
         Returns:
           (int32 [B, K] position of the own item, bool [B, K] whether there is one).
         """
-        seed, neighbour, value = self._links(found.scores[F.BUY_AGAIN])
+        neighbour, value = self._links(found.seed, found.seed_weight)
         hit = neighbour[:, None] == position[:, :, None, None]  # [B, K, S, M]
         of_seed = tf.reduce_max(tf.where(hit, value[:, None], 0.0), -1)
         best = tf.argmax(of_seed, -1, output_type=tf.int32)
-        return tf.gather(seed, best, batch_dims=1), tf.reduce_max(of_seed, -1) > 0
+        return tf.gather(found.seed, best, batch_dims=1), tf.reduce_max(of_seed, -1) > 0
 
-    def _rank(self, position: tf.Tensor, wanted: int) -> tf.Tensor:
-        batch = tf.shape(position)[0]
-        index = tf.stack([tf.repeat(tf.range(batch), wanted), tf.reshape(position, [-1])], 1)
-        rank = tf.tile(tf.range(wanted, dtype=tf.float32), [batch])
-        table = tf.fill([batch, self.count + 1], tf.constant(wanted, tf.float32))
-        table = tf.tensor_scatter_nd_min(table, index, rank)
+    def _rank(self, found: tf.Tensor) -> tf.Tensor:
+        """`Found.rank` of what the sources found, int32 [B, the sum of their sizes]."""
+        sizes = list(self.sizes.values())
+        batch, width = tf.shape(found)[0], sum(sizes)
+        size = np.repeat(sizes, sizes).astype(np.float32)
+        place = np.concatenate([np.arange(size) for size in sizes]).astype(np.float32)
+        source = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         # empty places all point at position C: no rank for it
-        return tf.concat([table[:, :-1], tf.fill([batch, 1], tf.constant(wanted, tf.float32))], 1)
+        rank = tf.where(found < self.count, place, size)
+        at = (tf.range(batch)[:, None] * (self.count + 1) + found) * len(sizes) + source
+        worst = tf.tile(tf.constant(sizes, tf.float32), [batch * (self.count + 1)])
+        ranked = tf.tensor_scatter_nd_min(worst, tf.reshape(at, [-1, 1]), tf.reshape(rank, [batch * width]))
+        return tf.reshape(ranked, [batch, self.count + 1, len(sizes)])
 
     def _distinct(self, position: tf.Tensor) -> tf.Tensor:
         ordered = tf.sort(position, axis=1)
