@@ -239,7 +239,9 @@ class Ours:
                 lists[name] = best(tf.matmul(query[:, part], vectors[:, part], transpose_b=True), allowed)
             for name in sources.sizes:
                 if name != F.TWO_TOWER:
-                    lists[name] = best(found.scores[name], allowed & (found.scores[name] > 0))
+                    # the towers' scores of new items may be negative
+                    usable = allowed if name == F.NEW_ITEMS else allowed & (found.scores[name] > 0)
+                    lists[name] = best(found.scores[name], usable)
             share = {
                 name: found.ranks[name][:, : sources.count] / size for name, size in sources.sizes.items()
             }

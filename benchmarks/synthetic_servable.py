@@ -230,7 +230,7 @@ def build(count: int, target: Path, config: Config) -> str:
         )
         os.rename(shop.model_folder(os.path.join(work, "servable")), target)
     sizes = config.candidates
-    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending
+    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
     return f"{line}; {shop_.index} search, up to {places} candidates ranked"
 
 

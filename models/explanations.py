@@ -40,7 +40,7 @@ def groups_of(
         "own_purchases": r"own_.*|buy_again_.*",
         "goes_with": r"co_purchased_.*",
         "taste": (rf"({codes})_(all|decay_\d+|share)|" if codes else "") + "text_similarity",
-        "match": r"two_tower_.*|learned_score|collaborative_score",
+        "match": r"two_tower_.*|new_items_.*|learned_score|collaborative_score",
         "offer": r".*price.*" + (rf"|log_({shown})_\d+" if shown else ""),
         "activity": r"user_.*",
         "popularity": r"(log_)?(lines|users|trend|share|repeat|last|first|cycle|trending)(_.*)?",

@@ -71,7 +71,8 @@ BUY_AGAIN = "buy_again"
 CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"
 TRENDING = "trending"
-SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING)
+NEW_ITEMS = "new_items"
+SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING, NEW_ITEMS)
 SIMILAR = "similar"
 EXPLORATION = "exploration"
 

@@ -124,7 +124,7 @@ class VectorIndex(tf.Module):
 
         Args:
           query: float32 [B, D].
-          position: int32 [B, N], at most C.
+          position: int32 [B, N] or [1, N], at most C.
 
         Returns:
           float32 [B, N]; a candidate's is the same in any place of any batch.

@@ -235,6 +235,9 @@ class Reasons(tf.Module):
             (trends, "trending"),
             (explored, "exploration_anywhere"),
         ]
+        arrived = source == F.NEW_ITEMS
+        if F.NEW_ITEMS in self._sources.sizes:
+            rules.append((arrived, "new_items"))
         ages = [own["last"], own["seen"], tf.where(link_bought, of_link["last"], of_link["seen"])]
         facts = {
             "times": tf.gather(self._times, tf.cast(own["occasions"], tf.int32)),
@@ -254,6 +257,8 @@ class Reasons(tf.Module):
                 (trends & tf.gather(self._top_of_week, position) & this_week[:, None], "trending_this_week"),
                 (explored & named, "exploration"),
             ]
+            if F.NEW_ITEMS in self._sources.sizes:
+                rules.append((arrived & named, "new_items_in_category"))
             facts |= {
                 "category": tf.gather(self._category_names, code),
                 "purchases": tf.gather(self._purchases, tf.cast(count, tf.int32)),

@@ -228,9 +228,7 @@ class Explorer(tf.Module):
         New is what is no candidate (fewer than `candidates.min_events` events) and has no event
         older than `exploration_days`.
         """
-        first = np.expm1(snapshot.stats[:, snapshot.stat_names.index("log_first_age")])
-        new = first <= config.exploration_days
-        new[0] = False
+        new = snapshot.new_within(config.exploration_days)
         new[snapshot.candidate_row] = False
         rows = np.flatnonzero(new).astype(np.int32)
         if not config.exploration_share or not len(rows):

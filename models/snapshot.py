@@ -52,6 +52,13 @@ class Snapshot:
     collaborative_input: np.ndarray
     collaborative_output: np.ndarray
 
+    def new_within(self, days: float) -> np.ndarray:
+        """bool [V]: items of the catalogue without an event more than so many days before `as_of`."""
+        # both sides in the table's float32, so that an age of exactly `days` is within
+        new = self.stats[:, self.stat_names.index("log_first_age")] <= np.log1p(np.float32(days))
+        new[0] = False
+        return new
+
     def save(self, path: str) -> None:
         """Writes the arrays as one .npz file."""
         arrays.save(path, dataclasses.asdict(self) | {"stat_names": np.asarray(self.stat_names)})

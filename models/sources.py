@@ -74,7 +74,8 @@ class Found:
       seed: int32 [B, S], positions of the strongest own candidates; C where there are no more.
       seed_weight: float32 [B, S], their decayed counts.
       scores: source -> float32 [B, C], before filters; without `two_tower`, whose index
-        `CandidateSources.index` scores any candidates.
+        `CandidateSources.index` scores any candidates; `new_items` only where that source is on,
+        and far below any score for what is not new.
       rank: float32 [B, C + 1, sources], rank (from 0) within each source that is on, the source's
         size where it did not return the candidate.
       names: the sources that are on, in the order of `rank`.
@@ -112,7 +113,7 @@ class Found:
 
 
 class CandidateSources(tf.Module):
-    """Buy again, co-purchased, two-tower and trending candidates of a request.
+    """Buy again, co-purchased, two-tower, trending and new candidates of a request.
 
     Args:
       snapshot: item tables.
@@ -140,8 +141,14 @@ class CandidateSources(tf.Module):
             F.CO_PURCHASED: config.co_purchased,
             F.TWO_TOWER: config.two_tower,
             F.TRENDING: config.trending,
+            F.NEW_ITEMS: config.new_items,
         }
         self.sizes = {name: min(size, self.count) for name, size in sizes.items() if size}
+        if F.NEW_ITEMS in self.sizes:
+            new = np.flatnonzero(snapshot.new_within(config.new_days)[snapshot.candidate_row])
+            place = np.full(self.count, len(new), np.int32)
+            place[new] = np.arange(len(new))
+            self._new, self._new_place = table(new, tf.int32), table(place)
         self._decay_index = 1 + _DECAYS.index(90.0)
 
     @property
@@ -210,6 +217,8 @@ class CandidateSources(tf.Module):
             F.CO_PURCHASED: self._co_purchased(seed, seed_weight),
             F.TRENDING: tf.repeat(self.trending[None], tf.shape(query)[0], 0),
         }
+        if F.NEW_ITEMS in self.sizes:
+            scores[F.NEW_ITEMS] = self._new_items(query)
         found = []
         for name, wanted in self.sizes.items():
             if name == F.TWO_TOWER:
@@ -219,7 +228,9 @@ class CandidateSources(tf.Module):
                 value, at = tf.math.top_k(tf.where(free, weight, _NONE), wanted)
                 position = tf.where(value > _NONE / 2, tf.gather(mine, at, batch_dims=1), self.count)
             else:
-                usable = allowed if name == F.TRENDING else allowed & (scores[name] > 0)
+                usable = allowed
+                if name == F.CO_PURCHASED:
+                    usable &= scores[name] > 0
                 value, position = tf.math.top_k(tf.where(usable, scores[name], _NONE), wanted)
                 position = tf.where(value > _NONE / 2, position, self.count)
             found.append(position)
@@ -239,6 +250,11 @@ class CandidateSources(tf.Module):
         least = min(max(_SEEDS, self.sizes.get(F.BUY_AGAIN, 0)), self.count)
         missing = tf.maximum(least - tf.shape(distinct)[1], 0)
         return tf.pad(distinct, [[0, 0], [0, missing]], constant_values=self.count)
+
+    def _new_items(self, query: tf.Tensor) -> tf.Tensor:
+        """What the two towers say of the new candidates, float32 [B, C]; `_NONE` of all others."""
+        score = self.index.score(query, self._new[None])
+        return tf.gather(tf.pad(score, [[0, 0], [0, 1]], constant_values=_NONE), self._new_place, axis=1)
 
     def _co_purchased(self, seed: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
         """Item-based nearest neighbours of the request's strongest items, float32 [B, C]."""

@@ -254,9 +254,11 @@ class Candidates(_Section):
     buy_again: int = Field(250, ge=0)
     co_purchased: int = Field(150, ge=0)
     trending: int = Field(150, ge=0)
+    new_items: int = Field(0, ge=0)  # best-scored of those without an event older than new_days
     neighbours: int = Field(50, ge=1)  # co-purchased items kept for each item
     history_length: int = Field(512, ge=1)  # events of a request that are read
     trending_days: float = Field(28, gt=0)
+    new_days: float = Field(28, gt=0)
     half_life_days: float = Field(90, gt=0)
 
 
@@ -408,6 +410,8 @@ _ITEM_REASONS: dict[str, frozenset[str]] = {
     "trending_this_week": frozenset({"category"}),
     "trending_in_category": frozenset({"category"}),
     "trending": frozenset(),
+    "new_items_in_category": frozenset({"category"}),
+    "new_items": frozenset(),
     "exploration": frozenset({"category"}),
     "exploration_anywhere": frozenset(),
     "similar": frozenset({"item"}),
@@ -429,6 +433,8 @@ class Reasons(_Section):
     trending_this_week: str = "Popular in {category} this week"
     trending_in_category: str = "Popular in {category}"
     trending: str = "Popular with our customers"
+    new_items_in_category: str = "Recently added to {category}"
+    new_items: str = "Recently added to our shop"
     exploration: str = "New in {category}"
     exploration_anywhere: str = "New in our shop"
     similar: str = "Similar to {item}"

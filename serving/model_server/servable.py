@@ -95,9 +95,7 @@ def load(path: str, version: int, model: str = "", intra_op: int = 0, inter_op: 
         with graph.as_default():
             tf.compat.v1.saved_model.load(session, [_SERVE_TAG], path)
         signatures = {
-            name: _signature(session, found)
-            for name, found in signature_defs.items()
-            if name != _INITIALISES
+            name: _signature(session, found) for name, found in signature_defs.items() if name != _INITIALISES
         }
     except Exception as error:  # TensorFlow raises nearly every type here; none may end the server
         session.close()

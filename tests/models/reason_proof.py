@@ -36,6 +36,7 @@ class Shop:
       category: item -> category as it is shown, "" for none.
       sold_week, sold: item -> events in the last 7 days, and in the trending window, of the model.
       candidates: items that can be ranked.
+      new: those of them that are new: without an event more than `candidates.new_days` before the model.
       as_of: unix seconds of the model.
     """
 
@@ -44,6 +45,7 @@ class Shop:
     sold_week: Mapping[str, int]
     sold: Mapping[str, int]
     candidates: frozenset[str]
+    new: frozenset[str]
     as_of: int
 
     def popular(self, item: str, week: bool) -> bool:
@@ -150,6 +152,11 @@ def prove(
             assert shop.popular(item, week=name == "trending_this_week")
         if name == "trending_this_week":
             assert shop.as_of <= now < shop.as_of + 7 * DAY
+    elif name.startswith("new_items"):
+        assert source == "new_items"
+        assert not mine
+        assert item in shop.new
+        assert said.get("category", "") == shop.category[item]
     else:
         assert name.startswith("exploration")
         assert source == "exploration"

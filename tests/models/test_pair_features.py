@@ -108,10 +108,10 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     assert pair_features().describe() == {name: index for index, name in enumerate(names)}
 
 
-@pytest.mark.parametrize("place", range(56))
+@pytest.mark.parametrize("place", range(57))
 def test_feature_equals_the_naive_one(place):
     names = pair_features().names
-    assert len(names) == 56  # the range above
+    assert len(names) == 57  # the range above
     np.testing.assert_allclose(
         computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
     )

@@ -24,6 +24,7 @@ def proof_shop():
     items, frame = tiny_shop.items(), tiny_shop.events()
     past = frame[frame["timestamp"] < CUTOFF]
     age = (CUTOFF - past["timestamp"]) / DAY
+    first = age.groupby(past["item_id"]).max()
     sources = tiny_shop.built().factory.at(CUTOFF).sources
     names = items.vocabularies["department"][items.categorical["department"]]
     return Shop(
@@ -34,7 +35,8 @@ def proof_shop():
         category=dict(zip(items.item_id, names, strict=True)),
         sold_week=past[age <= 7].groupby("item_id").size().to_dict(),
         sold=past[age <= CONFIG.candidates.trending_days].groupby("item_id").size().to_dict(),
-        candidates=frozenset(items.item_id[sources.candidate_row.numpy()[:-1]]),
+        candidates=(candidates := frozenset(items.item_id[sources.candidate_row.numpy()[:-1]])),
+        new=candidates & set(first[first <= CONFIG.candidates.new_days].index),
         as_of=CUTOFF,
     )
 
@@ -103,8 +105,8 @@ def test_every_reason_holds_in_the_requests_own_data():
     answer = servable.signatures["recommend"](**inputs_of(rows, now))
     seen = proven({name: text(value) for name, value in answer.items()}, rows, now, CONFIG.serving)
     wanted = set(Reasons.model_fields) - {"similar", "exploration", "exploration_anywhere"}
-    # every candidate of the tiny shop sells well in its department, or has none
-    assert wanted - set(seen) <= {"trending_in_category"}
+    # every candidate of the tiny shop sells well in its department, or has none; the new ones have one
+    assert wanted - set(seen) <= {"trending_in_category", "new_items"}
     assert sum(seen.values()) > 15 * REQUESTS
 
 

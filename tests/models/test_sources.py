@@ -1,5 +1,6 @@
 """Candidate sources against naive numpy, one request at a time."""
 
+import dataclasses
 import functools
 import math
 
@@ -15,7 +16,7 @@ from models.requests import RequestParser
 from models.sources import CandidateSources, segment_extreme, segment_sum
 from models.tables import table
 from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF
+from tests.models.tiny_shop import CONFIG, CUTOFF, DAY
 
 REQUESTS = 12
 DIM = 5
@@ -86,6 +87,16 @@ def position_of(item):
     return int(shop_snapshot().row_candidate[row])
 
 
+@functools.cache
+def naive_new(days):
+    """Positions of the candidates without an event more than so many days before the moment."""
+    frame = tiny_shop.events()
+    past = frame[frame["timestamp"] < CUTOFF]
+    first = (CUTOFF - past.groupby("item_id")["timestamp"].min()) / DAY
+    ids = tiny_shop.items().item_id[shop_snapshot().candidate_row]
+    return [position for position, item in enumerate(ids) if first[item] <= days]
+
+
 def naive_scores(history, query):
     """Scores of all candidates by source: plain loops over the history's events."""
     table = shop_snapshot()
@@ -100,11 +111,16 @@ def naive_scores(history, query):
         for other, weight in zip(table.neighbour[own], table.neighbour_weight[own], strict=True):
             if other < count:
                 together[other] += weight * math.log1p(again[own])
+    near = vectors() @ query
+    new = np.full(count, -1e9)
+    for position in naive_new(CONFIG.candidates.new_days):
+        new[position] = near[position]
     return {
         F.BUY_AGAIN: again,
         F.CO_PURCHASED: together,
-        F.TWO_TOWER: vectors() @ query,
+        F.TWO_TOWER: near,
         F.TRENDING: table.trending + table.popularity / (table.popularity.max() + 1),
+        F.NEW_ITEMS: new,
     }
 
 
@@ -112,7 +128,8 @@ def naive_top(scores, allowed, size):
     """source -> positions, best first."""
     out = {}
     for name in F.SOURCES:
-        usable = allowed & ((scores[name] > 0) | (name in (F.TWO_TOWER, F.TRENDING)))
+        usable = allowed & ((scores[name] > 0) | (name in (F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS)))
+        usable &= scores[name] > -1e9
         order = sorted(np.flatnonzero(usable), key=lambda p: (-np.float32(scores[name][p]), p))
         out[name] = order[: min(size[name], len(allowed))]
     return out
@@ -129,9 +146,7 @@ def find(which, allowed=None, batch=slice(None)):
 @pytest.mark.parametrize("restricted", [False, True])
 @pytest.mark.parametrize("k", ["config", "more than the catalogue"])
 def test_each_source_gives_its_naive_top(restricted, k):
-    which = (
-        sources() if k == "config" else sources(two_tower=999, buy_again=999, co_purchased=999, trending=999)
-    )
+    which = sources() if k == "config" else sources(**dict.fromkeys(F.SOURCES, 999))
     size = dict.fromkeys(F.SOURCES, 999) if k != "config" else {
         name: getattr(CONFIG.candidates, name) for name in F.SOURCES
     }  # fmt: skip
@@ -181,8 +196,33 @@ def test_an_empty_history_still_gets_two_tower_and_trending():
     expected = naive_top(scores, np.ones(sources().count, bool), sources().sizes)
     position = found.position[0].numpy()
     assert sorted(position[position < sources().count]) == sorted(
-        {*expected[F.TWO_TOWER], *expected[F.TRENDING]}
+        {*expected[F.TWO_TOWER], *expected[F.TRENDING], *expected[F.NEW_ITEMS]}
     )
+
+
+@pytest.mark.parametrize("days", [90, 120, 139, 150])
+def test_new_items_are_those_without_an_older_event(days):
+    which = sources(new_items=2, new_days=days)
+    new = naive_new(days)
+    assert len(new) == {90: 0, 120: 2, 139: 5, 150: 10}[days]
+    found = find(which)
+    for place in range(REQUESTS):
+        best = sorted(new, key=lambda position: -float(vectors()[position] @ queries()[place]))[:2]
+        ranked = found.ranks[F.NEW_ITEMS][place].numpy()
+        assert [int(position) for position in np.argsort(ranked, kind="stable")[: len(best)]] == best
+        assert (np.delete(ranked, best) == 2).all()  # the rank of what is not found is the same, always
+
+
+def test_an_item_is_new_up_to_the_last_day_and_the_unknown_never():
+    table = shop_snapshot()
+    row = table.candidate_row[naive_new(120)[0]]
+    stats = table.stats.copy()
+    stats[row, table.stat_names.index("log_first_age")] = np.log1p(np.float32(28))
+    table = dataclasses.replace(table, stats=stats)
+    assert table.new_within(28)[row]
+    assert not table.new_within(27.99)[row]
+    assert not table.new_within(1e6)[0]
+    assert table.new_within(1e6)[1:].all()
 
 
 def test_nothing_is_found_when_nothing_is_allowed():
@@ -209,7 +249,7 @@ def test_without_empty_places_every_candidate_is_left_in_its_order(requests):
 
 
 def test_a_source_of_size_zero_is_off():
-    which = sources(two_tower=0, co_purchased=0)
+    which = sources(two_tower=0, co_purchased=0, new_items=0)
     assert which.ranks_of == (F.BUY_AGAIN, F.TRENDING)
     found = find(which)
     assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending

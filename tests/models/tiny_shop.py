@@ -100,6 +100,8 @@ CONFIG = Config.model_validate(
             "buy_again": 10,
             "co_purchased": 8,
             "trending": 6,
+            "new_items": 3,
+            "new_days": 139,  # five candidates as of CUTOFF, all as of LABEL_START
             "neighbours": 7,
             "collaborative": {"rank": 6, "regularization": 5.0},
             "history_length": 40,
