@@ -11,6 +11,8 @@ import tensorflow_recommenders as tfrs
 from models.towers import ItemTower, QueryTower
 
 MEAN_LOSS = "mean_loss"
+MINED_EACH = 8  # of one session: fewer sessions are searched for, and more of what is hard for them is found
+_NONE = -1e9
 
 
 class RetrievalModel(tfrs.Model):
@@ -24,14 +26,30 @@ class RetrievalModel(tfrs.Model):
         logits (Bengio and Senécal 2008; Yi et al., RecSys 2019), or popular items would be
         punished for being drawn often.
       temperature: divides the cosine similarities.
-      known: int32 [K], the rows that uniform negatives are drawn from.
+      known: int32 [K], the rows that uniform negatives are drawn from and mined ones are found among.
       hard_negatives: only so many negatives of the highest scores are learned from; all by default.
+      mined_negatives: rows mined for a batch, at most `MINED_EACH` a session, once :meth:`mine_from`
+        has given the vectors that are searched.
 
     A training batch has the query tower's inputs for B sessions and `target_row` int32
     [B, P], P targets drawn from each session (0 = none): the query side runs once a session. The
     negatives of a target are the batch's other targets and, if given, `negative_row` int32 [N],
     drawn uniformly (mixed negative sampling: Yang et al., WWW 2020), without the rows of
     `owned_row` int32 [B, O], which the session's user had at some time (0 = none).
+
+    Mined negatives (Xiong et al., "Approximate nearest neighbor negative contrastive learning for
+    dense text retrieval", ICLR 2021) are found by searching item vectors of some time ago with the
+    queries of the batch's first sessions, a sample as batches are shuffled: the rows of the highest
+    scores that their users never had. All sessions of the batch share them.
+
+    The correction is that of all draws together, the logarithm of how often a row is expected among the
+    candidates: targets times their share, plus uniform rows times theirs, plus the number of times that
+    it was mined, for mining draws nothing: given the queries, what it finds is there for certain. Every
+    row's expected weight in the softmax is then 1, mined or not (the balance heuristic of Veach and
+    Guibas, SIGGRAPH 1995): the loss estimates the same softmax over all items, the terms that matter
+    most to the mined sessions exactly. Mined rows without a term of their own would count as if the
+    rare draws that they otherwise are stood for many, and the towers would learn to put what nobody
+    has taken yet below what nobody wants.
     """
 
     def __init__(
@@ -42,6 +60,7 @@ class RetrievalModel(tfrs.Model):
         temperature: float,
         known: np.ndarray,
         hard_negatives: int | None = None,
+        mined_negatives: int = 0,
     ) -> None:
         super().__init__()
         self.query_tower = query_tower
@@ -54,37 +73,98 @@ class RetrievalModel(tfrs.Model):
             temperature=temperature, remove_accidental_hits=True, num_hard_negatives=hard_negatives
         )
         self._mean_loss = tf.keras.metrics.Mean(MEAN_LOSS)
+        self._mined_negatives = mined_negatives
+        if mined_negatives:
+            self._known_row = tf.constant(np.append(known, 0), tf.int32)  # 0 for position K, none
+            place = np.full(len(sampling_probability), len(known), np.int32)
+            place[known] = np.arange(len(known))
+            self._place = tf.constant(place)
+            vectors = np.zeros((len(known), item_tower.dim), np.float32)
+            self._searched = tf.Variable(vectors, trainable=False, name="searched")
+            self._mines = tf.Variable(False, trainable=False, name="mines")
+
+    def mine_from(self, vectors: np.ndarray) -> None:
+        """Mines negatives from now on among the known rows by their `vectors`, float32 [K, D]."""
+        self._searched.assign(vectors)
+        self._mines.assign(True)
 
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats, of the targets among the batch's targets (scalar)."""
-        target = inputs["target_row"]
         queries = self.query_tower(inputs, training=training)
-        session = tf.cast(tf.where(target > 0), tf.int32)
-        row = tf.gather_nd(target, session)
-        candidate = tf.concat([row, inputs["negative_row"]], 0) if "negative_row" in inputs else row
-        # how often an item is among the candidates: the targets' draw and the uniform one together
-        drawn = tf.cast(tf.size(row), tf.float32) * tf.gather(self._sampling_probability, candidate)
-        uniform = tf.cast(tf.size(candidate) - tf.size(row), tf.float32)
-        drawn += uniform * tf.gather(self._uniform_probability, candidate)
-        allowed = None
-        if "owned_row" in inputs:
-            free = tf.gather(
-                not_among(candidate, inputs["owned_row"], len(self._sampling_probability)), session[:, 0]
+        # a place without a target stays, and weighs nothing: XLA wants shapes that do not depend on values
+        row = tf.reshape(inputs["target_row"], [-1])
+        session = tf.repeat(tf.range(tf.shape(queries)[0]), tf.shape(inputs["target_row"])[1])
+        targets = tf.reduce_sum(tf.cast(row > 0, tf.float32))
+        uniform = inputs.get("negative_row", tf.zeros([0], tf.int32))
+        mined = self._mine(queries, inputs) if self._mined_negatives else tf.zeros([0], tf.int32)
+        candidate = tf.concat([row, uniform, mined], 0)
+        # how often an item is among the candidates: by the targets' draw, the uniform one, and mining
+        drawn = targets * tf.gather(self._sampling_probability, candidate)
+        drawn += tf.cast(tf.size(uniform), tf.float32) * tf.gather(self._uniform_probability, candidate)
+        if self._mined_negatives:
+            times = tf.math.unsorted_segment_sum(
+                tf.ones_like(mined, tf.float32), mined, len(self._sampling_probability)
             )
-            allowed = free | tf.eye(tf.size(row), tf.size(candidate), dtype=tf.bool)
+            drawn += tf.gather(times, candidate)
+        allowed = tf.repeat((candidate > 0)[None], tf.size(row), 0)
+        if "owned_row" in inputs:
+            free = not_among(candidate, inputs["owned_row"], len(self._sampling_probability))
+            allowed &= tf.gather(free, session)
+        count = tf.reduce_sum(tf.cast(candidate > 0, tf.float32))
         loss = self._task(
-            tf.gather(queries, session[:, 0]),
+            tf.gather(queries, session),
             self.item_tower(candidate, training=training),
-            candidate_sampling_probability=drawn / tf.cast(tf.maximum(tf.size(candidate), 1), tf.float32),
+            sample_weight=tf.cast(row > 0, tf.float32),
+            candidate_sampling_probability=drawn / tf.maximum(count, 1.0),
             candidate_ids=candidate,
-            score_mask=allowed,
+            score_mask=allowed | tf.eye(tf.size(row), tf.size(candidate), dtype=tf.bool),
             compute_metrics=False,
             compute_batch_metrics=False,
         )
         # the task sums over the batch; a mean keeps the learning rate independent of its size
-        loss /= tf.cast(tf.maximum(tf.size(row), 1), tf.float32)
+        loss /= tf.maximum(targets, 1.0)
         self._mean_loss.update_state(loss)
         return loss
+
+    def _mine(self, queries: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """int32 [at most mined_negatives], rows that score best with sessions that did not take them; 0
+        = none.
+        """
+        sessions = -(-self._mined_negatives // MINED_EACH)
+        asks = tf.stop_gradient(queries[:sessions])
+        # a user outside the vocabulary owns nothing that is known of; the session itself tells something
+        taken = [
+            inputs[name][:sessions] for name in ("target_row", "history_row", "owned_row") if name in inputs
+        ]
+        taken = tf.gather(self._place, tf.concat(taken, 1))
+        none = tf.size(self._known_row) - 1
+        each = min(MINED_EACH, len(self._known_row) - 1)
+        position = tf.cond(
+            self._mines,
+            lambda: best_without(asks, self._searched, taken, each),
+            lambda: tf.fill([tf.shape(asks)[0], each], none),
+        )
+        return tf.gather(self._known_row, tf.reshape(position, [-1])[: self._mined_negatives])
+
+
+def best_without(query: tf.Tensor, vectors: tf.Tensor, taken: tf.Tensor, k: int) -> tf.Tensor:
+    """The positions of the largest dot products, without some.
+
+    Args:
+      query: float32 [S, D].
+      vectors: float32 [K, D].
+      taken: int32 [S, T], positions that are left out; K = none.
+      k: at most K.
+
+    Returns:
+      int32 [S, k], best first; K where too few are left.
+    """
+    score = tf.pad(tf.matmul(query, vectors, transpose_b=True), [[0, 0], [0, 1]])
+    row = tf.repeat(tf.range(tf.shape(taken)[0]), tf.shape(taken)[1])
+    index = tf.stack([row, tf.reshape(taken, [-1])], 1)
+    score = tf.tensor_scatter_nd_update(score, index, tf.fill([tf.size(taken)], _NONE))
+    value, position = tf.math.top_k(score[:, :-1], k)
+    return tf.where(value > _NONE / 2, position, tf.shape(vectors)[0])
 
 
 def not_among(candidate: tf.Tensor, owned: tf.Tensor, rows: int) -> tf.Tensor:
@@ -98,10 +178,10 @@ def not_among(candidate: tf.Tensor, owned: tf.Tensor, rows: int) -> tf.Tensor:
     Returns:
       bool [B, N].
     """
-    distinct, place = tf.unique(candidate)
-    count = tf.size(distinct)
-    # a row's place among the distinct candidates; `count` for the many that are none
-    slot = tf.tensor_scatter_nd_update(tf.fill([rows], count), distinct[:, None], tf.range(count))
+    count = tf.size(candidate)
+    # where a row is first among the candidates; `count` for the many that are none
+    slot = tf.minimum(tf.math.unsorted_segment_min(tf.range(count), candidate, rows), count)
+    place = tf.gather(slot, candidate)
     slot = tf.where(owned > 0, tf.gather(slot, owned), count)
     batch = tf.shape(owned)[0]
     index = tf.stack([tf.repeat(tf.range(batch), tf.shape(owned)[1]), tf.reshape(slot, [-1])], 1)

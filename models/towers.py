@@ -172,6 +172,7 @@ class ItemTower(tf.keras.Model):
         self, embedding: ItemEmbedding, text_vectors: np.ndarray, text_index: np.ndarray, dim: int, **kwargs
     ) -> None:
         super().__init__(**kwargs)
+        self.dim = dim
         self._embedding = embedding
         self._text_vectors = table(text_vectors, tf.float32, resizable=True)
         self._text_index = table(text_index, tf.int32, resizable=True)

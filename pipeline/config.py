@@ -215,6 +215,9 @@ class Retrieval(_Section):
     targets_per_session: int = Field(2, ge=1)
     uniform_negatives: int = Field(1024, ge=0)  # drawn from all known items, beside the batch's targets
     hard_negatives: int | None = Field(None, ge=1)  # of all negatives, only so many of the highest scores
+    # best-scored rows of the last epoch's item vectors (or of the last model's) that a sample of the
+    # batch's users never had, as further negatives of the batch: so many rows
+    mined_negatives: int = Field(0, ge=0)
     epochs: int = Field(2, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     temperature: float = Field(0.1, gt=0)

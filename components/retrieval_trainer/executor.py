@@ -206,6 +206,23 @@ class _Holdout(tf.keras.callbacks.Callback):
             logs[f"holdout_recall@{_RECALL_AT}"] = hits / total
 
 
+class _Mining(tf.keras.callbacks.Callback):
+    """Has negatives mined by the item vectors as they stand at the beginning of every epoch.
+
+    Args:
+      rows: int32 [K], all known rows.
+      warm: whether the model starts from another one's weights: vectors that tell nothing are no index.
+    """
+
+    def __init__(self, rows: np.ndarray, warm: bool) -> None:
+        super().__init__()
+        self._rows, self._warm = rows.astype(np.int32), warm
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch or self._warm:
+            self.model.mine_from(encode_items(self.model.item_tower, self._rows))
+
+
 def encode_items(tower: tf.keras.Model, rows: np.ndarray, batch: int = 8192) -> np.ndarray:
     """Item vectors, float32 [N, D], of rows (int32 [N])."""
     parts = [
@@ -290,8 +307,11 @@ def run(
     training = batches(sessions, chosen, rows, vocabularies, config, True, owned, known)
     holdout = batches(sessions, held, rows, vocabularies, config, training=False)
     terms = table_terms(item_vocabulary, items, vocabularies)
-    started = start(model, next(iter(holdout)), terms, previous)
-    fitted = model.fit(training, epochs=config.epochs, verbose=0, callbacks=[_Holdout(holdout, known)])
+    warm, started = start(model, next(iter(holdout)), terms, previous)
+    callbacks = [_Holdout(holdout, known)]
+    if config.mined_negatives:
+        callbacks.append(_Mining(known, warm))
+    fitted = model.fit(training, epochs=config.epochs, verbose=0, callbacks=callbacks)
     epochs = [
         {"epoch": index + 1}
         | {name: float(values[index]) for name, values in training_curves(fitted.history).items()}
@@ -364,12 +384,13 @@ def build(
         config.temperature,
         known,
         config.hard_negatives,
+        config.mined_negatives,
     )
 
 
 def start(
     model: RetrievalModel, example: Mapping[str, tf.Tensor], terms: Mapping[str, list[str]], path: str | None
-) -> str:
+) -> tuple[bool, str]:
     """Creates a model's variables and gives them the values of the last model, if there is one.
 
     Args:
@@ -379,7 +400,8 @@ def start(
       path: weights.npz to start from.
 
     Returns:
-      What was taken over, or why nothing was, for a person; "" where there was nothing to take.
+      (whether it has them; what was taken over, or why nothing was, for a person, "" where there was
+      nothing to take).
 
     Raises:
       DataError: the file is damaged.
@@ -387,16 +409,16 @@ def start(
     model.query_tower(example, training=False)
     model.item_tower(tf.zeros([1], tf.int32), training=False)
     if path is None:
-        return ""
+        return False, ""
     if not tf.io.gfile.exists(path):
-        return "; cold start: the last blessed model was built without weights to start from"
+        return False, "; cold start: the last blessed model was built without weights to start from"
     variables = trained_variables(model.query_tower, model.item_tower)
     last, new = warm_start.Weights.load(path), warm_start.Weights.of(variables, terms, 0)
     other = warm_start.difference(last, new)
     if other is not None:
-        return f"; cold start: the last blessed model has another architecture ({other})"
+        return False, f"; cold start: the last blessed model has another architecture ({other})"
     taken = warm_start.take_over(last, new, variables)
-    return "; warm start with {:,} of {:,} item rows and {:,} of {:,} user rows".format(
+    return True, "; warm start with {:,} of {:,} item rows and {:,} of {:,} user rows".format(
         *taken["query/items/identity/embeddings"], *taken["query/user/embeddings"]
     )
 

@@ -381,7 +381,8 @@ def test_a_warm_start_begins_where_the_last_model_ended(learned, batch):
     # tomorrow's vocabulary: another order, a new item, one that is gone
     vocabulary = [tiny_shop.NEVER, *tiny_shop.item_vocabulary()[-3::-1]]
     model, terms = untrained(vocabulary)
-    said = executor.start(model, batch, terms, path)
+    warm, said = executor.start(model, batch, terms, path)
+    assert warm
     size = len(vocabulary)
     assert said == f"; warm start with {size - 1:,} of {size:,} item rows and 24 of 24 user rows"
     assert model.compute_loss(batch) < 0.9 * before
@@ -396,7 +397,7 @@ def test_a_warm_start_begins_where_the_last_model_ended(learned, batch):
 def test_training_leaves_the_weights_for_the_next_model(batch):
     folder, _ = tiny_shop.towers()
     model, terms = untrained()
-    assert "warm start" in executor.start(model, batch, terms, os.path.join(folder, executor.WEIGHTS))
+    assert executor.start(model, batch, terms, os.path.join(folder, executor.WEIGHTS))[0]
     vectors = arrays.load(os.path.join(folder, "item_vectors.npz"))["vectors"]
     np.testing.assert_allclose(model.item_tower(tf.range(len(vectors))), vectors, atol=1e-6)
     assert Weights.load(os.path.join(folder, executor.WEIGHTS)).learned_until == LABEL_START
@@ -408,9 +409,30 @@ def test_a_cold_start_says_why(learned, batch, tmp_path):
         (str(tmp_path / "none.npz"), "was built without weights to start from", {}),
     ):
         model, terms = untrained(**settings)
-        said = executor.start(model, batch, terms, path)
+        warm, said = executor.start(model, batch, terms, path)
+        assert not warm
         assert said == f"; cold start: the last blessed model {why}"
         cold, _ = untrained(**settings)
         executor.start(cold, batch, terms, None)
         for one, other in zip(model.trainable_variables, cold.trainable_variables, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_negatives_are_mined_by_the_vectors_that_begin_an_epoch(batch, warm):
+    """In the first epoch only after a warm start: vectors that have learned nothing are no index."""
+    model, _ = untrained(mined_negatives=16)
+    known = np.arange(1, 40)
+    callback = executor._Mining(known, warm)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    mined = model._mine(model.query_tower(batch), batch).numpy()
+    assert mined.any() == warm
+    vectors = executor.encode_items(model.item_tower, known)
+    model.item_tower.trainable_variables[-1].assign_add(tf.random.normal([CONFIG.retrieval.embedding_dim]))
+    if warm:
+        np.testing.assert_array_equal(model._searched, vectors)
+    callback.on_epoch_begin(1)
+    assert model._mine(model.query_tower(batch), batch).numpy().any()
+    np.testing.assert_array_equal(model._searched, executor.encode_items(model.item_tower, known))
+    assert np.abs(model._searched.numpy() - vectors).max() > 1e-3
