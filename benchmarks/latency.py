@@ -97,10 +97,10 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
         found = retriever.sources(request, query, allowed).without_empty_places()
         if until == "sources":
             return request, vars(found)
-        features, codes = retriever.pair_features(request, found)
+        of_pair, _ = retriever.pair_features.of_pair(request, found)
         if until == "pair features":
-            return request, vars(found), features, codes
-        probability = tf.where(found.valid, funnel.probability(features, codes), -1.0)
+            return request, vars(found), of_pair
+        probability = tf.where(found.valid, funnel.probability(of_pair, found.position), -1.0)
         if until == "ranker":
             return request, vars(found), probability
         return request, vars(found), funnel.arrange(inputs, request, found, probability)

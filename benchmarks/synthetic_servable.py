@@ -130,10 +130,11 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
 
 def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, folder: str) -> None:
     """The ranker as RankingTrainer exports it, its bins at the quantiles of random numbers."""
-    width, sizes = len(retriever.pair_features.names), retriever.pair_features.code_sizes
-    model = RankingModel(width, sizes, config.ranking)
+    features = retriever.pair_features
+    width, of_item, sizes = len(features.names), features.item_width, features.code_sizes
+    model = RankingModel(width, sizes, config.ranking, of_item)
     model.adapt(tf.constant(rng.normal(0, 1, (2000, width)).astype(np.float32)))
-    ranking_executor.export(model, width, list(sizes), folder)
+    ranking_executor.export(model, width, of_item, list(sizes), folder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,8 +30,8 @@ class Funnel(tf.Module):
 
     Args:
       retriever: sources and features.
-      ranker: the RankingTrainer's SavedModel; its `score` gives calibrated logits, its
-        `heads` what every head says.
+      ranker: the RankingTrainer's SavedModel; its `score` gives calibrated logits (`score_with`
+        the same from its `item_parts` of the candidates), its `heads` what every head says.
       encode_text: texts (string [B]) to unit vectors.
       items: the catalogue.
       config: the shop.
@@ -49,6 +49,7 @@ class Funnel(tf.Module):
         super().__init__(name="funnel")
         self.retriever = retriever
         self._ranker = ranker
+        self._item_parts = table(ranker.item_parts(*retriever.pair_features.of_candidates()).numpy())
         self._text_encoder = text_encoder
         self._encode_text = encode_text
         self._item_text = tf.constant(items.text.tolist())
@@ -129,8 +130,8 @@ class Funnel(tf.Module):
         query = self.retriever.query(request)
         allowed = self.allowed(inputs, request)
         found = self.retriever.sources(request, query, allowed).without_empty_places()
-        features, codes = self.retriever.pair_features(request, found)
-        probability = tf.where(found.valid, self.probability(features, codes), -1.0)
+        of_pair, _ = self.retriever.pair_features.of_pair(request, found)
+        probability = tf.where(found.valid, self.probability(of_pair, found.position), -1.0)
         row, position, score, explored = self.arrange(inputs, request, found, probability)
         source, reason = self.reasons(request, inputs[F.CONTEXT_TIMESTAMP], found, row, position, explored)
         return self._outputs(row, score, source, reason, self._k(inputs[F.K], inputs[F.USER_ID]))
@@ -246,9 +247,11 @@ class Funnel(tf.Module):
         return allowed
 
     @tf.Module.with_name_scope
-    def probability(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """float32 [B, N]: the ranker's probability that a candidate is bought."""
-        return tf.sigmoid(self._ranker.score(features, codes))
+    def probability(self, of_pair: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """float32 [B, N]: the ranker's probability that a candidate (int32 [B, N]) is bought, from
+        what `PairFeatures.of_pair` says of it.
+        """
+        return tf.sigmoid(self._ranker.score_with(of_pair, tf.gather(self._item_parts, position)))
 
     def _average_features(self) -> np.ndarray:
         """float32 [F]: the mean over all candidates, for somebody unknown without a history."""

@@ -74,6 +74,7 @@ class PairFeatures(tf.Module):
         codes = np.stack([*items.categorical.values(), np.zeros(len(items))], -1)[:, :-1]
         self._codes = table(codes, tf.int32)  # [V, categories]
         self._first = np.cumsum([0, *self._sizes.values()])[:-1].astype(np.int32)
+        self.item_width = len(snapshot.stat_names)
         own = sources.own_names
         self.names: tuple[str, ...] = (
             *snapshot.stat_names,
@@ -106,6 +107,14 @@ class PairFeatures(tf.Module):
         return dict(self._sizes)
 
     @tf.Module.with_name_scope
+    def of_candidates(self) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """What is known of every candidate alone: the first `item_width` features, float32
+        [C + 1, item_width], and category codes name -> int32 [C + 1]; the last row is of none.
+        """
+        code = tf.unstack(tf.gather(self._codes, self._sources.candidate_row), axis=-1)
+        return self._stats.read_value(), dict(zip(self._sizes, code, strict=True))
+
+    @tf.Module.with_name_scope
     def __call__(
         self, request: Mapping[str, tf.Tensor], found: Found
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
@@ -118,6 +127,14 @@ class PairFeatures(tf.Module):
         Returns:
           (float32 [B, N, len(names)], category codes name -> int32 [B, N]).
         """
+        of_pair, codes = self.of_pair(request, found)
+        return tf.concat([tf.gather(self._stats, found.position), of_pair], -1), codes
+
+    @tf.Module.with_name_scope
+    def of_pair(
+        self, request: Mapping[str, tf.Tensor], found: Found
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        """`__call__` without the first `item_width` features, which are the item's alone."""
         at = found.position
         row = tf.gather(self._sources.candidate_row, at)
         events = self._sources.history(request)
@@ -141,7 +158,7 @@ class PairFeatures(tf.Module):
             count / tf.maximum(total[:, :1], 1.0),
             count / tf.maximum(sessions[:, :1], 1.0),
         ]
-        parts = [tf.gather(self._stats, at), tf.math.log1p(own), ages, tf.stack(shares, -1)]
+        parts = [tf.math.log1p(own), ages, tf.stack(shares, -1)]
         code = tf.gather(self._codes, row)  # [B, N, categories]
         codes = dict(zip(self._sizes, tf.unstack(code, axis=-1), strict=True))
         if codes:

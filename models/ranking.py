@@ -147,6 +147,8 @@ class RankingModel(tfrs.Model):
       features: F, how many numbers describe a pair.
       code_sizes: category -> vocabulary size.
       config: layer sizes and the losses' weights.
+      of_item: S, how many of the numbers, the first ones, are the item's alone. What is computed of
+        those and of the categories is the same for every request: a server looks it up.
 
     A batch has `features` float32 [B, N, F], `codes` name -> int32 [B, N], and in training the
     labels of CandidateSampler and `weight`, float32 [B, N] (0 for padding; the inverse of the
@@ -154,11 +156,18 @@ class RankingModel(tfrs.Model):
     all candidates).
     """
 
-    def __init__(self, features: int, code_sizes: Mapping[str, int], config: Ranking) -> None:
+    def __init__(
+        self, features: int, code_sizes: Mapping[str, int], config: Ranking, of_item: int = 0
+    ) -> None:
         super().__init__()
         self._config = config
-        self._encode = PiecewiseLinearEncoding(features, _ENCODED_DIM, name="encode")
-        self._normalise = tf.keras.layers.Normalization(name="normalise")
+        # the numbers of the item, then those of the pair
+        self._widths = [of_item, features - of_item]
+        self._encode = [
+            PiecewiseLinearEncoding(width, _ENCODED_DIM, name=f"encode_{whose}")
+            for whose, width in zip(("item", "pair"), self._widths, strict=True)
+        ]
+        self._normalise = [tf.keras.layers.Normalization(name=f"normalise_{i}") for i in range(2)]
         self._embeddings = {
             name: tf.keras.layers.Embedding(size, _CODE_DIM, name=name) for name, size in code_sizes.items()
         }
@@ -181,27 +190,54 @@ class RankingModel(tfrs.Model):
 
     def adapt(self, features: tf.Tensor) -> None:
         """Learns the features' mean, variance and quantiles, float32 [rows, F]."""
-        self._normalise.adapt(features)
-        self._encode.adapt(np.asarray(features))
+        parts = tf.split(features, self._widths, 1)
+        for part, normalise, encode in zip(parts, self._normalise, self._encode, strict=True):
+            if part.shape[1]:
+                normalise.adapt(part)
+                encode.adapt(np.asarray(part))
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> dict[str, tf.Tensor]:
         """What the heads say, float32 [B, N] each: `purchase` and `repeat` logits, `value` in log1p."""
-        features, codes = inputs["features"], inputs["codes"]
+        features = inputs["features"]
         shape = tf.shape(features)
         flat = tf.reshape(features, [-1, features.shape[-1]])  # Cross takes matrices
-        embedded = [
-            tf.reshape(layer(codes[name]), [-1, _CODE_DIM]) for name, layer in self._embeddings.items()
-        ]
-        normal = tf.clip_by_value(self._normalise(flat), -5.0, 5.0)
-        joined = tf.concat([normal, self._encode(flat), *embedded], -1)
+        of_item, of_pair = tf.split(flat, self._widths, 1)
+        codes = {name: tf.reshape(code, [-1]) for name, code in inputs["codes"].items()}
+        found = self._answers(of_pair, self.item_parts(of_item, codes), training)
+        return {task: tf.reshape(answer, shape[:2]) for task, answer in found.items()}
+
+    def item_parts(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What is the same in every request.
+
+        Args:
+          features: float32 [R, S], the items' numbers.
+          codes: category -> int32 [R].
+
+        Returns:
+          float32 [R, P]: normalised numbers, their encoding, the categories' embeddings.
+        """
+        embedded = [layer(codes[name]) for name, layer in self._embeddings.items()]
+        return tf.concat([*self._numbers(features, 0), *embedded], -1)
+
+    def _numbers(self, values: tf.Tensor, whose: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Numbers of the item (0) or the pair (1), normalised, and their encoding."""
+        if not self._widths[whose]:
+            return values, tf.zeros([tf.shape(values)[0], _ENCODED_DIM])
+        return tf.clip_by_value(self._normalise[whose](values), -5.0, 5.0), self._encode[whose](values)
+
+    def _answers(
+        self, of_pair: tf.Tensor, parts: tf.Tensor, training: bool | None = None
+    ) -> dict[str, tf.Tensor]:
+        """What the heads say, float32 [R, 1], of pairs' numbers [R, F - S] and `item_parts` [R, P]."""
+        sizes = [self._widths[0], _ENCODED_DIM, _CODE_DIM * len(self._embeddings)]
+        item, item_encoded, embedded = tf.split(parts, sizes, 1)
+        pair, pair_encoded = self._numbers(of_pair, 1)
+        joined = tf.concat([item, pair, item_encoded + pair_encoded, embedded], -1)
         crossed = joined
         for layer in self._cross:
             crossed = layer(joined, crossed)
         mixed = self._experts(joined, training=training)
-        return {
-            task: tf.reshape(head(tf.concat([crossed, mixed[task]], -1)), shape[:2])
-            for task, head in self._heads.items()
-        }
+        return {task: head(tf.concat([crossed, mixed[task]], -1)) for task, head in self._heads.items()}
 
     def calibrate(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
         """Fits the heads' calibration to held-out batches, weighted to stand for all candidates.
@@ -229,6 +265,13 @@ class RankingModel(tfrs.Model):
     def score(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Calibrated logit of a purchase, float32 [B, N]."""
         return self._calibrated(self({"features": features, "codes": codes}, training=False), PURCHASE)
+
+    def score_with(self, of_pair: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
+        """`score`, float32 [B, N], of pairs' numbers alone, float32 [B, N, F - S], and the
+        candidates' `item_parts`, float32 [B, N, P].
+        """
+        flat = [tf.reshape(values, [-1, values.shape[-1]]) for values in (of_pair, parts)]
+        return tf.reshape(self._calibrated(self._answers(*flat), PURCHASE), tf.shape(of_pair)[:2])
 
     def predict_heads(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """All heads, calibrated, float32 [B, N].

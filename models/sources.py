@@ -150,6 +150,7 @@ class CandidateSources(tf.Module):
             place[new] = np.arange(len(new))
             self._new, self._new_place = table(new, tf.int32), table(place)
         self._decay_index = 1 + _DECAYS.index(90.0)
+        self._unranked = table(np.tile(np.float32([*self.sizes.values()]), self.count + 1))
 
     @property
     def own_names(self) -> tuple[str, ...]:
@@ -206,6 +207,8 @@ class CandidateSources(tf.Module):
         first = segment_extreme(tf.where(real, age, -1e9), events["position"], size, largest=True)
         decayed = own[:, :, self._decay_index]
         allowed = tf.broadcast_to(allowed, [tf.shape(query)[0], self.count])
+        # no score is beyond it where allowed, all are elsewhere: a minimum is many times a `where`
+        most = _NONE - 2 * _NONE * tf.cast(allowed, tf.float32)
         # own candidates come from the events and not from a search of all candidates
         mine = self._own(events["position"])
         weight = tf.gather(decayed, mine, batch_dims=1)
@@ -228,11 +231,9 @@ class CandidateSources(tf.Module):
                 value, at = tf.math.top_k(tf.where(free, weight, _NONE), wanted)
                 position = tf.where(value > _NONE / 2, tf.gather(mine, at, batch_dims=1), self.count)
             else:
-                usable = allowed
-                if name == F.CO_PURCHASED:
-                    usable &= scores[name] > 0
-                value, position = tf.math.top_k(tf.where(usable, scores[name], _NONE), wanted)
-                position = tf.where(value > _NONE / 2, position, self.count)
+                value, position = tf.math.top_k(tf.minimum(scores[name], most), wanted)
+                least = 0.0 if name == F.CO_PURCHASED else _NONE / 2
+                position = tf.where(value > least, position, self.count)
             found.append(position)
         together = tf.concat(found, 1)
         rank = self._rank(together)
@@ -297,7 +298,7 @@ class CandidateSources(tf.Module):
         # empty places all point at position C: no rank for it
         rank = tf.where(found < self.count, place, size)
         at = (tf.range(batch)[:, None] * (self.count + 1) + found) * len(sizes) + source
-        worst = tf.tile(tf.constant(sizes, tf.float32), [batch * (self.count + 1)])
+        worst = tf.reshape(tf.repeat(self._unranked[None], batch, 0), [-1])
         ranked = tf.tensor_scatter_nd_min(worst, tf.reshape(at, [-1, 1]), tf.reshape(rank, [batch * width]))
         return tf.reshape(ranked, [batch, self.count + 1, len(sizes)])
 

@@ -114,13 +114,14 @@ class Fitted:
     ndcg: float
 
 
-def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking) -> Fitted:
+def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking, of_item: int = 0) -> Fitted:
     """Trains a ranker and calibrates it on held-out users.
 
     Args:
       data: from :func:`load_features`.
       code_sizes: category -> vocabulary size.
       config: the configuration's section.
+      of_item: how many of the features, the first ones, are the item's alone.
 
     Raises:
       DataError: too few users to hold some out.
@@ -147,7 +148,7 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking)
         gathered = rows.map(lambda row: tf.nest.map_structure(lambda values: tf.gather(values, row), lists))
         return gathered.prefetch(2)
 
-    model = RankingModel(data["features"].shape[-1], code_sizes, config)
+    model = RankingModel(data["features"].shape[-1], code_sizes, config, of_item)
     which, place = np.nonzero(data["weight"][chosen] > 0)
     some = rng.permutation(len(which))[:_ADAPT_ROWS]
     model.adapt(tf.constant(data["features"][chosen[which[some]], place[some]]))
@@ -202,20 +203,20 @@ def run(
       retriever_at: gives the retriever of an `as_of`.
       contexts: context names.
       config: the configuration's section.
-      model_folder: Model artifact; gets `Format-Serving/` with the functions `score` and `heads`
-        (see `models.ranking.RankingModel`) of (features float32 [B, N, F], codes).
+      model_folder: Model artifact; gets `Format-Serving/`, see :func:`export`.
       run_folder: ModelRun artifact; gets `history.json`.
 
     Returns:
       A line for a person.
     """
     data, retriever = load_features(folder, retriever_at, contexts)
-    fitted = fit(data, retriever.pair_features.code_sizes, config)
+    features = retriever.pair_features
+    fitted = fit(data, features.code_sizes, config, features.item_width)
     tf.io.gfile.makedirs(run_folder)
     with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
-        json.dump({"epochs": fitted.epochs, "features": list(retriever.pair_features.names)}, file)
+        json.dump({"epochs": fitted.epochs, "features": list(features.names)}, file)
     width = data["features"].shape[-1]
-    export(fitted.model, width, list(data["codes"]), shop.model_folder(model_folder))
+    export(fitted.model, width, features.item_width, list(data["codes"]), shop.model_folder(model_folder))
     last = fitted.epochs[-1]
     return (
         f"{fitted.lists:,} lists of {data[F.LABEL].shape[1]}, {width} features, {config.epochs} epochs, "
@@ -223,22 +224,34 @@ def run(
     )
 
 
-def export(model: RankingModel, width: int, codes: list[str], folder: str) -> None:
-    """Saves the functions `score` and `heads` (see :func:`run`).
+def export(model: RankingModel, width: int, of_item: int, codes: list[str], folder: str) -> None:
+    """Saves the functions `score`, `heads`, `item_parts` and `score_with` of `models.ranking.RankingModel`.
 
     Args:
       model: trained and calibrated.
       width: F, how many numbers describe a pair.
+      of_item: S, how many of them, the first ones, are the item's alone.
       codes: category names.
       folder: of the SavedModel.
     """
+
+    def numbers(*shape: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec(shape, tf.float32)
+
+    def categories(*shape: int | None) -> dict[str, tf.TensorSpec]:
+        return {name: tf.TensorSpec(shape, tf.int32, name) for name in codes}
+
     module = tf.Module(name="ranker")
-    signature = [
-        tf.TensorSpec([None, None, width], tf.float32, "features"),
-        {name: tf.TensorSpec([None, None], tf.int32, name) for name in codes},
-    ]
-    for name, function in (("score", model.score), ("heads", model.predict_heads)):
+    functions = []
+
+    def add(name: str, function: Callable[..., Any], *signature: Any) -> None:
         setattr(module, name, tf.function(function, input_signature=signature, autograph=False))
-    functions = (module.score.get_concrete_function(), module.heads.get_concrete_function())
+        functions.append(getattr(module, name).get_concrete_function())
+
+    add("score", model.score, numbers(None, None, width), categories(None, None))
+    add("heads", model.predict_heads, numbers(None, None, width), categories(None, None))
+    add("item_parts", model.item_parts, numbers(None, of_item), categories(None))
+    parts = functions[-1].structured_outputs.shape[-1]
+    add("score_with", model.score_with, numbers(None, None, width - of_item), numbers(None, None, parts))
     module.parameters = parameters(model, functions)
     tf.saved_model.save(module, folder)

@@ -117,12 +117,12 @@ def run(
       A line for a person.
     """
     data, retriever = ranking_executor.load_features(folder, retriever_at, contexts)
-    sizes = retriever.pair_features.code_sizes
+    features = retriever.pair_features
 
     def score(values: Mapping[str, Any]) -> float:
         trial = settings(config, values).model_copy(update={"epochs": config.tuning.epochs})
         tf.keras.backend.clear_session()
-        return ranking_executor.fit(data, sizes, trial).ndcg
+        return ranking_executor.fit(data, features.code_sizes, trial, features.item_width).ndcg
 
     trials = search(score, config)
     best = trials[0].hyperparameters

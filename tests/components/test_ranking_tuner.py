@@ -102,7 +102,8 @@ def test_a_trial_is_a_training(tmp_path, monkeypatch):
     # with its settings and epochs, it gives its score again
     data, retriever = ranking_executor.load_features(*arguments)
     trial = chosen.model_copy(update={"epochs": config().tuning.epochs})
-    again = ranking_executor.fit(data, retriever.pair_features.code_sizes, trial)
+    features = retriever.pair_features
+    again = ranking_executor.fit(data, features.code_sizes, trial, features.item_width)
     assert again.ndcg == pytest.approx(scores[0], abs=0.02)
     assert len(again.epochs) == config().tuning.epochs
     assert np.isfinite([value for epoch in again.epochs for value in epoch.values()]).all()

@@ -31,9 +31,12 @@ LOSSES = {
 CONFIGURED = CONFIG.ranking.model_copy(update=LOSSES | {"hidden": [8, 6], "experts": 3})
 
 
-def make():
+OF_ITEM = 1  # of the features
+
+
+def make(of_item=OF_ITEM):
     tf.keras.utils.set_random_seed(2)
-    model = RankingModel(WIDTH, {"department": 4, "brand": 5}, CONFIGURED)
+    model = RankingModel(WIDTH, {"department": 4, "brand": 5}, CONFIGURED, of_item)
     model.adapt(tf.random.normal([200, WIDTH]) * [1.0, 2.0, 5.0, 0.1] + [0.0, 3.0, -5.0, 1.0])
     return model
 
@@ -173,6 +176,23 @@ def test_lists_without_a_purchase_or_weight_are_finite():
     assert float(untrained().compute_loss(inputs)) == 0.0
 
 
+@pytest.mark.parametrize("of_item", [0, 1, WIDTH])
+def test_what_is_known_of_the_item_alone_can_be_looked_up(of_item):
+    model, inputs = make(of_item), batch()
+    flat = tf.reshape(inputs["features"], [-1, WIDTH])
+    codes = {name: tf.reshape(code, [-1]) for name, code in inputs["codes"].items()}
+    expected = model.score(inputs["features"], inputs["codes"])
+    parts = model.item_parts(flat[:, :of_item], codes)
+    found = model.score_with(
+        inputs["features"][..., of_item:], tf.reshape(parts, [*inputs["label"].shape, -1])
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    # nothing of the pair is in it
+    assert not np.allclose(
+        model.item_parts(flat[::-1, :of_item], {n: c[::-1] for n, c in codes.items()}), parts
+    )
+
+
 def test_a_pairs_logit_does_not_depend_on_its_list():
     model, inputs = untrained(), batch()
     order = tf.constant([4, 0, 5, 2, 1, 3])
@@ -310,11 +330,11 @@ def test_calibration_makes_the_heads_say_what_happens():
 def test_save_load(tmp_path):
     model, inputs = make(), batch()
     model.calibrate([inputs])
-    executor.export(model, WIDTH, ["department", "brand"], str(tmp_path))
+    executor.export(model, WIDTH, OF_ITEM, ["department", "brand"], str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     for chosen in (inputs, tf.nest.map_structure(lambda v: v[:1, :2], inputs)):
         arguments = chosen["features"], chosen["codes"]
-        np.testing.assert_allclose(loaded.score(*arguments), model.score(*arguments), atol=1e-6)
+        np.testing.assert_allclose(loaded.score(*arguments), model.score(*arguments), rtol=1e-5, atol=1e-6)
         heads = loaded.heads(*arguments)
         assert set(heads) == {"p_purchase", "p_repeat", "expected_value"}
         for name, values in model.predict_heads(*arguments).items():
