@@ -47,9 +47,9 @@ class RetrievalModel(tfrs.Model):
     it was mined, for mining draws nothing: given the queries, what it finds is there for certain. Every
     row's expected weight in the softmax is then 1, mined or not (the balance heuristic of Veach and
     Guibas, SIGGRAPH 1995): the loss estimates the same softmax over all items, the terms that matter
-    most to the mined sessions exactly. Mined rows without a term of their own would count as if the
-    rare draws that they otherwise are stood for many, and the towers would learn to put what nobody
-    has taken yet below what nobody wants.
+    most to the mined sessions exactly. Without a term of their own, mined rows would count as often
+    as they were mined and once more: the loss would be of another softmax, as in ANCE, with the items
+    that score high multiplied.
     """
 
     def __init__(
