@@ -51,8 +51,8 @@ def load_features(
     if not table.num_rows:
         raise DataError(f"{folder}: no labelled list; nobody bought a candidate in the label window")
     moments = example_io.first(table, AS_OF, 0).astype(np.int64)
-    parts: list[tuple[np.ndarray, dict[str, np.ndarray]]] = []
-    order: list[np.ndarray] = []
+    # filled in place: the lists are most of the memory, and joining parts would hold them three times
+    out: dict[str, Any] = {}
     for as_of in np.unique(moments):
         retriever = retriever_at(int(as_of))
 
@@ -69,21 +69,25 @@ def load_features(
 
         graph = tf.function(describe, reduce_retracing=True, autograph=False)
         chosen = np.flatnonzero(moments == as_of)
-        order.append(chosen)
         for start in range(0, len(chosen), _BATCH):
-            rows = table.take(pa.array(chosen[start : start + _BATCH]))
+            place = chosen[start : start + _BATCH]
+            rows = table.take(pa.array(place))
             inputs = request_inputs(rows, contexts)
             features, codes = graph(
                 {name: tensor(value) for name, value in inputs.items()},
                 tensor(padded(rows, F.EXCLUDE_ITEM_ID, "")),
                 tensor(padded(rows, F.CANDIDATE_ITEM_ID, "")),
             )
-            parts.append((features.numpy(), {name: code.numpy() for name, code in codes.items()}))
-    back = np.argsort(np.concatenate(order))
-    out = {
-        "features": np.concatenate([features for features, _ in parts])[back],
-        "codes": {name: np.concatenate([codes[name] for _, codes in parts])[back] for name in parts[0][1]},
-        **{name: padded(table, name, 0.0) for name in F.LABELS},
+            if not out:
+                out["features"] = np.empty((len(moments), *features.shape[1:]), np.float32)
+                out["codes"] = {
+                    name: np.empty((len(moments), *code.shape[1:]), np.int32) for name, code in codes.items()
+                }
+            out["features"][place] = features
+            for name, code in codes.items():
+                out["codes"][name][place] = code
+    out |= {name: padded(table, name, 0.0) for name in F.LABELS}
+    out |= {
         "weight": padded(table, F.CANDIDATE_WEIGHT, 0.0),
         F.USER_ID: example_io.first(table, F.USER_ID, ""),
     }
