@@ -47,9 +47,9 @@ class RetrievalModel(tfrs.Model):
     it was mined, for mining draws nothing: given the queries, what it finds is there for certain. Every
     row's expected weight in the softmax is then 1, mined or not (the balance heuristic of Veach and
     Guibas, SIGGRAPH 1995): the loss estimates the same softmax over all items, the terms that matter
-    most to the mined sessions exactly. Without a term of their own, mined rows would count as often
-    as they were mined and once more: the loss would be of another softmax, as in ANCE, with the items
-    that score high multiplied.
+    most to the mined sessions exactly. Without that term a mined row would weigh 1 + times mined /
+    expected draws, tenfold where it is drawn in one batch of ten: another softmax, as in ANCE, in
+    which what scores high is multiplied.
     """
 
     def __init__(
