@@ -1,8 +1,8 @@
 """One loaded version of a SavedModel.
 
 It is loaded into a session of its own, as TensorFlow Serving does, and not by
-`tf.saved_model.load`: an eager call turns every input into a tensor and hands over every variable,
-which costs half a millisecond of Python a request (`benchmarks/serving.py --only overhead`).
+`tf.saved_model.load`: an eager call makes a tensor of every input and hands over every variable, in
+Python, for each request.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ def test_what_is_known_of_the_item_alone_can_be_looked_up(of_item):
         inputs["features"][..., of_item:], tf.reshape(parts, [*inputs["label"].shape, -1])
     )
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    # nothing of the pair is in it
+    # and every item has its own
     assert not np.allclose(
         model.item_parts(flat[::-1, :of_item], {n: c[::-1] for n, c in codes.items()}), parts
     )
