@@ -104,7 +104,8 @@ def rows_of(
     def graph(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         request = retriever.parser(inputs)
         found = retriever.sources(request, retriever.query(request), funnel.allowed(inputs, request))
-        probability = funnel.probability(*retriever.pair_features(request, found))
+        of_pair, _ = retriever.pair_features.of_pair(request, found)
+        probability = funnel.probability(of_pair, found.position)
         probability = tf.where(found.valid, probability, -1.0)
         out = {}
         for name, (reranker, explorer) in parts.items():

@@ -133,7 +133,7 @@ def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, 
     features = retriever.pair_features
     width, of_item, sizes = len(features.names), features.item_width, features.code_sizes
     model = RankingModel(width, sizes, config.ranking, of_item)
-    model.adapt(tf.constant(rng.normal(0, 1, (2000, width)).astype(np.float32)))
+    model.adapt(rng.normal(0, 1, (2000, width)).astype(np.float32), np.zeros(2000, bool))
     ranking_executor.export(model, width, of_item, list(sizes), folder)
 
 

@@ -155,7 +155,8 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     model = RankingModel(data["features"].shape[-1], code_sizes, config, of_item)
     which, place = np.nonzero(data["weight"][chosen] > 0)
     some = rng.permutation(len(which))[:_ADAPT_ROWS]
-    model.adapt(tf.constant(data["features"][chosen[which[some]], place[some]]))
+    rows = chosen[which[some]], place[some]
+    model.adapt(data["features"][rows], data[F.LABEL][rows] > 0)
     batch = min(config.batch_size, len(chosen))
     steps = config.epochs * (len(chosen) // batch)
     model.compile(

@@ -205,6 +205,25 @@ def test_funnel_benchmark_of_the_run(shop, tmp_path):
             assert tasks[task]["funnel"][metric] == pytest.approx(evaluated[metric], abs=1e-6)
 
 
+def test_other_benchmarks_read_the_run(shop, tmp_path):
+    """Re-ranking costs and diversifies, and the time of a request goes somewhere."""
+    of_run = ["--config", shop.config, "--run", shop.run]
+    commands = [["benchmarks/reranking.py", *of_run, "--json", tmp_path / "figures.json"]]
+    commands += [["benchmarks/latency.py", *of_run, "--requests", "2", "--rounds", "1"]]
+    running = [
+        subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    printed = [process.communicate(timeout=300)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    found = json.loads((tmp_path / "figures.json").read_text())
+    for task in ("all", "novel"):
+        distance = [found[f"{task}/{name}"]["distance"] for name in ("none", "diversity 0.5", "diversity 1")]
+        assert distance[0] < distance[1] < distance[2]
+    stages = [line.split() for line in printed[1].splitlines() if line.startswith(" reasons")]
+    assert float(stages[0][3]) > 0
+
+
 def test_pushed_model_recommends_over_grpc(shop, tmp_path):
     version = int(shop.versions()[0])
     server = Server(shop.run / "serving" / "shelfwise", tmp_path / "server")

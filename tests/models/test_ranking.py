@@ -37,7 +37,8 @@ OF_ITEM = 1  # of the features
 def make(of_item=OF_ITEM):
     tf.keras.utils.set_random_seed(2)
     model = RankingModel(WIDTH, {"department": 4, "brand": 5}, CONFIGURED, of_item)
-    model.adapt(tf.random.normal([200, WIDTH]) * [1.0, 2.0, 5.0, 0.1] + [0.0, 3.0, -5.0, 1.0])
+    features = tf.random.normal([200, WIDTH]) * [1.0, 2.0, 5.0, 0.1] + [0.0, 3.0, -5.0, 1.0]
+    model.adapt(features.numpy(), np.arange(200) % 20 == 0)
     return model
 
 
@@ -259,6 +260,21 @@ def test_piecewise_linear_encoding_equals_loops(bins):
             np.testing.assert_allclose(encoded[row, at : at + len(expected)], expected, atol=1e-4)
         at += len(edges) - 1
     assert at == encoded.shape[1]
+
+
+@pytest.mark.parametrize(("bought_from", "share"), [(1.5, 0.5), (9.0, 0.07)])
+def test_half_of_the_bins_are_where_purchases_are(bought_from, share):
+    values = np.random.default_rng(0).normal(size=(4000, WIDTH)).astype(np.float32)
+    model = RankingModel(WIDTH, {}, CONFIGURED)
+    model.adapt(values, values[:, 0] > bought_from)  # one in fifteen, or none
+    (layer,) = [
+        part for part in model.submodules if isinstance(part, PiecewiseLinearEncoding) and part.weights
+    ]
+    far = tf.constant([[1.5, 0, 0, 0], [99, 0, 0, 0]], tf.float32)
+    encoded = np.concatenate(layer.encode(far), 1) / 6
+    of_first = encoded[1] != encoded[0]  # only the first feature differs
+    bins = 16
+    assert abs((encoded[1] - encoded[0])[of_first].sum() / bins - share) < 0.1
 
 
 def test_experts_are_mixed_by_each_tasks_gate():
