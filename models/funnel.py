@@ -52,7 +52,7 @@ class Funnel(tf.Module):
         self._item_parts = table(ranker.item_parts(*retriever.pair_features.of_candidates()).numpy())
         self._text_encoder = text_encoder
         self._encode_text = encode_text
-        self._item_text = tf.constant(items.text.tolist())
+        self._item_text = table(items.text, tf.string, "item_text")
         serving, snapshot = config.serving, retriever.snapshot
         self._default_k, self._max_k = serving.default_k, serving.max_k
         self._drop_bought_days = serving.drop_bought_days

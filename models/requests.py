@@ -11,6 +11,7 @@ import tensorflow as tf
 from models import features as F
 from models.item_table import ItemTable
 from models.preprocessing import hour_of, weekday_of
+from models.tables import table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +68,25 @@ def lookup(keys: Sequence[str], values: np.ndarray, name: str, default: int = 0)
     return tf.lookup.StaticHashTable(initializer, default, name=name)
 
 
+class _Stored(tf.lookup.KeyValueTensorInitializer):
+    """Fills a table from a variable: an initializer's own keys are constants, and the ids of a large
+    catalogue in the graph are copied by every pass of TensorFlow's optimiser, for every signature.
+
+    Args:
+      keys: string [V]; the first is the empty one and no key. The value of a key is its place.
+    """
+
+    def __init__(self, keys: tf.Variable) -> None:
+        super().__init__(tf.constant([], keys.dtype), tf.constant([], tf.int32))
+        self._stored = keys
+
+    def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
+        """Runs when the table is made, and in a SavedModel after the variables were restored."""
+        keys = self._stored[1:]
+        places = tf.range(1, tf.size(keys) + 1)
+        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=keys, values=places)
+
+
 class RequestParser(tf.Module):
     """Turns the inputs of `recommend` and its relatives into rows and codes.
 
@@ -78,9 +98,8 @@ class RequestParser(tf.Module):
 
     def __init__(self, items: ItemTable, vocabularies: Vocabularies, history_length: int) -> None:
         super().__init__(name="request_parser")
-        rows = np.arange(1, len(items), dtype=np.int32)
-        self.item_ids = tf.constant(items.item_id.tolist())
-        self._item = lookup(items.item_id[1:].tolist(), rows, "item")
+        self.item_ids = table(items.item_id, tf.string, "item_id")
+        self._item = tf.lookup.StaticHashTable(_Stored(self.item_ids), 0, name="item")
         self._user = _index(vocabularies.users, "user")
         self._event_type = _index(vocabularies.event_types, "event_type")
         self._contexts = {name: _index(values, name) for name, values in vocabularies.contexts.items()}

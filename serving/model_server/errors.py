@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import re
+
+_FUNCTION = re.compile(r"\{\{function_node [^}]*\}\} *")  # names of the exporting program's functions
 
 
 class Code(enum.IntEnum):
@@ -61,6 +64,5 @@ def from_tensorflow(error: Exception, context: str = "") -> StatusError:
         lines = kept or lines
     text = " ".join(line for line in lines if not line.startswith("[[")) or type(error).__name__
     text = text.split(" [Op:")[0]
-    if text.startswith("{{function_node"):
-        text = text.split("}}", 1)[1].strip()
+    text = _FUNCTION.sub("", text)
     return StatusError(code, f"{context}{text[:1000]}")

@@ -162,6 +162,18 @@ def test_expired_deadline_starts_no_work(loaded: servable.Servable) -> None:
     assert time.monotonic() - started < 1
 
 
+def test_an_export_of_tensorflow_1_has_no_functions_and_serves(tmp_path: Path) -> None:
+    v1, folder = tf.compat.v1, str(tmp_path / "1")
+    with v1.Graph().as_default(), v1.Session() as session:
+        asked = v1.placeholder(tf.float32, [None])
+        weight = v1.get_variable("weight", initializer=3.0, use_resource=True)
+        session.run(v1.global_variables_initializer())
+        v1.saved_model.simple_save(session, folder, {"x": asked}, {"y": asked * weight})
+    loaded = servable.load(folder, 1)
+    answer = loaded.signatures["serving_default"].run({"x": np.asarray([1, 2], np.float32)})
+    assert answer["y"].tolist() == [3, 6]
+
+
 def test_warm_up_runs_the_recorded_requests(loaded: servable.Servable) -> None:
     assert warmup.warm_up(loaded) == 2
 
