@@ -106,4 +106,9 @@ def test_a_trial_is_a_training(tmp_path, monkeypatch):
     again = ranking_executor.fit(data, features.code_sizes, trial, features.item_width)
     assert again.ndcg == pytest.approx(scores[0], abs=0.02)
     assert len(again.epochs) == config().tuning.epochs
+    optimizer = again.model.optimizer
+    assert 0 < optimizer.ema_momentum < 1
+    means = optimizer._model_variables_moving_average
+    for weight, mean in zip(again.model.trainable_variables, means, strict=True):
+        np.testing.assert_array_equal(weight, mean)
     assert np.isfinite([value for epoch in again.epochs for value in epoch.values()]).all()
