@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -14,8 +16,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,6 +32,8 @@ from rich.table import Table  # noqa: E402
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MODEL = "shelfwise"
+MONITORING = ROOT / "serving" / "config" / "monitoring.config"
+_GRAPH_TIME = re.compile(r"^:tensorflow:serving:runtime_latency_(sum|count){.*} (\S+)$", re.MULTILINE)
 _CALL_SECONDS = 60.0
 
 
@@ -46,17 +50,21 @@ class Server:
     def __init__(self, base: Path, flags: Sequence[str], port: int = 0, full_disk: bool = False) -> None:
         folder = Path(tempfile.mkdtemp(prefix="shelfwise-bench-"))
         self._folder, self._log = folder, folder / "log.txt"
-        port_file = folder / "port"
+        port_file, rest_port_file = folder / "port", folder / "rest_port"
         command = [
             *(sys.executable, "-m", "serving.model_server", f"--model_name={MODEL}"),
             *(f"--model_base_path={base}", f"--port={port}", f"--port_file={port_file}"),
-            *("--file_system_poll_wait_seconds=0.2", *flags),
+            *("--rest_api_port=-1", f"--rest_api_port_file={rest_port_file}"),
+            *(f"--monitoring_config_file={MONITORING}", "--file_system_poll_wait_seconds=0.2", *flags),
         ]
         self._log.touch()
         with open("/dev/full" if full_disk else self._log, "wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         self._wait(port_file.exists)
         self.port = int(port_file.read_text())
+        # the REST port is there before the gRPC port's file
+        rest_port = int(rest_port_file.read_text())
+        self._metrics = f"http://localhost:{rest_port}/monitoring/prometheus/metrics"
         self.channel = grpc.insecure_channel(
             f"localhost:{self.port}", [("grpc.max_reconnect_backoff_ms", 200)]
         )
@@ -75,6 +83,12 @@ class Server:
         entry = answer.model_version_status[0]
         names = get_model_status_pb2.ModelVersionStatus.State
         return names.Name(entry.state), entry.status.error_message
+
+    def graph_time(self) -> tuple[float, float]:
+        """(seconds in the graph, runs of the graph) since the start, as the server counts them."""
+        with urllib.request.urlopen(self._metrics, timeout=_CALL_SECONDS) as page:
+            found = dict(_GRAPH_TIME.findall(page.read().decode()))
+        return float(found.get("sum", 0)) / 1e6, float(found.get("count", 0))
 
     def wait_serving(self, version: int) -> Server:
         """Waits until the version takes the traffic."""
@@ -210,13 +224,13 @@ class Load:
         outputs = {name: make_ndarray(proto) for name, proto in response.outputs.items()}
         return response.model_spec.version.value, outputs
 
-    def one(self, number: int, random_: random.Random, check: bool, due: float | None = None) -> None:
-        """One request; its time counts from `due` (`perf_counter`), or from now."""
+    def one(self, number: int, random_: random.Random, check: bool) -> None:
+        """One request."""
         if random_.random() < self.malformed_share:
             self._one_malformed(random_)
             return
         which = number % len(self.contents)
-        started = due or time.perf_counter()
+        started = time.perf_counter()
         try:
             answer = self._ask(self.contents[which], timeout=_CALL_SECONDS)
         except grpc.RpcError as error:
@@ -269,20 +283,30 @@ class Load:
         """Requests at random times, `rate` a second on average, whatever the answers do.
 
         A request's time counts from when it was due, so a stall of the server counts for all
-        that it held up.
+        that it held up. Two threads do it all: client and server share the cores, and a thread
+        for every request under way takes time that a client elsewhere would not take from them.
         """
         self.reset()
-        random_ = random.Random(0)
+        random_, ended = random.Random(0), threading.Semaphore(0)
         started = time.perf_counter()
-
-        with futures.ThreadPoolExecutor(64) as pool:
-            at, number = started, 0
-            while at < started + seconds:
-                time.sleep(max(at - time.perf_counter(), 0))
-                pool.submit(self.one, number, random_, False, at)
-                at += random_.expovariate(rate)
-                number += 1
+        at, number = started, 0
+        while at < started + seconds:
+            time.sleep(max(at - time.perf_counter(), 0))
+            call = self._ask.future(self.contents[number % len(self.contents)], timeout=_CALL_SECONDS)
+            call.add_done_callback(functools.partial(self._ended, at, ended))
+            at += random_.expovariate(rate)
+            number += 1
+        for _ in range(number):
+            ended.acquire()
         return time.perf_counter() - started
+
+    def _ended(self, due: float, ended: threading.Semaphore, call: grpc.Future) -> None:
+        if call.exception() is None:
+            self.times.append(time.perf_counter() - due)
+        else:
+            with self._lock:
+                self.failures[call.code().name] += 1
+        ended.release()
 
 
 def _same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:

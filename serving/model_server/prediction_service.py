@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -49,7 +50,10 @@ def abort(context: grpc.ServicerContext, error: Exception) -> None:
 def deadline(context: grpc.ServicerContext) -> float | None:
     """The call's deadline as a `time.monotonic()` second; None if it has none."""
     remaining = context.time_remaining()
-    return None if remaining is None else time.monotonic() + remaining
+    # without a deadline gRPC gives centuries, for which no lock can be told to wait
+    if remaining is None or remaining > threading.TIMEOUT_MAX:
+        return None
+    return time.monotonic() + remaining
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):

@@ -8,6 +8,8 @@ before TensorFlow sees it.
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -52,6 +54,23 @@ class InputSpec:
     dtype: tf.DType
     shape: tuple[int | None, ...] | None
 
+    # What every request needs of the type, and TensorFlow works out at each look.
+
+    @functools.cached_property
+    def number(self) -> int:
+        """The type as a TensorProto numbers it."""
+        return self.dtype.as_datatype_enum
+
+    @functools.cached_property
+    def numpy(self) -> type:
+        """The type of arrays: `object` for strings."""
+        return self.dtype.as_numpy_dtype
+
+    @functools.cached_property
+    def field(self) -> str | None:
+        """The field of a TensorProto with its values one by one; None for types that have none."""
+        return _VALUE_FIELDS.get(self.number)
+
 
 def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
     """Turns one input of a request into an array.
@@ -67,25 +86,26 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
       StatusError: INVALID_ARGUMENT, naming the input: other dtype, other rank or size, or
         contents that do not make up the declared shape.
     """
-    if proto.dtype != spec.dtype.as_datatype_enum:
+    if proto.dtype != spec.number:
         raise _invalid(
             f"Expected input {spec.name} to be {spec.dtype.name} but got {_dtype_name(proto.dtype)}."
         )
     if proto.tensor_shape.unknown_rank:
         raise _parsing(spec, "its shape has an unknown rank")
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
-    if any(size < 0 for size in shape):
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    if shape and min(shape) < 0:
         raise _parsing(spec, f"its shape {list(shape)} has a negative size")
     check_shape(shape, spec)
-    count = 1
-    for size in shape:  # Python integers: a product of sizes cannot wrap around
-        count *= size
-    _check_contents(proto, spec, shape, count)
+    count = math.prod(shape)  # Python integers: a product of sizes cannot wrap around
+    content = proto.tensor_content
+    values = getattr(proto, spec.field) if spec.field and not content else ()
+    _check_contents(content, len(values) if spec.field else count, spec, shape, count)
     try:
-        field = _VALUE_FIELDS.get(proto.dtype)
-        values = getattr(proto, field) if field and field != "half_val" else ()
-        if count and len(values) == count:  # the usual case, in a fraction of make_ndarray's time
-            return np.fromiter(values, spec.dtype.as_numpy_dtype, count).reshape(shape)
+        # the usual cases, in a fraction of make_ndarray's time
+        if content:
+            return np.frombuffer(content, spec.numpy).reshape(shape)
+        if count and len(values) == count and spec.field != "half_val":
+            return np.fromiter(values, spec.numpy, count).reshape(shape)
         # make_ndarray fills missing values from the last one, as TF Serving does.
         array = tf.make_ndarray(proto)
         if array.shape != shape:  # no values at all for a shape that needs some
@@ -135,31 +155,26 @@ def check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
     """Raises INVALID_ARGUMENT, naming the input, unless `shape` fits what the signature declares."""
     if spec.shape is None:
         return
-    fits = len(shape) == len(spec.shape) and all(
-        want is None or want == size for size, want in zip(shape, spec.shape, strict=True)
+    if len(shape) == len(spec.shape):
+        for size, want in zip(shape, spec.shape, strict=True):
+            if want is not None and want != size:
+                break
+        else:
+            return
+    raise _invalid(
+        f"Expected input {spec.name} to have shape {describe_shape(spec.shape)} "
+        f"but got {describe_shape(shape)}."
     )
-    if not fits:
-        raise _invalid(
-            f"Expected input {spec.name} to have shape {describe_shape(spec.shape)} "
-            f"but got {describe_shape(shape)}."
-        )
 
 
-def _check_contents(
-    proto: tensor_pb2.TensorProto, spec: InputSpec, shape: tuple[int, ...], count: int
-) -> None:
-    if proto.tensor_content:
+def _check_contents(content: bytes, given: int, spec: InputSpec, shape: tuple[int, ...], count: int) -> None:
+    if content:
         if spec.dtype == tf.string:
             raise _parsing(spec, "strings come in string_val, not in tensor_content")
         want = count * spec.dtype.size
-        if len(proto.tensor_content) != want:
-            raise _parsing(
-                spec,
-                f"tensor_content has {len(proto.tensor_content)} bytes, shape {list(shape)} needs {want}",
-            )
+        if len(content) != want:
+            raise _parsing(spec, f"tensor_content has {len(content)} bytes, shape {list(shape)} needs {want}")
         return
-    field = _VALUE_FIELDS.get(proto.dtype)
-    given = len(getattr(proto, field)) if field else count
     if given > count:
         raise _parsing(spec, f"{given} values do not fit in shape {list(shape)}")
     if given < count and count > MAX_FILLED_ELEMENTS:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2
 
-from serving.model_server import errors, flags, predictor, servable, tensors, warmup
+from serving.model_server import errors, flags, prediction_service, predictor, servable, tensors, warmup
 from serving.model_server.errors import Code, StatusError
 from serving.model_server.version_manager import State, VersionManager
 from tests.serving import overlap_model
@@ -160,6 +162,26 @@ def test_expired_deadline_starts_no_work(loaded: servable.Servable) -> None:
         predictor.run(loaded, request, deadline=started - 0.1)
     assert raised.value.code == Code.DEADLINE_EXCEEDED
     assert time.monotonic() - started < 1
+
+
+def test_a_call_without_a_deadline_has_none() -> None:
+    found: list[float | None] = []
+
+    def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        found.append(prediction_service.deadline(context))
+        return b""
+
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    handler = grpc.unary_unary_rpc_method_handler(answer)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {"m": handler}),))
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        channel.unary_unary("/s/m")(b"")
+        channel.unary_unary("/s/m")(b"", timeout=100)
+    server.stop(None)
+    assert found[0] is None
+    assert 0 < found[1] - time.monotonic() <= 100
 
 
 def test_an_export_of_tensorflow_1_has_no_functions_and_serves(tmp_path: Path) -> None:
