@@ -181,7 +181,7 @@ def test_a_call_without_a_deadline_has_none() -> None:
         channel.unary_unary("/s/m")(b"", timeout=100)
     server.stop(None)
     assert found[0] is None
-    assert 0 < found[1] - time.monotonic() <= 100
+    assert 50 < found[1] - time.monotonic() < 110  # gRPC rounds it up on its way
 
 
 def test_an_export_of_tensorflow_1_has_no_functions_and_serves(tmp_path: Path) -> None:
