@@ -73,6 +73,8 @@ class _Shapes:
         self._explanations: dict[tuple[str, int], dict[_Explanation, float]] | None = None
         # pairs of inputs' dimensions that were never of different sizes
         self._equal: set[tuple[_Explanation, _Explanation]] = set()
+        # output's dimension and ("largest", name) -> (values, size) of a run that left it to the model
+        self._chosen: dict[tuple[object, _Explanation], tuple[object, int]] = {}
         self._lock = threading.Lock()
 
     def learn(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -90,9 +92,17 @@ class _Shapes:
             for (name, axis), left in self._explanations.items():
                 size = outputs[name].shape[axis] if axis < outputs[name].ndim else None
                 for one, most in list(left.items()):
-                    if one[0] == "largest" and size is not None and size < facts[one] and most == math.inf:
+                    if size is None:
+                        continue
+                    if one[0] == "largest" and not facts[one]:
+                        # whatever the model chooses, it chooses the same for the same numbers
+                        values = tuple(np.unique(inputs[one[1]]))
+                        first = self._chosen.setdefault(((name, axis), one), (values, size))
+                        if first[0] == values and first[1] != size:
+                            del left[one]
+                    elif one[0] == "largest" and size < facts[one] and most == math.inf:
                         left[one] = size  # as with a `k` beyond what the model gives
-                    elif _size(one, facts, most) not in (size, None):
+                    elif _size(one, facts, most) != size:
                         del left[one]
 
     def wanted(self, inputs: Arrays) -> object:
@@ -106,7 +116,8 @@ class _Shapes:
             return tuple(
                 (place, one, _size(one, facts, most) or tuple(np.unique(inputs[one[1]])))
                 for place, left in places.items()
-                for one, most in left.items()
+                # a size that nothing explains may follow any of the numbers
+                for one, most in (left or dict.fromkeys(facts, math.inf)).items()
                 if one[0] == "largest"
             )
 
@@ -119,8 +130,7 @@ class _Shapes:
             sizes: dict[tuple[str, int], int] = {}
             for place, left in self._explanations.items():
                 expected = {_size(one, facts, most) for one, most in left.items()}
-                expected.discard(None)
-                if len(expected) != 1:
+                if len(expected) != 1 or None in expected:  # None: the model's choice, which nobody knows
                     return None
                 sizes[place] = expected.pop()
         return sizes

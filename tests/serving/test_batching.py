@@ -296,3 +296,21 @@ def test_concurrent_clients_of_a_batching_server(
         answers = list(pool.map(ask, list(range(10)) * 10))
     for number, answer in zip(list(range(10)) * 10, answers, strict=True):
         assert answer == [str(140 + number), str(130 + number), str(120 + number)][: 2 + number % 2]
+
+
+def test_a_size_that_was_always_the_same_may_be_another_where_the_model_chooses(
+    model: servable.Servable,
+) -> None:
+    """A `k` of 0 leaves the number to the model: 65 items in each run before do not make it 65."""
+    recorder = Recorder(model)
+    batcher = batching.Batcher(
+        Batching(8, 100_000, num_batch_threads=1, pad_variable_length_inputs=True), recorder, Metrics()
+    )
+    asked = [
+        {"item_id": text([["100"]] * len(ks))[:, 0], "k": np.array(ks, np.int32)} for ks in ([70], [7, 0])
+    ]
+    for inputs in (asked[0], asked[0]):
+        batcher(model, "similar", inputs)
+    with futures.ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda inputs: batcher(model, "similar", inputs), asked))
+    assert [answer["item_id"].shape[1] for answer in answers] == [65, 7]
