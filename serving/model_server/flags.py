@@ -35,7 +35,7 @@ class Config:
     max_request_bytes: int = 128 << 20
     max_concurrent_requests_per_model: int = 0
     enable_serialization_as_tensor_content: bool = False
-    tensorflow_intra_op_parallelism: int = 0
+    tensorflow_intra_op_parallelism: int = 1
     tensorflow_inter_op_parallelism: int = -1
     shutdown_grace_seconds: float = 30.0
     log_format: str = "text"
@@ -67,7 +67,8 @@ _HELP: dict[str, str] = {
     "max_concurrent_requests_per_model": "requests in work at the same time for one model; more are refused; "
     "0 for any number",
     "enable_serialization_as_tensor_content": "answer with packed tensor_content, not typed value fields",
-    "tensorflow_intra_op_parallelism": "threads inside one op; 0 lets TensorFlow choose",
+    "tensorflow_intra_op_parallelism": "threads inside one op; 0 lets TensorFlow choose. "
+    "Requests beside each other fill the cores",
     "tensorflow_inter_op_parallelism": "ops that run at the same time; 0 lets TensorFlow choose; "
     "-1 runs all of a request in one thread",
     "shutdown_grace_seconds": "on SIGTERM, how long running requests may take to end",

@@ -27,7 +27,7 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
         [
             *(sys.executable, str(ROOT / "benchmarks" / "serving.py")),
             *(f"--model_base_path={tmp_path}/models", "--seconds=0.4", "--swaps=3", "--memory_seconds=2"),
-            *("--concurrency=1,4", "--batch=1,8", "--server_flag=--tensorflow_intra_op_parallelism=1"),
+            *("--concurrency=1,4", "--batch=1,8"),
             *(f"--plot={tmp_path}/plot.svg", f"--json={tmp_path}/numbers.json"),
         ],
         capture_output=True,
