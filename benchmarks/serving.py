@@ -490,16 +490,19 @@ def newest_version(base: str | None) -> Path:
 
 
 def models(options: argparse.Namespace) -> Iterator[tuple[str, Path]]:
-    """Name and version folder of each model to measure; synthetic ones are built once and kept."""
+    """Name and version folder of each model to measure; synthetic ones are kept until the code changes."""
     if options.model_base_path or not options.synthetic:
         yield MODEL, newest_version(options.model_base_path)
     for count in options.synthetic:
         version = ROOT / "runs" / "benchmark" / f"synthetic-{count}" / "1"
-        if not version.exists():
+        program = ROOT / "benchmarks" / "synthetic_servable.py"
+        graph = version / "saved_model.pb"
+        changed = max(path.stat().st_mtime for path in [program, *(ROOT / "models").glob("*.py")])
+        if not graph.exists() or graph.stat().st_mtime < changed:
             console.print(f"building {version} ...", highlight=False)
+            shutil.rmtree(version, ignore_errors=True)
             version.parent.mkdir(parents=True, exist_ok=True)
             # in a process of its own: its memory is not for the measurement
-            program = ROOT / "benchmarks" / "synthetic_servable.py"
             subprocess.run(
                 [sys.executable, str(program), str(count), str(version.parent)],
                 check=True, stderr=subprocess.DEVNULL,
