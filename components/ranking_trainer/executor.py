@@ -29,7 +29,7 @@ _BATCH = 32
 _ADAPT_ROWS = 400_000
 _TOP = 20
 _LAST_RATE = 0.1  # of the learning rate: weights that stand still have no mean to gain from
-_MEMORY = 3.0  # how many times the memory of the weights' mean fits into the training
+_MEMORY = 3.0  # how many times the memory of the weights' mean (1 / (1 - momentum) steps) fits into training
 
 
 def load_features(
@@ -162,8 +162,9 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     batch = min(config.batch_size, len(chosen))
     steps = config.epochs * (len(chosen) // batch)
     rate = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1), _LAST_RATE)
-    # What is kept is a mean of the last third of the steps' weights: each step stands at a distance from
-    # the minimum that its batch decides (Polyak and Juditsky, SIAM J. Control and Optimization 1992).
+    # What is kept is an exponential mean of the weights, mostly of the last third of the steps: each step
+    # ends at a distance from the minimum that its batch decides (averaging: Polyak and Juditsky, SIAM J.
+    # Control and Optimization 1992).
     model.compile(
         tf.keras.optimizers.Adam(rate, use_ema=True, ema_momentum=max(1 - _MEMORY / max(steps, 1), 0.0))
     )

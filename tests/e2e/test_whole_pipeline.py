@@ -220,7 +220,7 @@ def test_other_benchmarks_read_the_run(shop, tmp_path):
     for task in ("all", "novel"):
         none, most = (found[f"{task}/{name}"] for name in ("none", "diversity 1"))
         assert most["distance"] > none["distance"]
-        assert none["ndcg@10 change"] == 0
+        assert none["ndcg@10"] > 0
     stages = [line.split() for line in printed[1].splitlines() if line.startswith(" reasons")]
     assert float(stages[0][3]) > 0
 
