@@ -49,7 +49,8 @@ class Funnel(tf.Module):
         super().__init__(name="funnel")
         self.retriever = retriever
         self._ranker = ranker
-        self._item_parts = table(ranker.item_parts(*retriever.pair_features.of_candidates()).numpy())
+        parts = ranker.item_parts(*retriever.pair_features.of_candidates())
+        self._item_parts = [table(part.numpy()) for part in parts]
         self._text_encoder = text_encoder
         self._encode_text = encode_text
         self._item_text = table(items.text, tf.string, "item_text")
@@ -251,7 +252,8 @@ class Funnel(tf.Module):
         """float32 [B, N]: the ranker's probability that a candidate (int32 [B, N]) is bought, from
         what `PairFeatures.of_pair` says of it.
         """
-        return tf.sigmoid(self._ranker.score_with(of_pair, tf.gather(self._item_parts, position)))
+        parts = [tf.gather(part, position) for part in self._item_parts]
+        return tf.sigmoid(self._ranker.score_with(of_pair, *parts))
 
     def _average_features(self) -> np.ndarray:
         """float32 [F]: the mean over all candidates, for somebody unknown without a history."""

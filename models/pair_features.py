@@ -4,6 +4,7 @@ the snapshot's tables: the same code when the ranker learns and when it serves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -86,7 +87,7 @@ class PairFeatures(tf.Module):
             "own_due_of_item",
             "own_share",
             "own_share_of_sessions",
-            *(f"{name}_{kind}" for name in self._sizes for kind in ("all", "decay_45", "share", "price_gap")),
+            *(f"{name}_{kind}" for kind in ("all", "decay_45", "share", "price_gap") for name in self._sizes),
             "learned_score",
             "collaborative_score",
             "text_similarity",
@@ -162,14 +163,19 @@ class PairFeatures(tf.Module):
         code = tf.gather(self._codes, row)  # [B, N, categories]
         codes = dict(zip(self._sizes, tf.unstack(code, axis=-1), strict=True))
         if codes:
-            parts.append(self._by_category(request, weights, total, code, tf.gather(self._log_price, row)))
+            parts += self._by_category(request, weights, total, code, tf.gather(self._log_price, row))
         # products and not matrix products: those round differently by shape
         product = self._sources.index.vectors(at) * found.query[:, None]
         profile = tf.reduce_sum(weights[..., 2:3] * tf.gather(self._text, history_row), 1)
         profile = tf.math.l2_normalize(profile, -1)
+        # summed in pieces that both halves are made of: a slice of the product would copy it
+        piece = math.gcd(self._learned, product.shape[-1])
+        pieces = tf.reshape(product, [tf.shape(at)[0], -1, product.shape[-1] // piece, piece])
+        pieces = tf.reduce_sum(pieces, -1)
+        first = self._learned // piece
         scores = [
-            tf.reduce_sum(product[..., : self._learned], -1),
-            tf.reduce_sum(product[..., self._learned :], -1),
+            tf.reduce_sum(pieces[..., :first], -1),
+            tf.reduce_sum(pieces[..., first:], -1),
             tf.reduce_sum(tf.gather(self._text, row) * profile[:, None], -1),
         ]
         parts.append(tf.stack(scores, -1))
@@ -196,8 +202,8 @@ class PairFeatures(tf.Module):
         total: tf.Tensor,
         code: tf.Tensor,
         log_price: tf.Tensor,
-    ) -> tf.Tensor:
-        """What the history says of candidates' categories, float32 [B, N, categories * 4].
+    ) -> list[tf.Tensor]:
+        """What the history says of candidates' categories, four of float32 [B, N, categories].
 
         Args:
           request: from `RequestParser`.
@@ -207,26 +213,28 @@ class PairFeatures(tf.Module):
           log_price: float32 [B, N], the candidates'.
         """
         row = request["history_row"]
-        every, late = weights[..., :1], weights[..., 2:3]  # all events and those of the last weeks
-        of_event = tf.concat([every, late, every * tf.gather(self._log_price, row)[..., None]], -1)
+        every, late = weights[..., 0], weights[..., 2]  # all events and those of the last weeks
         batch, length, kinds = tf.shape(row)[0], tf.shape(row)[1], len(self._sizes)
-        # one row an event and category; categories lie behind each other
-        mine = segment_sum(
-            tf.reshape(tf.repeat(of_event[:, :, None], kinds, 2), [batch, length * kinds, 3]),
-            tf.reshape(tf.gather(self._codes, row) + self._first, [batch, length * kinds]),
-            sum(self._sizes.values()),
+        size = sum(self._sizes.values())
+        mine = tf.gather(self._codes, row)
+        # categories lie behind each other; what has no code is counted after all of them
+        mine = tf.reshape(tf.where(mine > 0, mine + self._first, size), [batch, length * kinds])
+
+        def of_category(of_event: tf.Tensor) -> tf.Tensor:
+            """float32 [B, size + 1]: sums of events' values (float32 [B, L])."""
+            values = tf.reshape(tf.repeat(of_event[:, :, None], kinds, 2), [batch, length * kinds, 1])
+            return segment_sum(values, mine, size + 1)[..., 0]
+
+        count, recent = of_category(every), of_category(late)
+        mean = of_category(every * tf.gather(self._log_price, row)) / tf.maximum(count, 1.0)
+        # one table after another: of rows of several numbers every later op would be a strided one
+        at = code + self._first
+        known, recent, mean = (
+            tf.gather(values, at, batch_dims=1) for values in (tf.math.log1p(count), recent, mean)
         )
-        mine = tf.gather(mine, code + self._first, batch_dims=1)  # [B, N, categories, 3]
-        mine *= tf.cast(code > 0, tf.float32)[..., None]
-        count = mine[..., :1]
         # above 0: dearer than what the user buys of the category
-        gap = log_price[..., None, None] - mine[..., 2:] / tf.maximum(count, 1.0)
-        found = [
-            tf.math.log1p(mine[..., :2]),
-            mine[..., 1:2] / tf.maximum(total[:, None, None, 2:3], 1e-3),
-            tf.where(count > 0, gap, 0.0),
-        ]
-        return tf.reshape(tf.concat(found, -1), [batch, tf.shape(code)[1], kinds * 4])
+        gap = (log_price[..., None] - mean) * tf.cast(known > 0, tf.float32)
+        return [known, tf.math.log1p(recent), recent / tf.maximum(total[:, None, 2:3], 1e-3), gap]
 
     def _sessions(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """float32 [B, 2]: moments at which something happened, all and decayed by 45 days.

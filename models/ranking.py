@@ -10,6 +10,7 @@ deep learning", NeurIPS 2022.
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -22,7 +23,7 @@ from models.retrieval import MEAN_LOSS
 from pipeline.config import Ranking
 
 _CODE_DIM = 8
-_BINS = 16
+_BINS = 8
 _TOGETHER = 16  # features that are encoded by one matrix product
 _ENCODED_DIM = 64  # what is seen of the encoding
 _CROSS_RANK = 32
@@ -113,27 +114,41 @@ class MixtureOfExperts(tf.keras.layers.Layer):
         self, experts: int, hidden: list[int], tasks: tuple[str, ...], dropout: float, **kwargs
     ) -> None:
         super().__init__(**kwargs)
-        self._hidden = [
-            tf.keras.layers.EinsumDense(
-                "rd,deu->reu" if index == 0 else "red,edu->reu",
-                (experts, units),
-                bias_axes="eu",
-                activation="relu",
-                name=f"expert_{index}",
-            )
-            for index, units in enumerate(hidden)
-        ]
+        self._experts, self._units = experts, hidden
         self._dropout = tf.keras.layers.Dropout(dropout)
         self._gates = {
             task: tf.keras.layers.Dense(experts, activation="softmax", name=f"gate_{task}") for task in tasks
         }
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the weights: the first layer's [D, E, units], the others' [E, units, units]."""
+        self._kernels, self._biases = [], []
+        widths = [input_shape[-1], *self._units]
+        for index, (width, units) in enumerate(itertools.pairwise(widths)):
+            shape = [width, self._experts] if index == 0 else [self._experts, width]
+            self._kernels.append(self.add_weight(f"expert_{index}/kernel", [*shape, units]))
+            bias = self.add_weight(f"expert_{index}/bias", [self._experts, units], initializer="zeros")
+            self._biases.append(bias)
+        super().build(input_shape)
+
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> dict[str, tf.Tensor]:
         """Runs the layer; the class docstring has the arguments."""
-        found = inputs
-        for layer in self._hidden:
-            found = self._dropout(layer(found), training=training)
-        return {task: tf.einsum("re,reu->ru", gate(inputs), found) for task, gate in self._gates.items()}
+        of_expert = [inputs] * self._experts
+        # one product an expert: a batched one costs twice as much on a CPU
+        for index, (kernels, biases) in enumerate(zip(self._kernels, self._biases, strict=True)):
+            layers = zip(
+                of_expert, tf.unstack(kernels, axis=1 if index == 0 else 0), tf.unstack(biases), strict=True
+            )
+            of_expert = [self._dropout(_relu_layer(*layer), training=training) for layer in layers]
+        mixed = {}
+        for task, gate in self._gates.items():
+            shares = tf.split(gate(inputs), self._experts, 1)
+            mixed[task] = tf.add_n([part * share for part, share in zip(of_expert, shares, strict=True)])
+        return mixed
+
+
+def _relu_layer(inputs: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    return tf.nn.relu(tf.nn.bias_add(tf.matmul(inputs, kernel), bias))
 
 
 class RankingModel(tfrs.Model):
@@ -177,6 +192,10 @@ class RankingModel(tfrs.Model):
         ]
         self._experts = MixtureOfExperts(config.experts, config.hidden, TASKS, config.dropout, name="experts")
         self._heads = {task: tf.keras.layers.Dense(1, name=task) for task in TASKS}
+        seen = features + _ENCODED_DIM + _CODE_DIM * len(code_sizes) + config.hidden[-1]
+        for task, head in self._heads.items():
+            with tf.name_scope(task):
+                head.build([None, seen])
         # slope and offset of the logits; of `value`, what a mean of logarithms falls short of
         self._calibration = {
             task: tf.Variable([1.0, 0.0], trainable=False, name=f"calibration_{task}")
@@ -216,10 +235,10 @@ class RankingModel(tfrs.Model):
         flat = tf.reshape(features, [-1, features.shape[-1]])  # Cross takes matrices
         of_item, of_pair = tf.split(flat, self._widths, 1)
         codes = {name: tf.reshape(code, [-1]) for name, code in inputs["codes"].items()}
-        found = self._answers(of_pair, self.item_parts(of_item, codes), training)
+        found = self._answers(of_pair, *self.item_parts(of_item, codes), training)
         return {task: tf.reshape(answer, shape[:2]) for task, answer in found.items()}
 
-    def item_parts(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def item_parts(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """What is the same in every request.
 
         Args:
@@ -227,10 +246,12 @@ class RankingModel(tfrs.Model):
           codes: category -> int32 [R].
 
         Returns:
-          float32 [R, P]: normalised numbers, their encoding, the categories' embeddings.
+          float32 [R, S + P]: normalised numbers and the categories' embeddings; float32 [R, Q]: the
+          numbers' encoding.
         """
+        numbers, encoded = self._numbers(features, 0)
         embedded = [layer(codes[name]) for name, layer in self._embeddings.items()]
-        return tf.concat([*self._numbers(features, 0), *embedded], -1)
+        return tf.concat([numbers, *embedded], -1), encoded
 
     def _numbers(self, values: tf.Tensor, whose: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Numbers of the item (0) or the pair (1), normalised, and their encoding."""
@@ -239,18 +260,22 @@ class RankingModel(tfrs.Model):
         return tf.clip_by_value(self._normalise[whose](values), -5.0, 5.0), self._encode[whose](values)
 
     def _answers(
-        self, of_pair: tf.Tensor, parts: tf.Tensor, training: bool | None = None
+        self, of_pair: tf.Tensor, of_item: tf.Tensor, encoded: tf.Tensor, training: bool | None = None
     ) -> dict[str, tf.Tensor]:
-        """What the heads say, float32 [R, 1], of pairs' numbers [R, F - S] and `item_parts` [R, P]."""
-        sizes = [self._widths[0], _ENCODED_DIM, _CODE_DIM * len(self._embeddings)]
-        item, item_encoded, embedded = tf.split(parts, sizes, 1)
+        """What the heads say, float32 [R, 1], of pairs' numbers [R, F - S] and both `item_parts`."""
         pair, pair_encoded = self._numbers(of_pair, 1)
-        joined = tf.concat([item, pair, item_encoded + pair_encoded, embedded], -1)
+        joined = tf.concat([of_item, pair, encoded + pair_encoded], -1)
         crossed = joined
         for layer in self._cross:
             crossed = layer(joined, crossed)
         mixed = self._experts(joined, training=training)
-        return {task: head(tf.concat([crossed, mixed[task]], -1)) for task, head in self._heads.items()}
+        found = {}
+        for task, head in self._heads.items():
+            # as of one row of both, which would have to be copied together
+            parts = tf.split(head.kernel, [joined.shape[-1], mixed[task].shape[-1]])
+            logits = tf.matmul(crossed, parts[0]) + tf.matmul(mixed[task], parts[1])
+            found[task] = tf.nn.bias_add(logits, head.bias)
+        return found
 
     def calibrate(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
         """Fits the heads' calibration to held-out batches, weighted to stand for all candidates.
@@ -279,11 +304,11 @@ class RankingModel(tfrs.Model):
         """Calibrated logit of a purchase, float32 [B, N]."""
         return self._calibrated(self({"features": features, "codes": codes}, training=False), PURCHASE)
 
-    def score_with(self, of_pair: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
+    def score_with(self, of_pair: tf.Tensor, of_item: tf.Tensor, encoded: tf.Tensor) -> tf.Tensor:
         """`score`, float32 [B, N], of pairs' numbers alone, float32 [B, N, F - S], and the
-        candidates' `item_parts`, float32 [B, N, P].
+        candidates' `item_parts`, float32 [B, N, S + P] and [B, N, Q].
         """
-        flat = [tf.reshape(values, [-1, values.shape[-1]]) for values in (of_pair, parts)]
+        flat = [tf.reshape(values, [-1, values.shape[-1]]) for values in (of_pair, of_item, encoded)]
         return tf.reshape(self._calibrated(self._answers(*flat), PURCHASE), tf.shape(of_pair)[:2])
 
     def predict_heads(self, features: tf.Tensor, codes: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

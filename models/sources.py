@@ -284,7 +284,8 @@ class CandidateSources(tf.Module):
         """
         neighbour, value = self._links(found.seed, found.seed_weight)
         hit = neighbour[:, None] == position[:, :, None, None]  # [B, K, S, M]
-        of_seed = tf.reduce_max(tf.where(hit, value[:, None], 0.0), -1)
+        # values are not negative; a product is several times faster than `where`
+        of_seed = tf.reduce_max(tf.cast(hit, tf.float32) * value[:, None], -1)
         best = tf.argmax(of_seed, -1, output_type=tf.int32)
         return tf.gather(found.seed, best, batch_dims=1), tf.reduce_max(of_seed, -1) > 0
 

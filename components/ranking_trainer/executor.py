@@ -261,7 +261,7 @@ def export(model: RankingModel, width: int, of_item: int, codes: list[str], fold
     add("score", model.score, numbers(None, None, width), categories(None, None))
     add("heads", model.predict_heads, numbers(None, None, width), categories(None, None))
     add("item_parts", model.item_parts, numbers(None, of_item), categories(None))
-    parts = functions[-1].structured_outputs.shape[-1]
-    add("score_with", model.score_with, numbers(None, None, width - of_item), numbers(None, None, parts))
+    parts = [numbers(None, None, part.shape[-1]) for part in functions[-1].structured_outputs]
+    add("score_with", model.score_with, numbers(None, None, width - of_item), *parts)
     module.parameters = parameters(model, functions)
     tf.saved_model.save(module, folder)
