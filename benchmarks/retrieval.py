@@ -234,17 +234,16 @@ class Ours:
             request = self.retriever.parser(inputs)
             query = self.retriever.query(request)
             found = sources(request, query, allowed)
+            scores = sources.dense_scores(found)
             lists = {}
             for name, part in parts.items():
                 lists[name] = best(tf.matmul(query[:, part], vectors[:, part], transpose_b=True), allowed)
             for name in sources.sizes:
                 if name != F.TWO_TOWER:
                     # the towers' scores of new items may be negative
-                    usable = allowed if name == F.NEW_ITEMS else allowed & (found.scores[name] > 0)
-                    lists[name] = best(found.scores[name], usable)
-            share = {
-                name: found.ranks[name][:, : sources.count] / size for name, size in sources.sizes.items()
-            }
+                    usable = allowed if name == F.NEW_ITEMS else allowed & (scores[name] > 0)
+                    lists[name] = best(scores[name], usable)
+            share = {name: rank / sources.sizes[name] for name, rank in found.ranks().items()}
             for left_out in (None, *share):
                 others = [value for name, value in share.items() if name != left_out]
                 least = tf.reduce_min(tf.stack(others), 0)

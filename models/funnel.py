@@ -146,11 +146,12 @@ class Funnel(tf.Module):
         own = tf.one_hot(tf.gather(sources.row_candidate, row), sources.count, True, False, dtype=tf.bool)
         most = min(self._max_k, sources.count)
         near = sources.index.search(self.retriever.item_query(row), most, ~own)
-        trending = sources.trending / tf.maximum(tf.reduce_max(sources.trending), 1.0)
+        first = sources.by_trend[:most]
+        share = tf.gather(sources.trending, first) / tf.maximum(sources.trending[sources.by_trend[0]], 1.0)
         k = self._k(inputs[F.K], row)
         score, position = (
             tf.where(known, of_item, of_shop[None])[:, : _largest(k)]
-            for of_item, of_shop in zip(near, tf.math.top_k(trending, most), strict=True)
+            for of_item, of_shop in zip(near, (share, first), strict=True)
         )
         shape = tf.shape(position)
         source = tf.broadcast_to(tf.where(known, F.SIMILAR, F.TRENDING), shape)

@@ -144,11 +144,10 @@ class PairFeatures(tf.Module):
         history_row = request["history_row"]
         sessions = self._sessions(request)
 
-        own = tf.gather(found.own, at, batch_dims=1)
+        own, first, last = tf.split(found.own.of(at), [len(self._sources.own_names), 1, 1], -1)
         count = own[..., 0]
         bought = count > 0
-        last = tf.where(bought, tf.gather(found.last_age, at, batch_dims=1), _NEVER_DAYS)
-        first = tf.where(bought, tf.gather(found.first_age, at, batch_dims=1), _NEVER_DAYS)
+        first, last = (tf.where(bought, age[..., 0], _NEVER_DAYS) for age in (first, last))
         gap = tf.where(count > 1, (first - last) / tf.maximum(count - 1, 1.0), _NEVER_DAYS)
         cycle = tf.gather(self._cycle, row)
         ages = tf.math.log1p(tf.stack([last, first, gap], -1))
@@ -179,10 +178,8 @@ class PairFeatures(tf.Module):
             tf.reduce_sum(tf.gather(self._text, row) * profile[:, None], -1),
         ]
         parts.append(tf.stack(scores, -1))
-        parts.append(tf.math.log1p(tf.gather(found.rank, at, batch_dims=1)))
-        together = tf.gather(
-            found.scores[F.CO_PURCHASED], tf.minimum(at, self._sources.count - 1), batch_dims=1
-        )
+        parts.append(tf.math.log1p(found.rank.of(at)))
+        together = tf.gather(found.scores[F.CO_PURCHASED], at, batch_dims=1)
         parts.append(tf.math.log1p(together)[..., None])
 
         age = request[F.HISTORY_AGE_DAYS]

@@ -304,12 +304,12 @@ class Reasons(tf.Module):
         sizes = self._sources.sizes
         others = [place for place, name in enumerate(sizes) if name != F.BUY_AGAIN]
         names = [list(sizes)[place] for place in others]
-        share = tf.gather(tf.gather(found.rank, position, batch_dims=1), others, axis=-1)
+        share = tf.gather(found.rank.of(position), others, axis=-1)
         share /= tf.constant([sizes[name] for name in names], tf.float32)
         share = tf.where(linked[..., None] | [name != F.CO_PURCHASED for name in names], share, 2.0)
         best = tf.argmin(tf.pad(share, [[0, 0], [0, 0], [0, 1]], constant_values=3.0), -1)
         source = tf.gather(tf.constant([*names, F.BUY_AGAIN]), best)
-        had = tf.gather(found.own[..., 0], position, batch_dims=1) > 0
+        had = found.own.of(position)[..., 0] > 0
         return tf.where(explored, F.EXPLORATION, tf.where(had, F.BUY_AGAIN, source))
 
     def _events(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -1,8 +1,9 @@
 """Candidate sources: what may be worth ranking for a request, from stock TensorFlow ops.
 
-All work is done on dense score vectors over the C candidates: one scatter a source, then
-`top_k`; only the two-tower source asks an index (`models.index`). A history event of an item
-outside the candidates falls into position C, which is cut off.
+What is known of a few candidates only (a request's own items, what the sources found) is kept
+for those (:class:`Some`): a catalogue of a million items costs little more than one of thousands.
+Scores of co-purchased items are dense over the C candidates, and the two-tower source asks an index
+(`models.index`). A history event of an item outside the candidates falls into position C.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pipeline.config import Candidates
 _DECAYS = (14.0, 45.0, 90.0, 180.0)
 _SEEDS = 100  # own items that look for co-purchased ones
 _NONE = -1e9
+_FAR = 1e9
 
 
 def segment_sum(values: tf.Tensor, index: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
@@ -62,41 +64,71 @@ def segment_extreme(values: tf.Tensor, index: tf.Tensor, size: int, largest: boo
 
 
 @dataclasses.dataclass(frozen=True)
+class Some:
+    """Numbers of a few positions of each request.
+
+    Attributes:
+      position: int32 [B, M], ascending; numbers stand where a position is for the first time.
+      values: float32 [B, M, F].
+      otherwise: float32 [F], of all other positions.
+    """
+
+    position: tf.Tensor
+    values: tf.Tensor
+    otherwise: tf.Tensor
+
+    def of(self, position: tf.Tensor) -> tf.Tensor:
+        """float32 [B, N, F], the numbers of positions (int32 [B, N])."""
+        at = places_of(position, self.position)
+        known = tf.cast(tf.gather(self.position, at, batch_dims=1) == position, tf.float32)[..., None]
+        # a product is several times faster than `where`, and exact with 0 and 1
+        return self.otherwise + known * (tf.gather(self.values, at, batch_dims=1) - self.otherwise)
+
+
+def places_of(position: tf.Tensor, ascending: tf.Tensor) -> tf.Tensor:
+    """int32 [B, N]: where each position (int32 [B, N]) stands first in a row of `ascending` (int32
+    [B, M]), or some place of the row if it does not stand there.
+    """
+    # not `tf.searchsorted`, which cannot reshape rows of no positions
+    at = tf.raw_ops.LowerBound(sorted_inputs=ascending, values=position)
+    return tf.minimum(at, tf.shape(ascending)[1] - 1)
+
+
+@dataclasses.dataclass(frozen=True)
 class Found:
     """Candidates of a batch of requests, with what the sources knew about them.
 
     Attributes:
       position: int32 [B, N], position among the candidates; C where the place is empty.
       valid: bool [B, N].
-      own: float32 [B, C + 1, 1 + decays], own events: count, then decayed counts.
-      first_age, last_age: float32 [B, C + 1], age in days of the first and last own event.
+      own: 1 + decays + 2 numbers of own candidates: events, decayed events, age in days of the first
+        and of the last one (both 0 where there is none).
       query: float32 [B, D], the query tower's vectors.
       seed: int32 [B, S], positions of the strongest own candidates; C where there are no more.
       seed_weight: float32 [B, S], their decayed counts.
-      scores: source -> float32 [B, C], before filters; without `two_tower`, whose index
-        `CandidateSources.index` scores any candidates; `new_items` only where that source is on,
-        and far below any score for what is not new.
-      rank: float32 [B, C + 1, sources], rank (from 0) within each source that is on, the source's
-        size where it did not return the candidate.
+      scores: source -> before filters, float32 [B, C + 1] of co-purchased candidates (0 in the last
+        place), and [B, C] of new ones where that source is on (far below any score for what is not new).
+      rank: for each source that is on, the rank (from 0) of what it returned; its size for all
+        other candidates.
       names: the sources that are on, in the order of `rank`.
+      count: C.
     """
 
     position: tf.Tensor
     valid: tf.Tensor
-    own: tf.Tensor
-    first_age: tf.Tensor
-    last_age: tf.Tensor
+    own: Some
     query: tf.Tensor
     seed: tf.Tensor
     seed_weight: tf.Tensor
     scores: dict[str, tf.Tensor]
-    rank: tf.Tensor
+    rank: Some
     names: tuple[str, ...]
+    count: int
 
-    @property
     def ranks(self) -> dict[str, tf.Tensor]:
-        """source -> float32 [B, C + 1], see `rank`."""
-        return dict(zip(self.names, tf.unstack(self.rank, axis=-1), strict=True))
+        """source -> float32 [B, C], ranks of all candidates; for measuring."""
+        every = tf.repeat(tf.range(self.count)[None], tf.shape(self.query)[0], 0)
+        return dict(zip(self.names, tf.unstack(self.rank.of(every), axis=-1), strict=True))
 
     def without_empty_places(self) -> Found:
         """The same candidates in the same order, in as many places as the fullest row needs.
@@ -136,6 +168,8 @@ class CandidateSources(tf.Module):
         # all-time popularity breaks ties, so that the list is full on a quiet day
         trending = snapshot.trending + snapshot.popularity / (snapshot.popularity.max() + 1)
         self.trending = table(trending, tf.float32)
+        # what trends is the same for everybody; on a tie the first candidate, as `top_k` has it
+        self.by_trend = table(np.argsort(-self.trending.numpy(), kind="stable"), tf.int32)
         sizes = {
             F.BUY_AGAIN: config.buy_again,
             F.CO_PURCHASED: config.co_purchased,
@@ -150,11 +184,11 @@ class CandidateSources(tf.Module):
             place[new] = np.arange(len(new))
             self._new, self._new_place = table(new, tf.int32), table(place)
         self._decay_index = 1 + _DECAYS.index(90.0)
-        self._unranked = table(np.tile(np.float32([*self.sizes.values()]), self.count + 1))
+        self._unranked = tf.constant([*self.sizes.values()], tf.float32)
 
     @property
     def own_names(self) -> tuple[str, ...]:
-        """Names of the last axis of `Found.own`."""
+        """Names of the first numbers of `Found.own`, before the ages."""
         return ("count", *(f"decay_{int(days)}" for days in _DECAYS))
 
     @property
@@ -198,78 +232,120 @@ class CandidateSources(tf.Module):
         Returns:
           The candidates; each occurs once in a row.
         """
-        size = self.count + 1
-        events = self.history(request)
-        own = segment_sum(events["weights"], events["position"], size)
-        age = request[F.HISTORY_AGE_DAYS]
-        real = request["history_row"] > 0
-        last = segment_extreme(tf.where(real, age, 1e9), events["position"], size, largest=False)
-        first = segment_extreme(tf.where(real, age, -1e9), events["position"], size, largest=True)
-        decayed = own[:, :, self._decay_index]
         allowed = tf.broadcast_to(allowed, [tf.shape(query)[0], self.count])
-        # no score is beyond it where allowed, all are elsewhere: a minimum is many times a `where`
-        most = _NONE - 2 * _NONE * tf.cast(allowed, tf.float32)
-        # own candidates come from the events and not from a search of all candidates
-        mine = self._own(events["position"])
-        weight = tf.gather(decayed, mine, batch_dims=1)
-        real = mine < self.count
-        seed_weight, at = tf.math.top_k(tf.where(real, weight, 0.0), min(_SEEDS, self.count))
+        # and nothing may stand in an empty place
+        free = tf.pad(tf.cast(allowed, tf.float32), [[0, 0], [0, 1]])
+        own = self._own(request)
+        mine, weight = self._strongest(own)
+        seed_weight, at = tf.math.top_k(weight, min(_SEEDS, self.count))
         seed = tf.gather(mine, at, batch_dims=1)
-        scores = {
-            F.BUY_AGAIN: decayed[:, : self.count],
-            F.CO_PURCHASED: self._co_purchased(seed, seed_weight),
-            F.TRENDING: tf.repeat(self.trending[None], tf.shape(query)[0], 0),
-        }
-        if F.NEW_ITEMS in self.sizes:
-            scores[F.NEW_ITEMS] = self._new_items(query)
+        links = self._links(seed, seed_weight)
+        scores = {F.CO_PURCHASED: self._co_purchased(*links)}
         found = []
         for name, wanted in self.sizes.items():
             if name == F.TWO_TOWER:
                 _, position = self.index.search(query, wanted, allowed)
             elif name == F.BUY_AGAIN:
-                free = real & tf.gather(tf.pad(allowed, [[0, 0], [0, 1]]), mine, batch_dims=1)
-                value, at = tf.math.top_k(tf.where(free, weight, _NONE), wanted)
-                position = tf.where(value > _NONE / 2, tf.gather(mine, at, batch_dims=1), self.count)
+                position = self._best(mine, weight * tf.gather(free, mine, batch_dims=1), wanted)
+            elif name == F.CO_PURCHASED:
+                position = self._linked(links[0], scores[name] * free, wanted)
+            elif name == F.TRENDING:
+                position = self._trends(allowed, wanted)
             else:
-                value, position = tf.math.top_k(tf.minimum(scores[name], most), wanted)
-                least = 0.0 if name == F.CO_PURCHASED else _NONE / 2
-                position = tf.where(value > least, position, self.count)
+                scores[name] = self._new_items(query)
+                value, position = tf.math.top_k(tf.where(allowed, scores[name], _NONE), wanted)
+                position = tf.where(value > _NONE / 2, position, self.count)
             found.append(position)
         together = tf.concat(found, 1)
         rank = self._rank(together)
-        position = self._distinct(together) if fixed is None else fixed
+        position = _distinct(rank.position, self.count) if fixed is None else fixed
         return Found(
-            *(position, position < self.count, own, first, last, query, seed, seed_weight, scores, rank),
+            *(position, position < self.count, own, query, seed, seed_weight, scores, rank),
             names=tuple(self.sizes),
+            count=self.count,
         )
 
-    def _own(self, position: tf.Tensor) -> tf.Tensor:
-        """int32 [B, M]: the distinct ones of events' positions (int32 [B, L]) in their order, with C
-        between and after them; at least as many places as any search of them wants.
+    def _own(self, request: Mapping[str, tf.Tensor]) -> Some:
+        """`Found.own` of a request."""
+        events = self.history(request)
+        position, age = events["position"], request[F.HISTORY_AGE_DAYS]
+        # a place at least, so that there is something to look into
+        ascending = tf.pad(tf.sort(position, axis=1), [[0, 0], [0, 1]], constant_values=self.count)
+        at, size = places_of(position, ascending), tf.shape(ascending)[1]
+        total = segment_sum(events["weights"], at, size)
+        real = request["history_row"] > 0
+        first = segment_extreme(tf.where(real, age, 0.0), at, size, largest=True)
+        last = segment_extreme(tf.where(real, age, _FAR), at, size, largest=False)
+        ages = tf.where(total[..., :1] > 0, tf.stack([first, last], -1), 0.0)
+        values = tf.concat([total, ages], -1)
+        return Some(ascending, values, tf.zeros(values.shape[-1:]))
+
+    def _strongest(self, own: Some) -> tuple[tf.Tensor, tf.Tensor]:
+        """Own candidates (int32 [B, M], C between and after them) and their decayed counts (float32
+        [B, M], 0 where there is none); at least as many places as any search of them wants.
         """
-        distinct = self._distinct(position)
+        mine = _distinct(own.position, self.count)
+        weight = tf.where(mine < self.count, own.values[..., self._decay_index], 0.0)
         least = min(max(_SEEDS, self.sizes.get(F.BUY_AGAIN, 0)), self.count)
-        missing = tf.maximum(least - tf.shape(distinct)[1], 0)
-        return tf.pad(distinct, [[0, 0], [0, missing]], constant_values=self.count)
+        missing = [[0, 0], [0, tf.maximum(least - tf.shape(mine)[1], 0)]]
+        return tf.pad(mine, missing, constant_values=self.count), tf.pad(weight, missing)
+
+    def _best(self, position: tf.Tensor, value: tf.Tensor, wanted: int) -> tf.Tensor:
+        """int32 [B, wanted]: the positions (of int32 [B, M]) with the largest values above 0; C where
+        there are no more.
+        """
+        value, at = tf.math.top_k(value, wanted)
+        return tf.where(value > 0, tf.gather(position, at, batch_dims=1), self.count)
+
+    def _linked(self, neighbour: tf.Tensor, score: tf.Tensor, wanted: int) -> tf.Tensor:
+        """int32 [B, wanted]: the best of the neighbours (int32 [B, S, M]) by score (float32 [B, C + 1])."""
+        batch, entries = tf.shape(neighbour)[0], neighbour.shape[1] * neighbour.shape[2]
+        neighbour = tf.reshape(neighbour, [batch, entries])
+        # a neighbour of several own items counts where it stands first
+        index = tf.repeat(tf.range(entries)[None], batch, 0)
+        first = segment_extreme(index, neighbour, self.count + 1, largest=False)
+        once = tf.cast(tf.gather(first, neighbour, batch_dims=1) == index, tf.float32)
+        value = tf.gather(score, neighbour, batch_dims=1)
+        found = self._best(neighbour, once * value, min(wanted, entries))
+        return tf.pad(found, [[0, 0], [0, max(wanted - entries, 0)]], constant_values=self.count)
+
+    def _trends(self, allowed: tf.Tensor, wanted: int) -> tf.Tensor:
+        """int32 [B, wanted]: what trends most of the allowed candidates (bool [B, C])."""
+        # as far as the request with the most exclusions has to look
+        free = tf.reduce_sum(tf.cast(allowed, tf.int32), 1)
+        reach = tf.clip_by_value(self.count - tf.reduce_min(free) + wanted, wanted, self.count)
+        order = self.by_trend[:reach]
+        turn = tf.where(tf.gather(allowed, order, axis=1), tf.range(reach, 0, -1), 0)
+        turn, at = tf.math.top_k(turn, wanted)
+        return tf.where(turn > 0, tf.gather(order, at), self.count)
 
     def _new_items(self, query: tf.Tensor) -> tf.Tensor:
         """What the two towers say of the new candidates, float32 [B, C]; `_NONE` of all others."""
         score = self.index.score(query, self._new[None])
         return tf.gather(tf.pad(score, [[0, 0], [0, 1]], constant_values=_NONE), self._new_place, axis=1)
 
-    def _co_purchased(self, seed: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-        """Item-based nearest neighbours of the request's strongest items, float32 [B, C]."""
-        neighbour, value = self._links(seed, weight)
-        batch = tf.shape(seed)[0]
-        total = segment_sum(
-            tf.reshape(value, [batch, -1, 1]), tf.reshape(neighbour, [batch, -1]), self.count + 1
-        )
-        return total[:, : self.count, 0]
+    def _co_purchased(self, neighbour: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+        """Item-based nearest neighbours of the request's strongest items, float32 [B, C + 1]."""
+        batch, size = tf.shape(neighbour)[0], self.count + 1
+        total = segment_sum(tf.reshape(value, [batch, -1, 1]), tf.reshape(neighbour, [batch, -1]), size)
+        return tf.reshape(total, [batch, size])
 
     def _links(self, seed: tf.Tensor, weight: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The neighbours of own items (int32 [B, S, M]) and what each adds."""
         value = tf.gather(self._neighbour_weight, seed) * tf.math.log1p(weight)[..., None]
         return tf.gather(self._neighbour, seed), value
+
+    def dense_scores(self, found: Found) -> dict[str, tf.Tensor]:
+        """source -> float32 [B, C], before filters; without the two-tower source, whose index scores any
+        candidates. For measuring.
+        """
+        batch = tf.shape(found.query)[0]
+        every = tf.repeat(tf.range(self.count)[None], batch, 0)
+        scores = {name: values[:, : self.count] for name, values in found.scores.items()}
+        return scores | {
+            F.BUY_AGAIN: found.own.of(every)[..., self._decay_index],
+            F.TRENDING: tf.repeat(self.trending[None], batch, 0),
+        }
 
     @tf.Module.with_name_scope
     def strongest_link(self, found: Found, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -289,7 +365,7 @@ class CandidateSources(tf.Module):
         best = tf.argmax(of_seed, -1, output_type=tf.int32)
         return tf.gather(found.seed, best, batch_dims=1), tf.reduce_max(of_seed, -1) > 0
 
-    def _rank(self, found: tf.Tensor) -> tf.Tensor:
+    def _rank(self, found: tf.Tensor) -> Some:
         """`Found.rank` of what the sources found, int32 [B, the sum of their sizes]."""
         sizes = list(self.sizes.values())
         batch, width = tf.shape(found)[0], sum(sizes)
@@ -298,12 +374,14 @@ class CandidateSources(tf.Module):
         source = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         # empty places all point at position C: no rank for it
         rank = tf.where(found < self.count, place, size)
-        at = (tf.range(batch)[:, None] * (self.count + 1) + found) * len(sizes) + source
-        worst = tf.reshape(tf.repeat(self._unranked[None], batch, 0), [-1])
-        ranked = tf.tensor_scatter_nd_min(worst, tf.reshape(at, [-1, 1]), tf.reshape(rank, [batch * width]))
-        return tf.reshape(ranked, [batch, self.count + 1, len(sizes)])
+        ascending = tf.sort(found, axis=1)
+        at = places_of(found, ascending) * len(sizes) + source
+        least = segment_extreme(rank, at, width * len(sizes), largest=False)
+        ranked = tf.minimum(tf.reshape(least, [batch, width, len(sizes)]), self._unranked)
+        return Some(ascending, ranked, self._unranked)
 
-    def _distinct(self, position: tf.Tensor) -> tf.Tensor:
-        ordered = tf.sort(position, axis=1)
-        repeated = tf.concat([tf.zeros_like(ordered[:, :1], tf.bool), ordered[:, 1:] == ordered[:, :-1]], 1)
-        return tf.where(repeated, self.count, ordered)
+
+def _distinct(ascending: tf.Tensor, nothing: int) -> tf.Tensor:
+    """int32 [B, M]: ascending positions (int32 [B, M]), with `nothing` where one is repeated."""
+    repeated = tf.concat([tf.zeros_like(ascending[:, :1], tf.bool), ascending[:, 1:] == ascending[:, :-1]], 1)
+    return tf.where(repeated, nothing, ascending)

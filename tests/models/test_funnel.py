@@ -239,7 +239,7 @@ def test_the_named_source_is_the_one_in_which_the_item_stands_highest(built, inp
                 continue
             position = int(retriever.positions(tf.constant([item]))[0])
             share = {
-                name: float(found.ranks[name][row, position]) / retriever.sources.sizes[name]
+                name: float(found.ranks()[name][row, position]) / retriever.sources.sizes[name]
                 for name in (F.CO_PURCHASED, F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS)
             }
             assert share[source] == min(share.values()) < 1
@@ -410,7 +410,7 @@ def test_two_tower_candidates_are_the_nearest_item_vectors_to_the_users(
         score = items @ user[row]
         size = CONFIG.candidates.two_tower
         expected = np.sort(score)[::-1][:size]
-        rank = found.ranks[F.TWO_TOWER].numpy()[row][position]
+        rank = found.ranks()[F.TWO_TOWER].numpy()[row][position]
         np.testing.assert_allclose(np.sort(score[rank < size])[::-1], expected, atol=1e-5)
 
 

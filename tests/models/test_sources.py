@@ -155,16 +155,17 @@ def test_each_source_gives_its_naive_top(restricted, k):
         rng.random((REQUESTS, which.count)) < 0.5 if restricted else np.ones((REQUESTS, which.count), bool)
     )
     found = find(which, allowed)
+    dense, found_ranks = which.dense_scores(found), found.ranks()
     for place in range(REQUESTS):
         scores = naive_scores(histories()[place], queries()[place])
         expected = naive_top(scores, allowed[place], size)
         for name in F.SOURCES:
             if name != F.TWO_TOWER:
-                np.testing.assert_allclose(found.scores[name][place], scores[name], rtol=1e-4, atol=1e-5)
+                np.testing.assert_allclose(dense[name][place], scores[name], rtol=1e-4, atol=1e-5)
             limit = min(size[name], which.count)
-            ranks = np.full(which.count + 1, limit, np.float32)
+            ranks = np.full(which.count, limit, np.float32)
             ranks[expected[name]] = np.arange(len(expected[name]))
-            np.testing.assert_array_equal(found.ranks[name][place], ranks, err_msg=f"{name} {place}")
+            np.testing.assert_array_equal(found_ranks[name][place], ranks, err_msg=f"{name} {place}")
         union = sorted(set().union(*expected.values()))
         position = found.position[place].numpy()
         assert sorted(position[position < which.count]) == union
@@ -177,14 +178,13 @@ def test_own_counts_and_ages():
     found = find(sources())
     count = sources().count
     assert sources().own_names == ("count", "decay_14", "decay_45", "decay_90", "decay_180")
+    every = found.own.of(tf.repeat(tf.range(count)[None], REQUESTS, 0)).numpy()
     for place, history in enumerate(histories()):
         for candidate in range(count):
             ages = [age for item, age in history if position_of(item) == candidate]
             own = [len(ages), *(sum(0.5 ** (age / days) for age in ages) for days in (14, 45, 90, 180))]
-            np.testing.assert_allclose(found.own[place, candidate], own, rtol=1e-4, atol=1e-6)
-            if ages:
-                np.testing.assert_allclose(found.last_age[place, candidate], min(ages), rtol=1e-6)
-                np.testing.assert_allclose(found.first_age[place, candidate], max(ages), rtol=1e-6)
+            own += [max(ages, default=0), min(ages, default=0)]
+            np.testing.assert_allclose(every[place, candidate], own, rtol=1e-4, atol=1e-6)
 
 
 def test_an_empty_history_still_gets_two_tower_and_trending():
@@ -192,7 +192,7 @@ def test_an_empty_history_still_gets_two_tower_and_trending():
     assert histories()[-1] == []
     scores = naive_scores([], queries()[-1])
     for name in (F.BUY_AGAIN, F.CO_PURCHASED):
-        assert (found.ranks[name].numpy() == sources().sizes[name]).all()
+        assert (found.ranks()[name].numpy() == sources().sizes[name]).all()
     expected = naive_top(scores, np.ones(sources().count, bool), sources().sizes)
     position = found.position[0].numpy()
     assert sorted(position[position < sources().count]) == sorted(
@@ -208,7 +208,7 @@ def test_new_items_are_those_without_an_older_event(days):
     found = find(which)
     for place in range(REQUESTS):
         best = sorted(new, key=lambda position: -float(vectors()[position] @ queries()[place]))[:2]
-        ranked = found.ranks[F.NEW_ITEMS][place].numpy()
+        ranked = found.ranks()[F.NEW_ITEMS][place].numpy()
         assert [int(position) for position in np.argsort(ranked, kind="stable")[: len(best)]] == best
         assert (np.delete(ranked, best) == 2).all()  # the rank of what is not found is the same, always
 
@@ -253,7 +253,7 @@ def test_a_source_of_size_zero_is_off():
     assert which.ranks_of == (F.BUY_AGAIN, F.TRENDING)
     found = find(which)
     assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending
-    assert set(found.ranks) == {F.BUY_AGAIN, F.TRENDING}
+    assert set(found.ranks()) == {F.BUY_AGAIN, F.TRENDING}
 
 
 def test_fixed_positions_are_described_as_they_are():
@@ -264,7 +264,7 @@ def test_fixed_positions_are_described_as_they_are():
     np.testing.assert_array_equal(found.position, fixed)
     np.testing.assert_array_equal(found.valid, fixed.numpy() < which.count)
     for name in F.SOURCES:
-        np.testing.assert_array_equal(found.ranks[name], searched.ranks[name])
+        np.testing.assert_array_equal(found.ranks()[name], searched.ranks()[name])
 
 
 def test_the_strongest_link_is_the_own_item_that_adds_most():
@@ -308,7 +308,7 @@ def test_an_index_decides_which_candidates_are_found_and_nothing_else(kind):
     missed = 0
     for place in range(REQUESTS):
         got, expected = (
-            np.flatnonzero(found.ranks[F.TWO_TOWER][place, :-1] < size) for found in (searched, truth)
+            np.flatnonzero(found.ranks()[F.TWO_TOWER][place] < size) for found in (searched, truth)
         )
         assert len(got) == len(expected) == min(size, allowed[place].sum())
         assert allowed[place][got].all()
@@ -322,7 +322,7 @@ def test_a_batch_gives_what_single_requests_give():
         one = find(sources(), batch=slice(place, place + 1))
         np.testing.assert_array_equal(whole.position[place], one.position[0])
         for name in F.SOURCES:
-            np.testing.assert_array_equal(whole.ranks[name][place], one.ranks[name][0])
+            np.testing.assert_array_equal(whole.ranks()[name][place], one.ranks()[name][0])
 
 
 @pytest.mark.parametrize("length", [3, 13, 37])
