@@ -6,8 +6,9 @@
 
 Every stage is timed as a graph that ends after it, on the same requests in turn; a stage's own
 time is the difference to the stage before. `wall` is what a caller waits, `cpu` what the
-process worked, which other processes disturb less. The last line says how much of the machine
-others used, or a hypervisor took away, meanwhile.
+process worked, which other processes disturb less. `as the server runs it` is the whole of it once
+more, saved as a servable and loaded by the model server's own code, in turns with the stages. The
+last line says how much of the machine others used, or a hypervisor took away, meanwhile.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import functools
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,12 @@ from components.candidate_sampler.executor import tensor
 from models import features as F
 from models.event_log import EventLog
 from models.funnel import Funnel
+from models.parameters import parameters
 from pipeline.errors import UserError
+from serving.model_server import servable
 
 Request = Mapping[str, tf.Tensor]
+_SERVED = "as the server runs it"
 
 
 def requests(log: EventLog, cutoff: int, length: int, count: int, k: int) -> list[dict[str, tf.Tensor]]:
@@ -118,6 +122,18 @@ def concrete(stage: Callable[[Request], Any], spec: Mapping[str, tf.TensorSpec])
     return tf.function(call, autograph=False).get_concrete_function(**spec)
 
 
+def as_served(funnel: Funnel, asked: Sequence[Request]) -> Callable[[Request], Any]:
+    """`recommend` in the session that `serving.model_server` would run it in, on one thread."""
+    spec = {name: tf.TensorSpec([None] * value.shape.rank, value.dtype) for name, value in asked[0].items()}
+    recommend = concrete(funnel.recommend, spec)
+    module = tf.Module(name="servable")
+    module.parameters = parameters(funnel, [recommend])
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(module, folder, signatures={"recommend": recommend})
+        loaded = servable.load(folder, 1, intra_op=1, inter_op=-1)
+    return loaded.signatures["recommend"].run
+
+
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -137,15 +153,19 @@ def main() -> None:
             for key, value in asked[0].items()
         }
         graphs[name] = concrete(stage, spec)
-    wall: dict[str, list[float]] = {name: [] for name in graphs}
-    cpu: dict[str, list[float]] = {name: [] for name in graphs}
+    server = as_served(funnel, asked)
+    arrays = [{name: value.numpy() for name, value in inputs.items()} for inputs in asked]
+    calls = {name: [functools.partial(graph, **inputs) for inputs in asked] for name, graph in graphs.items()}
+    calls[_SERVED] = [functools.partial(server, inputs) for inputs in arrays]
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
     ranked: list[int] = []
     use = CpuUse()
     for round_ in range(options.rounds + 1):
-        for inputs in asked:
-            for name, graph in graphs.items():
+        for place in range(len(asked)):
+            for name, call in calls.items():
                 begun, worked = time.perf_counter(), time.process_time()
-                found = graph(**inputs)
+                found = call[place]()
                 if not round_ and name == "sources":
                     ranked.append(int(np.sum(found[1]["valid"])))
                 if round_:  # the first round traces
@@ -155,10 +175,10 @@ def main() -> None:
     for header in ("stage", "wall", "cpu", "wall so far", "cpu so far", "p99 wall so far"):
         table.add_column(header, justify="left" if header == "stage" else "right")
     before = (0.0, 0.0)
-    for name in graphs:
+    for name in calls:
         now = (float(np.median(wall[name])), float(np.median(cpu[name])))
-        cells = [now[0] - before[0], now[1] - before[1], *now, float(np.percentile(wall[name], 99))]
-        table.add_row(name, *(f"{cell:.2f}" for cell in cells))
+        own = ["", ""] if name == _SERVED else [f"{now[i] - before[i]:.2f}" for i in range(2)]
+        table.add_row(name, *own, *(f"{cell:.2f}" for cell in (*now, np.percentile(wall[name], 99))))
         before = now
     Console(width=120).print(table)
     stolen, others = use.shares()

@@ -196,6 +196,48 @@ def test_an_export_of_tensorflow_1_has_no_functions_and_serves(tmp_path: Path) -
     assert answer["y"].tolist() == [3, 6]
 
 
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("inter_op", [-1, 0])
+def test_loops_and_conditions_run_whichever_executor_runs_them(
+    inter_op: int, old: bool, tmp_path: Path
+) -> None:
+    v1, folder = tf.compat.v1, str(tmp_path / "1")
+
+    def steps(values: tf.Tensor, weight: tf.Variable) -> tf.Tensor:
+        _, total = tf.while_loop(
+            lambda step, _: step < 3,
+            lambda step, total: (
+                step + 1,
+                total + tf.cond(step > 0, lambda: 2 * values, lambda: values + weight),
+            ),
+            [tf.constant(0), values],
+        )
+        return total
+
+    if old:
+        v1.disable_control_flow_v2()
+        try:
+            with v1.Graph().as_default() as graph, v1.Session() as session:
+                asked = v1.placeholder(tf.float32, [None, 2])
+                weight = v1.get_variable("weight", initializer=[1.0, 10.0], use_resource=True)
+                total = steps(asked, weight)
+                session.run(v1.global_variables_initializer())
+                v1.saved_model.simple_save(session, folder, {"values": asked}, {"total": total})
+        finally:
+            v1.enable_control_flow_v2()
+        assert any(node.op == "Merge" for node in graph.as_graph_def().node)
+    else:
+        module = tf.Module()
+        module.weight = tf.Variable([1.0, 10.0])
+        function = tf.function(lambda values: {"total": steps(values, module.weight)}, autograph=False)
+        spec = tf.TensorSpec([None, 2], tf.float32, "values")
+        tf.saved_model.save(module, folder, {"serving_default": function.get_concrete_function(spec)})
+    loaded = servable.load(folder, 1, inter_op=inter_op)
+    values = np.arange(4, dtype=np.float32).reshape(2, 2)
+    found = loaded.signatures["serving_default"].run({"values": values})
+    np.testing.assert_array_equal(found["total"], 6 * values + [1, 10])
+
+
 def test_warm_up_runs_the_recorded_requests(loaded: servable.Servable) -> None:
     assert warmup.warm_up(loaded) == 2
 
