@@ -36,6 +36,7 @@ from models import features as F
 from models.event_log import EventLog
 from models.funnel import Funnel
 from models.parameters import parameters
+from models.sources import Found, Some
 from pipeline.errors import UserError
 from serving.model_server import servable
 
@@ -100,17 +101,22 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
             return request, query, allowed
         found = retriever.sources(request, query, allowed).without_empty_places()
         if until == "sources":
-            return request, vars(found)
+            return request, _tensors(found)
         of_pair, _ = retriever.pair_features.of_pair(request, found)
         if until == "pair features":
-            return request, vars(found), of_pair
+            return request, _tensors(found), of_pair
         probability = tf.where(found.valid, funnel.probability(of_pair, found.position), -1.0)
         if until == "ranker":
-            return request, vars(found), probability
-        return request, vars(found), funnel.arrange(inputs, request, found, probability)
+            return request, _tensors(found), probability
+        return request, _tensors(found), funnel.arrange(inputs, request, found, probability)
 
     names = ("parse", "query tower", "filters", "sources", "pair features", "ranker", "re-ranking")
     return {name: functools.partial(run, until=name) for name in names} | {"reasons": funnel.recommend}
+
+
+def _tensors(found: Found) -> dict[str, Any]:
+    """What a graph can return of it."""
+    return {name: vars(value) if isinstance(value, Some) else value for name, value in vars(found).items()}
 
 
 def concrete(stage: Callable[[Request], Any], spec: Mapping[str, tf.TensorSpec]) -> Callable[..., Any]:
