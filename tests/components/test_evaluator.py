@@ -24,7 +24,7 @@ def spoiled():
     """A servable whose ranker has the negated weights of the purchase head."""
     built = tiny_shop.built()
     ranker = tf.saved_model.load(shop.model_folder(built.ranking))
-    heads = [part for part in ranker.parameters if part.name.endswith("/purchase/kernel:0")]
+    heads = [part for part in ranker.parameters if part.name == "purchase/kernel:0"]
     assert len(heads) == 1
     heads[0].assign(-heads[0])
     folder = tiny_shop.folder()
