@@ -50,7 +50,8 @@ class Shop:
         tree["data"] = {"root": write_shop(folder / "data", household_frames(50))}
         tree["candidates"] = {"min_events": 3}
         tree["retrieval"] = {"epochs": 1, "batch_sessions": 256}
-        tree["ranking"] = {"epochs": 3, "list_size": 64, "eval_list_size": 64}
+        # 76 lists are five batches: fewer epochs would leave the ranker at its random weights
+        tree["ranking"] = {"epochs": 20, "list_size": 64, "eval_list_size": 64}
         tree["serving"] = {"exploration_share": 0.1}
         # what a slice of 50 households can be held to: that it runs, not that it is good
         tree["quality"] = {"must_beat": [], "min_auc": 0.5, "max_regression": 0.9}
@@ -287,7 +288,7 @@ def test_second_run_is_all_cached(shop):
 
 def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(shop):
     before = shop.states()
-    done = shop.go("--set", "ranking.epochs=4")
+    done = shop.go("--set", "ranking.epochs=21")
     assert done.returncode == 0, done.stdout + done.stderr
     after = shop.states()
     for name in [*BEFORE_KILL, "CandidateIndex", "CandidateSampler"]:
@@ -300,7 +301,7 @@ def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(
 
 def test_unblessed_model_is_not_pushed(shop):
     versions = shop.versions()
-    done = shop.go("--set", "ranking.epochs=4", "--set", "quality.min_auc=0.9999")
+    done = shop.go("--set", "ranking.epochs=21", "--set", "quality.min_auc=0.9999")
     assert done.returncode == 0, done.stdout + done.stderr
     assert shop.summary()["blessed"] is False
     assert shop.versions() == versions
@@ -320,7 +321,7 @@ def test_index_alone_is_rebuilt_for_another_catalogue(shop, tmp_path):
     def refresh(*settings):
         return shop.go("--refresh-index", *(f"--set={setting}" for setting in settings))
 
-    same = ("ranking.epochs=4", "items.path=products_today.parquet")
+    same = ("ranking.epochs=21", "items.path=products_today.parquet")
     refused = refresh(*same, "retrieval.epochs=2")
     assert refused.returncode == 1
     assert "retrieval.epochs: changed since RetrievalTrainer ran" in refused.stderr
