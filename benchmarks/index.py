@@ -29,9 +29,9 @@ import rich.table
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
-from models import arrays
-from models.index import KINDS, VectorIndex, exact_neighbours, make_plan
-from models.tables import table
+from models.data import arrays
+from models.data.frozen import table
+from models.retrieval.index import KINDS, VectorIndex, exact_neighbours, make_plan
 
 _K = 100
 _ALLOWED = 0.01

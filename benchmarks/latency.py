@@ -32,13 +32,13 @@ from rich.table import Table
 from benchmarks import run_models, synthetic_servable
 from benchmarks.serving_load import CpuUse
 from components.candidate_sampler.executor import tensor
-from models import features as F
-from models.event_log import EventLog
-from models.funnel import Funnel
-from models.parameters import parameters
-from models.sources import Found, Some
-from pipeline.errors import UserError
-from serving.model_server import servable
+from models.data.event_log import EventLog
+from models.data.parameters import parameters
+from models.funnel.servable import Funnel
+from models.retrieval.sources import Found, Some
+from schema import names as F
+from schema.errors import UserError
+from serving.model_server.core import servable
 
 Request = Mapping[str, tf.Tensor]
 _SERVED = "as the server runs it"

@@ -31,12 +31,12 @@ from rich.table import Table
 
 from benchmarks import run_models  # (sets TensorFlow's environment)
 from components.candidate_sampler.executor import tensor
-from components.funnel_evaluator import metrics
+from components.common import metrics
 from components.funnel_evaluator.executor import TASKS, Protocol
-from models import features as F
-from models.funnel import Funnel
-from models.reranking import Explorer, Reranker, boosts_of
-from pipeline.errors import UserError
+from models.funnel.reranking import Explorer, Reranker, boosts_of
+from models.funnel.servable import Funnel
+from schema import names as F
+from schema.errors import UserError
 
 _BATCH = 32
 _K = 20

@@ -37,15 +37,14 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from benchmarks import baselines, run_models  # noqa: E402
-from components import slicing  # noqa: E402
 from components.candidate_sampler.executor import tensor  # noqa: E402
-from components.funnel_evaluator import metrics  # noqa: E402
+from components.common import metrics, slicing  # noqa: E402
 from components.funnel_evaluator.executor import Protocol  # noqa: E402
-from models import features as F  # noqa: E402
 from pipeline import local_runner  # noqa: E402
-from pipeline.config import Config  # noqa: E402
-from pipeline.errors import UserError  # noqa: E402
-from pipeline.progress import format_bytes, format_seconds  # noqa: E402
+from pipeline.run.progress import format_bytes, format_seconds  # noqa: E402
+from schema import names as F  # noqa: E402
+from schema.config import Config  # noqa: E402
+from schema.errors import UserError  # noqa: E402
 
 KS = (10, 20, 100, 500)
 SHOWN = ("ndcg@10", "ndcg@20", "recall@20", "recall@100", "recall@500", "coverage@20")

@@ -19,13 +19,14 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
-from components import retrieval_setup, shop  # noqa: E402
-from models import example_io  # noqa: E402
-from models.event_log import EventLog  # noqa: E402
-from models.funnel import Funnel  # noqa: E402
-from pipeline import run_record  # noqa: E402
-from pipeline.config import Config, dump_sections, load, load_sections  # noqa: E402
-from pipeline.errors import UserError  # noqa: E402
+from components.common import retriever_inputs as retrieval_setup  # noqa: E402
+from components.common import shop  # noqa: E402
+from models.data import example_io  # noqa: E402
+from models.data.event_log import EventLog  # noqa: E402
+from models.funnel.servable import Funnel  # noqa: E402
+from pipeline.run import record as run_record  # noqa: E402
+from schema.config import Config, dump_sections, load, load_sections  # noqa: E402
+from schema.errors import UserError  # noqa: E402
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

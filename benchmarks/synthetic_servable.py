@@ -27,20 +27,20 @@ import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
-from components import shop  # noqa: E402
+from components.common import shop  # noqa: E402
 from components.ranking_trainer import executor as ranking_executor  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
-from models import example_io  # noqa: E402
-from models.event_log import EventLog  # noqa: E402
-from models.index import make_plan  # noqa: E402
-from models.item_table import ItemTable  # noqa: E402
-from models.ranking import RankingModel  # noqa: E402
-from models.requests import Vocabularies  # noqa: E402
-from models.retriever import Retriever, search_vectors  # noqa: E402
-from models.snapshot import Snapshot  # noqa: E402
-from models.text_encoder import TextEncoder  # noqa: E402
-from models.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
-from pipeline.config import Config, load  # noqa: E402
+from models.data import example_io  # noqa: E402
+from models.data.event_log import EventLog  # noqa: E402
+from models.data.item_table import ItemTable  # noqa: E402
+from models.data.requests import Vocabularies  # noqa: E402
+from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
+from models.ranking.ranker import RankingModel  # noqa: E402
+from models.retrieval.index import make_plan  # noqa: E402
+from models.retrieval.snapshot import Snapshot  # noqa: E402
+from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
+from models.text.encoder import TextEncoder  # noqa: E402
+from schema.config import Config, load  # noqa: E402
 
 AS_OF = 1_512_360_000  # 4 December 2017
 _DAY = 86_400

@@ -49,17 +49,19 @@ import tensorflow as tf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from components import shop  # noqa: E402
+from components.common import shop  # noqa: E402
 from components.candidate_sampler.executor import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
-from models import arrays, text_encoder, text_groups  # noqa: E402
-from models import features as F  # noqa: E402
-from models.event_log import EventLog  # noqa: E402
-from models.item_table import ItemTable  # noqa: E402
-from models.requests import RequestParser  # noqa: E402
-from models.text_training import make_strategy  # noqa: E402
-from pipeline.errors import UserError  # noqa: E402
+from models.data import arrays  # noqa: E402
+from models.text import encoder as text_encoder  # noqa: E402
+from models.text import groups as text_groups  # noqa: E402
+from schema import names as F  # noqa: E402
+from models.data.event_log import EventLog  # noqa: E402
+from models.data.item_table import ItemTable  # noqa: E402
+from models.data.requests import RequestParser  # noqa: E402
+from models.text.training import make_strategy  # noqa: E402
+from schema.errors import UserError  # noqa: E402
 
 MODES = ("frozen", "lora", "full")
 IDENTITIES, CATEGORIES = "towers: identities", "towers: identities, categories"

@@ -16,7 +16,7 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner as tfx_runner
 
 from kubeflow import spec as spec_lib
-from pipeline.config import Kubeflow
+from schema.config import Kubeflow
 
 
 class KubeflowDagRunner(tfx_runner.KubeflowV2DagRunner):

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from components import fingerprint
-from pipeline.config import Config
-from pipeline.errors import ConfigError, DataError
+from components.common import fingerprint
+from schema.config import Config
+from schema.errors import ConfigError, DataError
 
 _ROOT = Path(__file__).resolve().parent.parent
 # Without credentials or network, Beam retries for 90 s; with them, it answers within 2.
@@ -39,7 +39,7 @@ def as_in_image(config: Config) -> Config:
 
 
 class Fingerprints:
-    """`components.fingerprint.data_version` that does not insist on reaching the files.
+    """`components.common.fingerprint.data_version` that does not insist on reaching the files.
 
     Files inside a Python package, which the image installs too, must be here. Files behind a
     URL or an absolute path (a volume of the containers) may be out of reach: they then count by

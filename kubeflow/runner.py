@@ -28,9 +28,9 @@ if __name__ == "__main__":
 
 from kubeflow import inputs  # noqa: E402
 from kubeflow import spec as spec_lib  # noqa: E402
-from pipeline.config import Config  # noqa: E402
-from pipeline.errors import ConfigError  # noqa: E402
 from pipeline.local_runner import Parser, add_config_arguments, error_line, load_config  # noqa: E402
+from schema.config import Config  # noqa: E402
+from schema.errors import ConfigError  # noqa: E402
 
 _EXAMPLE_GENS = ("CatalogExampleGen", "EventExampleGen")
 

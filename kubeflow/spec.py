@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from pipeline.config import Kubeflow, Resources
-from pipeline.errors import ConfigError
+from schema.config import Kubeflow, Resources
+from schema.errors import ConfigError
 
 DEFAULT = "default"  # in kubeflow.resources: the components that are not named
 

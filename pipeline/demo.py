@@ -27,9 +27,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import config as config_lib
 from pipeline import local_runner
-from pipeline.errors import UserError
+from schema import config as config_lib
+from schema.errors import UserError
 
 SERVER_START_SECONDS = 180.0
 STOP_SECONDS = 20.0

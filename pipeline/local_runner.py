@@ -41,15 +41,15 @@ if __name__ == "__main__":
 
 import yaml  # noqa: E402
 
-from pipeline import config as config_lib  # noqa: E402
-from pipeline.errors import ConfigError, UserError, find_user_error  # noqa: E402
+from schema import config as config_lib  # noqa: E402
+from schema.errors import ConfigError, UserError, find_user_error  # noqa: E402
 
 DEFAULT_CONFIG = _ROOT / "pipeline" / "configs" / "complete_journey.yaml"
 
 if TYPE_CHECKING:
-    from pipeline.dag_runner import ProgressDagRunner
-    from pipeline.progress import MemorySampler, OutputToLog
-    from pipeline.run_record import RunRecord
+    from pipeline.run.dag_runner import ProgressDagRunner
+    from pipeline.run.progress import MemorySampler, OutputToLog
+    from pipeline.run.record import RunRecord
 
 # (config, pipeline_root=..., metadata_path=..., serving_dir=...) -> tfx.v1.dsl.Pipeline
 PipelineFactory = Callable[..., Any]
@@ -136,13 +136,13 @@ def run(
       runs_dir: folder of the runs.
       config_path: where `config` was read from.
       create_pipeline: builds the pipeline.
-      refresh: train nothing (see `pipeline.refresh`).
+      refresh: train nothing (see `pipeline.run.refresh`).
 
     Raises:
       UserError: the folder is in use by another run or cannot be written. Whatever goes wrong
         after that is printed, logged and recorded, and gives status 1.
     """
-    from pipeline import progress
+    from pipeline.run import progress
 
     run_dir = Path(os.path.abspath(runs_dir)) / config.name
     try:
@@ -240,11 +240,11 @@ class _Run:
         return status
 
     def _make_runner(self) -> ProgressDagRunner:
-        from pipeline import dag_runner, progress
+        from pipeline.run import dag_runner, progress
 
         mark = None
         if self._refresh:
-            from pipeline import refresh
+            from pipeline.run import refresh
 
             mark = functools.partial(refresh.mark, metadata_path=self._dir / "metadata.sqlite")
         return dag_runner.ProgressDagRunner(
@@ -253,7 +253,7 @@ class _Run:
 
     def _clear_interrupted(self) -> None:
         """Removes what a killed run left half done."""
-        from pipeline import run_record
+        from pipeline.run import record as run_record
 
         if (self._dir / "metadata.sqlite").exists():
             store = run_record.open_store(self._dir / "metadata.sqlite")
@@ -276,7 +276,9 @@ class _Run:
         self, runner: ProgressDagRunner | None, state: str, started: dt.datetime, seconds: float
     ) -> None:
         """Writes the summary and the report, and says how the run ended."""
-        from pipeline import report, run_record, summary
+        from pipeline.report import page as report
+        from pipeline.report import summary
+        from pipeline.run import record as run_record
 
         record = None
         if runner is not None and runner.run_id is not None:
@@ -345,7 +347,7 @@ def closing_lines(summary: dict[str, Any], report: str | None) -> list[str]:
       summary: the content of summary.json.
       report: path of the report, None if it could not be written.
     """
-    from pipeline.progress import format_bytes, format_seconds
+    from pipeline.run.progress import format_bytes, format_seconds
 
     stages = summary["stages"]
     cached = sum(stage["cached"] for stage in stages)
@@ -400,7 +402,7 @@ def _registering() -> bool:
 
 
 def _register(config: config_lib.Config, runs_dir: Path, create_pipeline: PipelineFactory | None) -> int:
-    from pipeline import dag_runner, progress
+    from pipeline.run import dag_runner, progress
 
     runner = dag_runner.ProgressDagRunner(
         lambda names: progress.Progress(sys.stdout, names), progress.MemorySampler()

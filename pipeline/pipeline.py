@@ -12,16 +12,17 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import transform_pb2
 from tfx.types import Channel, standard_artifacts
 
-from components import retrieval_setup, shop
 from components.candidate_index.component import CandidateIndex
 from components.candidate_sampler.component import CandidateSampler
 from components.catalog_example_gen import executor as catalog_executor
 from components.catalog_example_gen.component import CatalogExampleGen
+from components.common import retriever_inputs as retrieval_setup
+from components.common import shop
+from components.common.fingerprint import code_version, data_version
 from components.data_quality_gate.component import DataQualityGate
 from components.evaluator.component import Evaluator
 from components.event_example_gen import executor as event_executor
 from components.event_example_gen.component import EventExampleGen
-from components.fingerprint import code_version, data_version
 from components.funnel_evaluator.component import FunnelEvaluator
 from components.infra_validator.component import InfraValidator
 from components.pusher.component import Pusher
@@ -32,48 +33,54 @@ from components.schema_importer import executor as schema_executor
 from components.schema_importer.component import SchemaImporter
 from components.servable_builder.component import ServableBuilder
 from components.text_encoder_trainer.component import TextEncoderTrainer
-from pipeline import evaluation
-from pipeline.config import LISTS, Config, dump_sections
-from pipeline.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
+from pipeline.stages import evaluation
+from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
+from schema.config import LISTS, Config, dump_sections
 
 # Code that the model components share; a component adds its own package. What is not listed
 # here cannot change a component's output, so it does not re-run it.
-_DATA_CODE = ("components.tables", "components.beam_io")
-_SHOP_CODE = ("components.shop", "models.example_io", "models.features", "models.item_table", "models.arrays")
+_DATA_CODE = ("components.common.tables", "components.common.beam_io")
+_SHOP_CODE = (
+    "components.common.shop",
+    "models.data.example_io",
+    "schema.names",
+    "models.data.item_table",
+    "models.data.arrays",
+)
 _TEXT_CODE = (
-    "models.event_log",
-    "models.text_encoder",
-    "models.text_groups",
-    "models.text_noise",
-    "models.text_training",
+    "models.data.event_log",
+    "models.text.encoder",
+    "models.text.groups",
+    "models.text.noise",
+    "models.text.training",
 )
 _TOWER_CODE = (
     *_SHOP_CODE,
-    "models.towers",
-    "models.retrieval",
-    "models.collaborative",
-    "models.parameters",
-    "models.tables",
-    "models.warm_start",
+    "models.retrieval.towers",
+    "models.retrieval.two_tower",
+    "models.retrieval.collaborative",
+    "models.data.parameters",
+    "models.data.frozen",
+    "models.retrieval.warm_start",
 )
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
-    "components.retrieval_setup",
-    "models.event_log",
-    "models.index",
-    "models.pair_features",
-    "models.preprocessing",
-    "models.requests",
-    "models.retriever",
-    "models.snapshot",
-    "models.collaborative",
-    "models.sources",
+    "components.common.retriever_inputs",
+    "models.data.event_log",
+    "models.retrieval.index",
+    "models.ranking.features",
+    "models.data.preprocessing",
+    "models.data.requests",
+    "models.funnel.retriever",
+    "models.retrieval.snapshot",
+    "models.retrieval.collaborative",
+    "models.retrieval.sources",
 )
 _RANKER_CODE = (
     "components.ranking_trainer",
-    "components.candidate_lists",
-    "models.calibration",
-    "models.ranking",
+    "components.common.candidate_lists",
+    "models.ranking.calibration",
+    "models.ranking.ranker",
     *_RETRIEVER_CODE,
 )
 
@@ -101,7 +108,7 @@ def create_pipeline(
     catalog = CatalogExampleGen(
         config=catalog_executor.settings_json(config),
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
-        code_version=code_version("components.catalog_example_gen", "models.features", *_DATA_CODE),
+        code_version=code_version("components.catalog_example_gen", "schema.names", *_DATA_CODE),
     )
     events = EventExampleGen(
         config=event_executor.settings_json(config),
@@ -131,11 +138,11 @@ def create_pipeline(
         name: Transform(
             examples=tables[name],
             schema=schemas[name].outputs["schema"],
-            preprocessing_fn=f"models.preprocessing.{name.lower()}s_preprocessing_fn",
+            preprocessing_fn=f"models.data.preprocessing.{name.lower()}s_preprocessing_fn",
             splits_config=transform_pb2.SplitsConfig(analyze=analyze, transform=transform),
             disable_statistics=True,  # the model components check what they read
             custom_config=_transform_config(config)[name]
-            | {"code_version": code_version("models.preprocessing", "models.features")},
+            | {"code_version": code_version("models.data.preprocessing", "schema.names")},
         ).with_id(f"{name}Transform")
         for name, (analyze, transform) in _transform_splits(config).items()
         if name in tables
@@ -206,12 +213,12 @@ def create_pipeline(
         config=_index_config(config),
         code_version=code_version(
             "components.candidate_index",
-            "components.types",
-            "models.index",
-            "models.snapshot",
-            "models.collaborative",
-            "models.retriever",
-            "models.event_log",
+            "components.common.artifact_types",
+            "models.retrieval.index",
+            "models.retrieval.snapshot",
+            "models.retrieval.collaborative",
+            "models.funnel.retriever",
+            "models.data.event_log",
             *_TOWER_CODE,
         ),
     )
@@ -224,7 +231,9 @@ def create_pipeline(
         **raw_users,
         **retrieved,
         config=_sampler_config(config),
-        code_version=code_version("components.candidate_sampler", "components.slicing", *_RETRIEVER_CODE),
+        code_version=code_version(
+            "components.candidate_sampler", "components.common.slicing", *_RETRIEVER_CODE
+        ),
     )
     learning = {
         "candidates": sampler.outputs["candidates"],
@@ -255,11 +264,11 @@ def create_pipeline(
         config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
         code_version=code_version(
             "components.servable_builder",
-            "components.types",
-            "models.explanations",
-            "models.funnel",
-            "models.reasons",
-            "models.reranking",
+            "components.common.artifact_types",
+            "models.ranking.explanations",
+            "models.funnel.servable",
+            "models.funnel.reasons",
+            "models.funnel.reranking",
             *_RETRIEVER_CODE,
         ),
     )
@@ -277,7 +286,7 @@ def create_pipeline(
         model=servable.outputs["model"],
         baseline_model=latest_blessed.outputs["model"],
         eval_config=evaluation.eval_config(config),
-        code_version=code_version("components.evaluator", "models.features"),
+        code_version=code_version("components.evaluator", "schema.names"),
     )
     funnel_evaluator = FunnelEvaluator(
         **raw_sessions,
@@ -289,10 +298,10 @@ def create_pipeline(
         config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
         code_version=code_version(
             "components.funnel_evaluator",
-            "components.candidate_lists",
-            "components.slicing",
-            "models.calibration",
-            "models.event_log",
+            "components.common.candidate_lists",
+            "components.common.slicing",
+            "models.ranking.calibration",
+            "models.data.event_log",
             *_SHOP_CODE,
         ),
     )

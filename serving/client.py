@@ -32,7 +32,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
-from pipeline.errors import UserError
+from schema.errors import UserError
 
 DEFAULT_ADDRESS = "localhost:8500"
 CONTEXT_PREFIX = "context_"

@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @functools.cache
 def _group(path: Path) -> str:
-    if "serving" in path.parts[-3:] and path.name != "test_benchmark.py":
+    if "serving" in path.parts and path.name != "test_benchmark.py":
         return "serving"
     text = path.read_text(encoding="utf-8")
     return "tiny shop" if any(call in text for call in _BUILDS) else str(path)

@@ -4,12 +4,12 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import shop
-from components import types as shop_types
 from components.candidate_index import executor
-from models import example_io
-from models.event_log import EventLog
-from pipeline.config import load_sections
+from components.common import artifact_types as shop_types
+from components.common import shop
+from models.data import example_io
+from models.data.event_log import EventLog
+from schema.config import load_sections
 
 
 @component
@@ -31,7 +31,7 @@ def CandidateIndex(
     properties.
 
     The catalogue that is indexed may be newer than the one that the models learned from (see
-    `pipeline.refresh`): the towers encode what was added from its text and categories, and it is a
+    `pipeline.run.refresh`): the towers encode what was added from its text and categories, and it is a
     candidate at once; what was withdrawn is gone.
 
     Args:
@@ -41,7 +41,7 @@ def CandidateIndex(
       items, item_graph: ItemTransform's outputs, the catalogue that was learned from.
       text_encoder: for texts that the catalogue did not have.
       retrieval_model: the towers, item vectors, and queries to measure the search with.
-      index: see `components.types.CandidateIndex`.
+      index: see `components.common.artifact_types.CandidateIndex`.
       config: sections `items`, `exposures`, `split`, `candidates`, `ranking`, `quality`.
       code_version: part of the cache key.
     """

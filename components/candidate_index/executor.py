@@ -11,19 +11,20 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components import shop
+from components.common import shop
 from components.text_encoder_trainer.executor import VECTORS as TEXT_VECTORS
-from models import arrays, snapshot
-from models.collaborative import CollaborativeQuery
-from models.event_log import EventLog
-from models.index import VectorIndex, exact_neighbours, make_plan
-from models.item_table import ItemTable
-from models.retriever import search_vectors
-from models.tables import table
-from models.text_encoder import encode_all
-from models.towers import identity_index, item_tables, set_item_tables
-from pipeline.config import Candidates
-from pipeline.errors import GateError
+from models.data import arrays
+from models.data.event_log import EventLog
+from models.data.frozen import table
+from models.data.item_table import ItemTable
+from models.funnel.retriever import search_vectors
+from models.retrieval import snapshot
+from models.retrieval.collaborative import CollaborativeQuery
+from models.retrieval.index import VectorIndex, exact_neighbours, make_plan
+from models.retrieval.towers import identity_index, item_tables, set_item_tables
+from models.text.encoder import encode_all
+from schema.config import Candidates
+from schema.errors import GateError
 
 INDEX = "index.json"
 VECTORS = "item_vectors.npz"
@@ -81,7 +82,7 @@ def encode_catalogue(
       text_encoder_folder: TextEncoderTrainer's artifact.
       retrieval_folder: RetrievalTrainer's artifact.
       output: folder of the CandidateIndex artifact; gets `catalogue/` if the two differ: the
-        item table, and item_tables.npz for the towers (see `models.towers.item_tables`).
+        item table, and item_tables.npz for the towers (see `models.retrieval.towers.item_tables`).
 
     Returns:
       (float32 [V, D], rows of the items that were not learned from int32 [N]).

@@ -6,12 +6,13 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
-from components import retrieval_setup, shop, slicing
-from components import types as shop_types
 from components.candidate_sampler import executor
-from models import example_io
-from models.event_log import EventLog
-from pipeline.config import load_sections
+from components.common import artifact_types as shop_types
+from components.common import retriever_inputs as retrieval_setup
+from components.common import shop, slicing
+from models.data import example_io
+from models.data.event_log import EventLog
+from schema.config import load_sections
 
 
 @component
@@ -39,7 +40,7 @@ def CandidateSampler(
       index: item vectors and as-of tables.
       candidates: splits train (label windows before the cutoff), eval (the window after) and full
         (the same window, every candidate of some users).
-      config: the sections of `components.retrieval_setup` and `quality.item_slices`.
+      config: the sections of `components.common.retriever_inputs` and `quality.item_slices`.
       code_version: part of the cache key.
       raw_users: the users table, for slices.
       users, user_graph: UserTransform's outputs.

@@ -13,12 +13,12 @@ import pyarrow as pa
 import scipy.sparse as sp
 import tensorflow as tf
 
-from models import example_io
-from models import features as F
-from models.event_log import EventLog
-from models.item_table import ItemTable
-from models.retriever import Retriever
-from pipeline.config import Ranking
+from models.data import example_io
+from models.data.event_log import EventLog
+from models.data.item_table import ItemTable
+from models.funnel.retriever import Retriever
+from schema import names as F
+from schema.config import Ranking
 
 AS_OF = "as_of"
 _BATCH = 32
@@ -160,7 +160,7 @@ def labelled(
       max_users: a random sample of so many users asks; all by default.
 
     Yields:
-      Request inputs (see `models.requests.request_spec`) and `exclude_item_id` object [B, E],
+      Request inputs (see `models.data.requests.request_spec`) and `exclude_item_id` object [B, E],
       `candidate_item_id` object [B, N] (padded with ""), the labels of :func:`outcomes` and
       `candidate_weight` float32 [B, N]; `as_of` int64 [B]; `found_share` float32 [B], share of
       the bought candidates that the sources found, NaN where none was bought; `user` int [B].

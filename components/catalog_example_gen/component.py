@@ -29,8 +29,8 @@ def CatalogExampleGen(
       items: split items, every item of the catalogue; custom property `summary`.
       users: split users; without a users table it has no split.
       config: :func:`executor.settings_json`.
-      data_version: :func:`components.fingerprint.data_version` of the tables' files.
-      code_version: :func:`components.fingerprint.code_version` of this component.
+      data_version: :func:`components.common.fingerprint.data_version` of the tables' files.
+      code_version: :func:`components.common.fingerprint.code_version` of this component.
       beam_pipeline: given by TFX.
     """
     del data_version, code_version  # only part of the cache key

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from components import beam_io, tables
-from components.tables import MICROS, Chunk, Role
-from models import features as F
-from pipeline.config import Config, Data, Exposures, Items, Time, Users
-from pipeline.errors import DataError
+from components.common import beam_io, tables
+from components.common.tables import MICROS, Chunk, Role
+from schema import names as F
+from schema.config import Config, Data, Exposures, Items, Time, Users
+from schema.errors import DataError
 
 WEEK = 7 * 86_400
 _MONDAY = 4 * 86_400  # 1970-01-05, the first Monday

@@ -30,7 +30,7 @@ def DataQualityGate(
       quality: quality.json; what must wait for the gate takes this artifact or names the
         gate as an upstream node.
       schema_dir: folder of the reviewed schemas, which the reasons name.
-      code_version: :func:`components.fingerprint.code_version` of this component.
+      code_version: :func:`components.common.fingerprint.code_version` of this component.
       users: ... on the users; left out when the shop has no users table.
     """
     del code_version  # only part of the cache key

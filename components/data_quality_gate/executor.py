@@ -11,7 +11,7 @@ from typing import Any
 from apache_beam.io.filesystems import FileSystems
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
-from pipeline.errors import DataError, GateError
+from schema.errors import DataError, GateError
 
 FILE = "quality.json"
 _SHOWN = 10  # reasons in the error line; the file has all

@@ -29,7 +29,7 @@ class Evaluator(base_beam_component.BaseBeamComponent):
       examples: CandidateSampler's lists, of which the split `eval` is read.
       model: the servable.
       baseline_model: the last blessed servable; thresholds on changes count if there is one.
-      eval_config: see `pipeline.evaluation`.
+      eval_config: see `pipeline.stages.evaluation`.
       code_version: part of the cache key.
     """
 

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import unbatch_extractor
 
-from models import features as F
+from schema import names as F
 
 
 def custom_extractors(
@@ -43,7 +43,7 @@ def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
       Extracts of the real candidates, [R, 1] each; of the features only the slices. An item that
-      one of the models does not hold (its probability is exactly 0, see `models.funnel`) is no
+      one of the models does not hold (its probability is exactly 0, see `models.funnel.servable`) is no
       row of any: who withdraws an item does not mispredict it, and its log loss has no value.
     """
     features = extracts[tfma.FEATURES_KEY]

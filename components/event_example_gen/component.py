@@ -28,8 +28,8 @@ def EventExampleGen(
       examples: splits train, eval, test. Custom properties: `summary`, and the window limits
         `train_end`, `eval_end`, `data_end` in unix seconds.
       config: :func:`executor.settings_json`.
-      data_version: :func:`components.fingerprint.data_version` of the events files.
-      code_version: :func:`components.fingerprint.code_version` of this component.
+      data_version: :func:`components.common.fingerprint.data_version` of the events files.
+      code_version: :func:`components.common.fingerprint.code_version` of this component.
       beam_pipeline: given by TFX.
     """
     del data_version, code_version  # only part of the cache key

@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pydantic
 
-from components import beam_io, tables
-from components.tables import DAY_MICROS, MICROS, Chunk, Role
-from pipeline.config import Config, Data, Events, Split
-from pipeline.errors import DataError
+from components.common import beam_io, tables
+from components.common.tables import DAY_MICROS, MICROS, Chunk, Role
+from schema.config import Config, Data, Events, Split
+from schema.errors import DataError
 
 SPLITS = ("train", "eval", "test")
 

@@ -6,11 +6,11 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components import shop
+from components.common import shop
 from components.funnel_evaluator import executor
-from models import example_io
-from models.event_log import EventLog
-from pipeline.config import load_sections
+from models.data import example_io
+from models.data.event_log import EventLog
+from schema.config import load_sections
 
 
 @component

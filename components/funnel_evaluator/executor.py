@@ -22,17 +22,16 @@ import pandas as pd
 import pyarrow as pa
 import tensorflow as tf
 
-from components import slicing
-from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler.executor import tensor
-from components.funnel_evaluator import metrics
-from components.shop import Windows
-from models import arrays, example_io
-from models import features as F
-from models.calibration import expected_calibration_error, reliability
-from models.event_log import EventLog
-from pipeline.config import Candidates, Quality, Users
-from pipeline.errors import DataError, UserError
+from components.common import metrics, slicing
+from components.common.candidate_lists import padded, request_inputs
+from components.common.shop import Windows
+from models.data import arrays, example_io
+from models.data.event_log import EventLog
+from models.ranking.calibration import expected_calibration_error, reliability
+from schema import names as F
+from schema.config import Candidates, Quality, Users
+from schema.errors import DataError, UserError
 
 TASKS = ("all", "novel")
 METRICS = "metrics.json"

@@ -5,9 +5,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components import shop
+from components.common import shop
 from components.infra_validator import executor
-from pipeline.config import load_sections
+from schema.config import load_sections
 
 
 @component

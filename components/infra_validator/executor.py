@@ -23,9 +23,9 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from pipeline.config import InfraValidation
-from serving.model_server import predictor, servable
-from serving.model_server.errors import StatusError
+from schema.config import InfraValidation
+from serving.model_server.core import predictor, servable
+from serving.model_server.core.errors import StatusError
 
 _START_SECONDS = 180.0
 _CALL_SECONDS = 60.0

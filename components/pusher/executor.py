@@ -8,7 +8,7 @@ import time
 
 import tensorflow as tf
 
-from pipeline.errors import UserError
+from schema.errors import UserError
 
 _LAST = "saved_model.pb"
 

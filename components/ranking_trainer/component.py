@@ -6,13 +6,13 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import retrieval_setup
-from components import types as shop_types
+from components.common import artifact_types as shop_types
+from components.common import retriever_inputs as retrieval_setup
 from components.ranking_trainer import executor
 from components.ranking_tuner import executor as tuner_executor
 from components.ranking_tuner.component import BEST
-from models import example_io
-from pipeline.config import load_sections
+from models.data import example_io
+from schema.config import load_sections
 
 
 @component
@@ -41,7 +41,7 @@ def RankingTrainer(
       index: item vectors and as-of tables.
       model: the functions `score` and `heads` of features.
       model_run: history.json.
-      config: the sections of `components.retrieval_setup`.
+      config: the sections of `components.common.retriever_inputs`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs.
       hyperparameters: RankingTuner's, which replace the configuration's.

@@ -12,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from components import shop
-from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler.executor import AS_OF, tensor
-from models import example_io
-from models import features as F
-from models.parameters import parameters
-from models.ranking import PURCHASE, RankingModel, estimated_ndcg
-from models.retrieval import training_curves
-from models.retriever import Retriever
-from pipeline.config import Ranking
-from pipeline.errors import DataError
+from components.common import shop
+from components.common.candidate_lists import padded, request_inputs
+from models.data import example_io
+from models.data.parameters import parameters
+from models.funnel.retriever import Retriever
+from models.ranking.ranker import PURCHASE, RankingModel, estimated_ndcg
+from models.retrieval.two_tower import training_curves
+from schema import names as F
+from schema.config import Ranking
+from schema.errors import DataError
 
 HISTORY = "history.json"
 _BATCH = 32
@@ -44,7 +44,7 @@ def load_features(
 
     Returns:
       (`features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `weight` and the labels
-      `models.features.LABELS` float32 [Q, N], `user_id` object [Q]; a retriever).
+      `schema.names.LABELS` float32 [Q, N], `user_id` object [Q]; a retriever).
 
     Raises:
       DataError: there is no list.
@@ -235,7 +235,7 @@ def run(
 
 
 def export(model: RankingModel, width: int, of_item: int, codes: list[str], folder: str) -> None:
-    """Saves the functions `score`, `heads`, `item_parts` and `score_with` of `models.ranking.RankingModel`.
+    """Saves the functions `score`, `heads`, `item_parts` and `score_with` of a `RankingModel`.
 
     Args:
       model: trained and calibrated.

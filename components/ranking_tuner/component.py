@@ -6,11 +6,11 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import retrieval_setup
-from components import types as shop_types
+from components.common import artifact_types as shop_types
+from components.common import retriever_inputs as retrieval_setup
 from components.ranking_tuner import executor
-from models import example_io
-from pipeline.config import load_sections
+from models.data import example_io
+from schema.config import load_sections
 
 # TFX's Tuner writes these names.
 BEST = "best_hyperparameters.txt"
@@ -45,7 +45,7 @@ def RankingTuner(
       index: item vectors and as-of tables.
       best_hyperparameters: for RankingTrainer.
       tuner_results: every trial.
-      config: the sections of `components.retrieval_setup`.
+      config: the sections of `components.common.retriever_inputs`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs.
     """

@@ -12,8 +12,8 @@ import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 
 from components.ranking_trainer import executor as ranking_executor
-from models.retriever import Retriever
-from pipeline.config import Ranking, Span
+from models.funnel.retriever import Retriever
+from schema.config import Ranking, Span
 
 _OBJECTIVE = "ndcg"
 

@@ -6,11 +6,11 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import shop
+from components.common import shop
 from components.retrieval_trainer import executor
 from components.text_encoder_trainer.executor import VECTORS
-from models import example_io
-from pipeline.config import load_sections
+from models.data import example_io
+from schema.config import load_sections
 
 
 @component

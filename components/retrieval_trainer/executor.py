@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components import shop
-from models import arrays, collaborative, example_io, warm_start
-from models import features as F
-from models.item_table import ItemTable
-from models.parameters import parameters
-from models.requests import Vocabularies
-from models.retrieval import RetrievalModel, training_curves
-from models.towers import (
+from components.common import shop
+from models.data import arrays, example_io
+from models.data.item_table import ItemTable
+from models.data.parameters import parameters
+from models.data.requests import Vocabularies
+from models.retrieval import collaborative, warm_start
+from models.retrieval.towers import (
     ItemEmbedding,
     ItemTower,
     QuerySpec,
@@ -26,8 +25,10 @@ from models.towers import (
     table_terms,
     trained_variables,
 )
-from pipeline.config import Collaborative, Retrieval
-from pipeline.errors import DataError
+from models.retrieval.two_tower import RetrievalModel, training_curves
+from schema import names as F
+from schema.config import Collaborative, Retrieval
+from schema.errors import DataError
 
 HISTORY = "history.json"
 WEIGHTS = "weights.npz"
@@ -140,7 +141,7 @@ def batches(
       known: int32 [K], rows that `uniform_negatives` are drawn from.
 
     Returns:
-      Elements as `models.retrieval.RetrievalModel` takes them.
+      Elements as `models.retrieval.two_tower.RetrievalModel` takes them.
     """
     table = {name: tf.constant(values) for name, values in sessions.items() if name != F.TIMESTAMP}
     row_of = tf.constant(rows)
@@ -261,7 +262,7 @@ def run(
         collaborative one; `item_vectors.npz` (`vectors` float32 [V, D], every row's) and
         `query_vectors.npz` (the held-out sessions: `vectors` float32 [Q, D] with the scale in
         them, `history_row` int32 [Q, L], `history_age_days` float32 [Q, L]); `weights.npz`, what a
-        later model starts from (`models.warm_start.Weights`).
+        later model starts from (`models.retrieval.warm_start.Weights`).
       run_folder: ModelRun artifact; gets `history.json`.
       previous: weights.npz of the model to start from; it must have learned from earlier events only.
 
@@ -396,7 +397,7 @@ def start(
     Args:
       model: not called yet.
       example: a batch.
-      terms: from `models.towers.table_terms`.
+      terms: from `models.retrieval.towers.table_terms`.
       path: weights.npz to start from.
 
     Returns:

@@ -9,7 +9,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.dsl.io import fileio
 
-from pipeline.errors import DataError
+from schema.errors import DataError
 
 SCHEMA_FILE = "schema.pbtxt"  # the name that TFX's components look for
 
@@ -37,7 +37,9 @@ def run(path: str, output: str) -> int:
       DataError: the file is missing, no schema, or names no feature.
     """
     if not fileio.exists(path):
-        raise DataError(f"{path}: no such schema; review one (python -m schema.infer) or correct schema_dir")
+        raise DataError(
+            f"{path}: no such schema; review one (python -m pipeline.infer_schema) or correct schema_dir"
+        )
     with fileio.open(path, "r") as file:
         text = file.read()
     try:
@@ -45,7 +47,7 @@ def run(path: str, output: str) -> int:
     except text_format.ParseError as error:
         raise DataError(f"{path}: not a schema in text format ({error}); correct this line") from error
     if not schema.feature:
-        raise DataError(f"{path}: the schema has no feature; review one (python -m schema.infer)")
+        raise DataError(f"{path}: the schema has no feature; review one (python -m pipeline.infer_schema)")
     fileio.makedirs(output)
     with fileio.open(os.path.join(output, SCHEMA_FILE), "w") as file:
         file.write(text)

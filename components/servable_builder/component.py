@@ -7,13 +7,14 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import retrieval_setup, shop
-from components import types as shop_types
+from components.common import artifact_types as shop_types
+from components.common import retriever_inputs as retrieval_setup
+from components.common import shop
 from components.retrieval_trainer.executor import WEIGHTS
 from components.servable_builder import executor
-from models import example_io
-from models.event_log import EventLog
-from pipeline.config import load_sections
+from models.data import example_io
+from models.data.event_log import EventLog
+from schema.config import load_sections
 
 
 @component
@@ -45,7 +46,7 @@ def ServableBuilder(
       ranking_model: the ranker.
       model: the servable, and beside it weights.npz (see RetrievalTrainer).
       histories: request state of every user, for clients and demos.
-      config: the sections of `components.retrieval_setup`, and `serving`.
+      config: the sections of `components.common.retriever_inputs`, and `serving`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs.
     """

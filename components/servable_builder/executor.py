@@ -11,15 +11,15 @@ import pyarrow as pa
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components import shop
 from components.candidate_sampler.executor import tensor
-from models import arrays
-from models import features as F
-from models.event_log import EventLog
-from models.funnel import Funnel
-from models.item_table import ItemTable
-from models.parameters import parameters
-from models.retriever import Retriever
+from components.common import shop
+from models.data import arrays
+from models.data.event_log import EventLog
+from models.data.item_table import ItemTable
+from models.data.parameters import parameters
+from models.funnel.retriever import Retriever
+from models.funnel.servable import Funnel
+from schema import names as F
 
 HISTORIES = "histories.parquet"
 _WARMUP_USERS = 4
@@ -85,7 +85,7 @@ def run(
 
 
 def write_histories(log: EventLog, as_of: int, length: int, path: str) -> int:
-    """Writes every user's request state at `as_of` (see `components.types.RequestHistories`).
+    """Writes every user's request state at `as_of` (see `components.common.artifact_types.RequestHistories`).
 
     Returns:
       The number of users.

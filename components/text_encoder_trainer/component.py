@@ -4,12 +4,12 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components import shop
+from components.common import shop
 from components.text_encoder_trainer import executor
-from models import example_io
-from models.event_log import EventLog
-from models.text_training import make_strategy
-from pipeline.config import load_sections
+from models.data import example_io
+from models.data.event_log import EventLog
+from models.text.training import make_strategy
+from schema.config import load_sections
 
 
 @component

@@ -12,15 +12,18 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components import shop
-from models import arrays, example_io, text_encoder, text_groups, text_training
-from models import features as F
-from models.event_log import EventLog
-from models.item_table import ItemTable
-from models.text_encoder import TextEncoder
-from models.text_training import Batch, Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
-from pipeline import config as settings
-from pipeline.errors import DataError
+from components.common import shop
+from models.data import arrays, example_io
+from models.data.event_log import EventLog
+from models.data.item_table import ItemTable
+from models.text import encoder as text_encoder
+from models.text import groups as text_groups
+from models.text import training as text_training
+from models.text.encoder import TextEncoder
+from models.text.training import Batch, Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
+from schema import config as settings
+from schema import names as F
+from schema.errors import DataError
 
 VECTORS = "text_vectors.npz"
 HISTORY = "history.json"
@@ -126,7 +129,7 @@ def run(
       log, searches: to learn from; None in mode "frozen".
       until: unix seconds; only events before it are learned from.
       config: which BERT, how it is trained, how long texts are, which type.
-      strategy: `models.text_training.make_strategy` of `config.strategy`.
+      strategy: `models.text.training.make_strategy` of `config.strategy`.
       output: folder of the Model artifact; gets `Format-Serving/` (signature
         `serving_default`: `text` string [B] -> `embedding` float32 [B, E]) and
         `text_vectors.npz` (`vectors` float32 [T, E], `index` int32 [V]).

@@ -2,7 +2,7 @@
 
 import sys
 
-from serving.model_server.main import main
+from serving.model_server.process.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import funnel
-from pipeline.errors import UserError
+from schema.errors import UserError
 
 LOG = types.SimpleNamespace(
     users=np.asarray(["7", "8", "9"], object), items=np.asarray(["10", "11", "12"], object)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import text_encoder
-from tests.models import tiny_shop
+from tests.shops import tiny_shop
 
 SHARE = 0.2
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from components.candidate_index import executor
-from models import arrays, snapshot
-from models import features as F
-from models.index import Plan, VectorIndex
-from models.tables import table
-from pipeline.errors import GateError
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF, LABEL_START
+from models.data import arrays
+from models.data.frozen import table
+from models.retrieval import snapshot
+from models.retrieval.index import Plan, VectorIndex
+from schema import names as F
+from schema.errors import GateError
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, CUTOFF, LABEL_START
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import shop
-from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler import executor
+from components.common import shop
+from components.common.candidate_lists import padded, request_inputs
 from components.ranking_trainer import executor as ranking_executor
-from models import example_io
-from models import features as F
-from pipeline.errors import DataError
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF, DAY, LABEL_START
+from models.data import example_io
+from schema import names as F
+from schema.errors import DataError
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, LABEL_START
 
 LENGTH = CONFIG.candidates.history_length
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import shop
-from components.candidate_lists import padded
+from components.common import shop
+from components.common.candidate_lists import padded
 from components.funnel_evaluator import executor as funnel_executor
 from components.servable_builder import executor as servable_executor
-from models import example_io
-from models import features as F
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF, WINDOWS
+from models.data import example_io
+from schema import names as F
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, CUTOFF, WINDOWS
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def evaluated(model, baseline):
     from tfx.utils import json_utils, proto_utils
 
     from components.evaluator import extractors
-    from pipeline import evaluation
+    from pipeline.stages import evaluation
 
     folder = tiny_shop.folder() / f"evaluation_{os.path.basename(model)}_{os.path.basename(baseline or '')}"
     examples = standard_artifacts.Examples()

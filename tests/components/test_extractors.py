@@ -5,7 +5,7 @@ import pytest
 import tensorflow_model_analysis as tfma
 
 from components.evaluator.extractors import unrolled
-from models import features as F
+from schema import names as F
 
 
 def lists(*predictions):

@@ -10,15 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components import shop
-from components.candidate_lists import padded, request_inputs
 from components.candidate_sampler.executor import tensor
-from components.funnel_evaluator import executor, metrics
-from models import calibration, example_io
-from pipeline.config import Quality
-from pipeline.errors import DataError, UserError
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF, DAY, END, NEWCOMER, WINDOWS
+from components.common import metrics, shop
+from components.common.candidate_lists import padded, request_inputs
+from components.funnel_evaluator import executor
+from models.data import example_io
+from models.ranking import calibration
+from schema.config import Quality
+from schema.errors import DataError, UserError
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, END, NEWCOMER, WINDOWS
 
 MIN_EVENTS = CONFIG.candidates.min_events
 QUALITY = CONFIG.quality

@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components import shop
+from components.common import shop
 from components.infra_validator import executor
-from pipeline.config import InfraValidation
-from tests.models import tiny_shop
+from schema.config import InfraValidation
+from tests.shops import tiny_shop
 
 pytestmark = pytest.mark.slow
 SETTINGS = InfraValidation()

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from components.pusher import executor
-from pipeline.errors import UserError
+from schema.errors import UserError
 
 
 @pytest.fixture

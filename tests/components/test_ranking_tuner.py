@@ -9,10 +9,10 @@ import pytest
 
 from components.ranking_trainer import executor as ranking_executor
 from components.ranking_tuner import executor
-from models import example_io
-from pipeline.config import Ranking
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG
+from models.data import example_io
+from schema.config import Ranking
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG
 
 SPACE = {
     "learning_rate": {"low": 1e-3, "high": 1e-1, "log": True},

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import shop
 from components.candidate_index import executor
-from components.retrieval_setup import RetrieverFactory
-from models import arrays
-from models import features as F
-from models.funnel import Funnel
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF, recommend_inputs, text
+from components.common import shop
+from components.common.retriever_inputs import RetrieverFactory
+from models.data import arrays
+from models.funnel.servable import Funnel
+from schema import names as F
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, CUTOFF, recommend_inputs, text
 
 pytestmark = pytest.mark.slow
 

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from components import shop
+from components.common import shop
 from components.retrieval_trainer import executor
-from models import arrays
-from models import features as F
-from models.towers import trained_variables
-from models.warm_start import Weights
-from pipeline.errors import DataError
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, DAY, LABEL_START, START
+from models.data import arrays
+from models.retrieval.towers import trained_variables
+from models.retrieval.warm_start import Weights
+from schema import names as F
+from schema.errors import DataError
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, DAY, LABEL_START, START
 
 LENGTH = CONFIG.retrieval.history_length
 

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components import shop
+from components.common import shop
 from components.infra_validator import executor as infra
-from tests.models import tiny_shop
-from tests.models.tiny_shop import CONFIG, CUTOFF, DAY, NEWCOMER
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, NEWCOMER
 
 
 def test_histories_are_every_users_state_at_the_cutoff():

@@ -18,8 +18,8 @@ import pandas as pd
 import tensorflow as tf
 import tensorflow_text  # noqa: F401  (its ops are in the servable)
 
-from models import features as F
-from pipeline.config import Config, load
+from schema import names as F
+from schema.config import Config, load
 
 K = 20
 UNKNOWN = "somebody never seen"

@@ -15,11 +15,11 @@ import yaml
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
-from pipeline.config import load
+from schema.config import load
 from serving.client import Client
 from tests.e2e import cold_start
 from tests.serving.process import Server
-from tests.shop import household_frames, write_shop
+from tests.shops.households import household_frames, write_shop
 
 pytestmark = pytest.mark.slow
 

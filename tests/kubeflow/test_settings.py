@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 import kubeflow
-from components import fingerprint
+from components.common import fingerprint
 from kubeflow import inputs, spec
-from pipeline import config as config_lib
-from pipeline.config import Kubeflow
-from pipeline.errors import ConfigError, DataError
+from schema import config as config_lib
+from schema.config import Kubeflow
+from schema.errors import ConfigError, DataError
 from tests.kubeflow import dockerfile
 
 ROOT = Path(__file__).resolve().parents[2]

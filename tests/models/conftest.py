@@ -1,3 +1,3 @@
 """Fixtures: the tiny shop's folder lives as long as the session."""
 
-from tests.models.tiny_shop import tiny_shop_folder  # noqa: F401
+from tests.shops.tiny_shop import tiny_shop_folder  # noqa: F401

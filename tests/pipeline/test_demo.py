@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import config as config_lib
 from pipeline import demo
+from schema import config as config_lib
 
 ROOT = Path(__file__).resolve().parents[2]
 

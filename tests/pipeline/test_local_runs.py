@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import run_record
+from pipeline.run import record as run_record
 
 pytestmark = pytest.mark.slow
 
@@ -178,7 +178,7 @@ def test_first_cached_failed_killed_and_resumed_runs(shop):
     ]
     page = (shop.run_dir / "report.html").read_text()
     (shop.run_dir / "report.html").unlink()
-    command = [sys.executable, "-m", "pipeline.report", "--run", str(shop.run_dir)]
+    command = [sys.executable, "-m", "pipeline.report.page", "--run", str(shop.run_dir)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert (shop.run_dir / "report.html").read_text() == page
 

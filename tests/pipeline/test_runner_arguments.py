@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import local_runner
-from pipeline.errors import ConfigError, DataError, UserError
+from schema.errors import ConfigError, DataError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 

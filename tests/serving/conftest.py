@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.conformance.export import write_config
+from tests.serving.model_server.conformance.export import write_config
 from tests.serving.process import Server
 
 MAX_BYTES = 300_000  # longest request that the server with everything reads

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.model_server import servable, warmup
+from serving.model_server.core import servable, warmup
 from tests.serving import overlap_model
-from tests.serving.conformance.test_malformed import GOOD
+from tests.serving.model_server.conformance.test_malformed import GOOD
 from tests.serving.process import ROOT
 
 

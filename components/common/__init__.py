@@ -1,0 +1,1 @@
+"""What several components share: reading tables, artifact files, the retriever's inputs, slicing."""

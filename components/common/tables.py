@@ -1,0 +1,444 @@
+"""Shop tables (Parquet, CSV; local or any Beam file system) as Arrow record batches.
+
+Everything is done on whole columns; no function here loops over rows. The checks are pure
+functions of Arrow schemas and arrays, and every error is one line that names the file, the
+column, the configuration key and the row. Rows are counted from 1, without a CSV's header.
+"""
+
+import dataclasses
+import glob
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from schema.errors import DataError
+
+BATCH_ROWS = 1 << 18
+MICROS = 1_000_000
+DAY_MICROS = 86_400 * MICROS
+_LAST_SECOND = 253_402_300_799  # 9999-12-31; larger integers are milli- or microseconds
+_DELIMITERS = ",\t;|"
+
+
+@dataclasses.dataclass(frozen=True)
+class Role:
+    """A source column and what it is used as.
+
+    Attributes:
+      name: the role (``user_id``); the column's name after reading.
+      column: the source column.
+      key: the configuration key that names the column, for messages.
+      kind: ``id`` and ``category`` become strings, ``timestamp`` is a timestamp, a date or
+        integer unix seconds, ``number`` is numeric, ``period`` is an integer.
+      required: a missing value (null or NaN) is an error.
+    """
+
+    name: str
+    column: str
+    key: str
+    kind: Literal["id", "category", "timestamp", "number", "period"]
+    required: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A piece of a table that one worker reads: a Parquet row group or a whole CSV file."""
+
+    path: str
+    file_index: int
+    row_group: int | None
+    first_row: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Rows of one file, columns named by role.
+
+    Attributes:
+      batch: the rows.
+      path: the file.
+      file_index: its place in the sorted list of the table's files.
+      first_row: rows of the file before this chunk.
+    """
+
+    batch: pa.RecordBatch
+    path: str
+    file_index: int
+    first_row: int
+
+    def row_keys(self) -> np.ndarray:
+        """int64 [rows]; unique over the table and ascending in file and row order."""
+        return (self.file_index << 40) + self.first_row + np.arange(self.batch.num_rows, dtype=np.int64)
+
+    def where(self, index: int) -> str:
+        """The position of a row of this chunk, for messages."""
+        return f"row {self.first_row + index + 1:,}"
+
+
+def row_of_key(row_key: int) -> int:
+    """The row number (from 1) that a value of :meth:`Chunk.row_keys` stands for."""
+    return (int(row_key) & ((1 << 40) - 1)) + 1
+
+
+def match(pattern: str, key: str) -> list[str]:
+    """The files of a table, sorted.
+
+    Args:
+      pattern: a file, URL or glob pattern.
+      key: the configuration key that names it, for messages.
+
+    Raises:
+      DataError: no file matches.
+    """
+    if "://" in pattern:
+        from apache_beam.io.filesystems import FileSystems
+
+        paths = [item.path for item in FileSystems.match([pattern])[0].metadata_list]
+    else:
+        # A path that is a file is meant, even if it looks like a pattern.
+        paths = [pattern] if os.path.isfile(pattern) else [p for p in glob.glob(pattern) if os.path.isfile(p)]
+    if not paths:
+        named = f" ({key})" if key else ""
+        raise DataError(f"{pattern}: no such file{named}; correct the path or data.root in the configuration")
+    return sorted(paths)
+
+
+def open_table(pattern: str, key: str, roles: Sequence[Role]) -> list[Unit]:
+    """Finds a table's files and checks the columns and types of each before a row is read.
+
+    Args:
+      pattern: a file, URL or glob pattern.
+      key: the configuration key that names it.
+      roles: the columns to read.
+
+    Returns:
+      What to read, in file order.
+
+    Raises:
+      DataError: no file, an unreadable file, an empty table, a missing or wrongly typed column.
+    """
+    units = []
+    for index, path in enumerate(match(pattern, key)):
+        if _is_csv(path):
+            check_schema(_csv_schema(path, roles), path, roles)
+            units.append(Unit(path, index, None, 0))
+            continue
+        metadata, schema = _parquet_footer(path)
+        check_schema(schema, path, roles)
+        first = 0
+        for group in range(metadata.num_row_groups):
+            units.append(Unit(path, index, group, first))
+            first += metadata.row_group(group).num_rows
+        if first == 0:
+            raise DataError(f"{path}: the file has no rows ({key}); give a file with data")
+    return units
+
+
+def read(unit: Unit, roles: Sequence[Role], batch_rows: int = BATCH_ROWS) -> Iterator[Chunk]:
+    """Reads a unit as chunks of at most `batch_rows` rows, one column a role.
+
+    Args:
+      unit: from :func:`open_table`.
+      roles: the columns to read; several roles may share a source column.
+      batch_rows: upper limit of rows in a Parquet chunk (CSV comes in 16 MiB blocks).
+
+    Raises:
+      DataError: a file that cannot be decoded.
+    """
+    columns = sorted({role.column for role in roles})
+    first = unit.first_row
+    try:
+        with _open(unit.path) as file:
+            if unit.row_group is None:
+                batches: Iterator[pa.RecordBatch] = iter(_csv_reader(file, unit.path, roles))
+            else:
+                # Low-cardinality strings stay dictionary encoded: the promotions' locations
+                # are 20.9 M one-letter strings otherwise.
+                categories = [role.column for role in roles if role.kind == "category"]
+                reader = pq.ParquetFile(file, read_dictionary=categories)
+                batches = reader.iter_batches(batch_rows, row_groups=[unit.row_group], columns=columns)
+            for batch in batches:
+                if batch.num_rows == 0:
+                    continue
+                arrays = [batch.column(role.column) for role in roles]
+                named = pa.RecordBatch.from_arrays(arrays, names=[role.name for role in roles])
+                yield Chunk(named, unit.path, unit.file_index, first)
+                first += batch.num_rows
+    except pa.ArrowException as error:
+        raise _unreadable(unit.path, error) from error
+    if first == 0 and unit.row_group is None:
+        raise DataError(f"{unit.path}: the file has no rows; give a file with data")
+
+
+def check_schema(schema: pa.Schema, path: str, roles: Sequence[Role]) -> None:
+    """Checks that every role's column exists and has a type that fits.
+
+    Raises:
+      DataError: names the file, the column, the configuration key and the mend.
+    """
+    for role in roles:
+        if role.column not in schema.names:
+            names = ", ".join(schema.names)
+            raise DataError(f"{path}: column '{role.column}' ({role.key}) is missing; columns are {names}")
+        found = schema.field(role.column).type
+        wanted = _mismatch(found, role.kind)
+        if wanted:
+            raise DataError(
+                f"{path}: column '{role.column}' ({role.key}) has type {found}; expected {wanted}: "
+                "name another column or convert this one"
+            )
+
+
+def check_values(chunk: Chunk, roles: Sequence[Role]) -> None:
+    """Checks that no required role has a missing value (null or NaN) in these rows.
+
+    Raises:
+      DataError: names the file, the column, the first row and how many rows of the chunk.
+    """
+    for role in roles:
+        if not role.required:
+            continue
+        missing = pc.is_null(chunk.batch.column(role.name), nan_is_null=True)
+        count = missing.true_count
+        if count:
+            row = chunk.where(pc.index(missing, True).as_py())
+            last = chunk.first_row + chunk.batch.num_rows
+            raise DataError(
+                f"{chunk.path}: column '{role.column}' ({role.key}) has no value (null or NaN) in {row}, "
+                f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; remove or fill these rows"
+            )
+
+
+def to_micros(chunk: Chunk, role: Role) -> np.ndarray:
+    """The role's times as int64 [rows] microseconds since 1970 UTC.
+
+    Naive timestamps and dates are taken as UTC, integers as unix seconds.
+
+    Raises:
+      DataError: integers too large for seconds.
+    """
+    array = chunk.batch.column(role.name)
+    if pa.types.is_integer(array.type):
+        seconds = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+        too_large = seconds > _LAST_SECOND
+        if too_large.any():
+            index = int(too_large.argmax())
+            raise DataError(
+                f"{chunk.path}: column '{role.column}' ({role.key}) is {seconds[index]} in "
+                f"{chunk.where(index)}: too large for unix seconds; "
+                "divide it (milliseconds?) or store it as a timestamp"
+            )
+        return seconds * MICROS
+    if pa.types.is_date(array.type):
+        array = array.cast(pa.timestamp("s"))
+    timezone = array.type.tz
+    # `safe=False`: nanoseconds are cut, not refused.
+    return (
+        array.cast(pa.timestamp("us", timezone), safe=False).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    )
+
+
+def as_strings(array: pa.Array) -> pa.StringArray:
+    """Any scalar column as UTF-8 strings: integers as decimals, whole floats without a point.
+
+    Nulls and NaN stay null. Dictionaries are decoded.
+    """
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if pa.types.is_dictionary(array.type):
+        return as_strings(array.dictionary).take(array.indices)
+    if pa.types.is_string(array.type):
+        return array
+    if pa.types.is_floating(array.type):
+        # A column of integers with gaps arrives as floats ("69.0"): the ids are integers.
+        array = pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+        whole = pc.all(pc.equal(pc.floor(array), array)).as_py()
+        if whole is None or whole:
+            array = array.cast(pa.int64())
+    return array.cast(pa.string())
+
+
+def ranked_codes(array: pa.Array) -> tuple[np.ndarray, pa.StringArray]:
+    """Codes of strings in sorted order, so that sorting codes sorts the strings.
+
+    Args:
+      array: strings without nulls, [rows].
+
+    Returns:
+      int64 codes [rows] and the sorted distinct values that they index.
+    """
+    encoded = array.dictionary_encode()
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rank[encoded.indices.to_numpy()], encoded.dictionary.take(pa.array(order))
+
+
+def md5_of(values: pa.StringArray) -> list[tuple[str, str]]:
+    """(md5 digest, value) of each string: the order of users in a deterministic sample."""
+    return [(hashlib.md5(v.encode(), usedforsecurity=False).hexdigest(), v) for v in values.to_pylist()]
+
+
+def partition_by(batch: pa.RecordBatch, column: str, partitions: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Splits rows by a hash of an id's string form; row order inside a part is kept.
+
+    Args:
+      batch: rows.
+      column: an id column without nulls (integers or strings).
+      partitions: number of parts, at most 32,767.
+
+    Yields:
+      (part, its rows), parts without rows left out. An id is in the same part on every
+      machine and in every table, whether stored as integer or string.
+    """
+    import pandas as pd
+
+    encoded = batch.column(column).dictionary_encode()
+    names = as_strings(encoded.dictionary).to_numpy(zero_copy_only=False)
+    part_of_id = (pd.util.hash_array(names, categorize=False) % np.uint64(partitions)).astype(np.int16)
+    parts = part_of_id[encoded.indices.to_numpy()]
+    order = np.argsort(parts, kind="stable")
+    bounds = np.searchsorted(parts[order], np.arange(partitions + 1))
+    table = batch.take(pa.array(order))
+    for part in range(partitions):
+        if bounds[part] < bounds[part + 1]:
+            yield part, table.slice(bounds[part], bounds[part + 1] - bounds[part])
+
+
+def serialize(batch: pa.RecordBatch) -> bytes:
+    """A record batch as LZ4-compressed Arrow IPC: what a Beam shuffle carries."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def deserialize(parts: Sequence[bytes]) -> pa.Table:
+    """One table of the batches that :func:`serialize` made (equal schemas)."""
+    return pa.concat_tables(pa.ipc.open_stream(part).read_all() for part in parts)
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """A table as one record batch."""
+    return pa.RecordBatch.from_arrays(
+        [column.combine_chunks() if column.num_chunks != 1 else column.chunk(0) for column in table.columns],
+        schema=table.schema,
+    )
+
+
+def check_unique(ids: pa.Array, row_keys: np.ndarray, files: Sequence[str], role: Role) -> None:
+    """Checks that an id names one row.
+
+    Args:
+      ids: strings [rows].
+      row_keys: int64 [rows], :meth:`Chunk.row_keys`.
+      files: the table's files by index.
+      role: the id's role, for the message.
+
+    Raises:
+      DataError: names the first duplicated id in row order and its rows.
+    """
+    codes = ids.dictionary_encode().indices.to_numpy()
+    counts = np.bincount(codes)
+    if not len(counts) or counts.max() == 1:
+        return
+    duplicated = np.flatnonzero(counts[codes] > 1)
+    first = duplicated[np.argmin(row_keys[duplicated])]
+    keys = np.sort(row_keys[codes == codes[first]])
+    rows = " and ".join(f"{row_of_key(key):,}" for key in keys[:5])
+    path = files[int(keys[0]) >> 40]
+    others = int((counts > 1).sum()) - 1
+    also = f" ({others:,} more ids are repeated in this part of the table)" if others else ""
+    raise DataError(
+        f"{path}: '{role.column}' ({role.key}) {ids[int(first)].as_py()} is in rows {rows}{also}; "
+        "keep one row for each id"
+    )
+
+
+def _mismatch(found: pa.DataType, kind: str) -> str | None:
+    """What the kind wants, where the type does not fit; else None."""
+    t = pa.types
+    value = found.value_type if t.is_dictionary(found) else found
+    text = t.is_string(value) or t.is_large_string(value)
+    fits, wanted = {
+        "id": (t.is_integer(value) or text, "an integer or string id"),
+        "category": (
+            text or t.is_integer(value) or t.is_floating(value) or t.is_boolean(value),
+            "text or a number",
+        ),
+        "timestamp": (
+            t.is_timestamp(found) or t.is_date(found) or t.is_integer(found),
+            "a timestamp, a date or integer unix seconds",
+        ),
+        "number": (t.is_integer(found) or t.is_floating(found), "a number"),
+        "period": (t.is_integer(found), "an integer (the number of the period)"),
+    }[kind]
+    # A column without any value has Arrow's null type: check_values says what is wrong with it.
+    return None if fits or t.is_null(found) else wanted
+
+
+def _is_csv(path: str) -> bool:
+    name = path.lower().removesuffix(".gz")
+    if name.endswith((".parquet", ".pq")):
+        return False
+    if name.endswith((".csv", ".tsv", ".txt", ".inter", ".item", ".user")):
+        return True
+    raise DataError(f"{path}: unknown kind of file; give .parquet or .csv (.tsv, .csv.gz)")
+
+
+def _open(path: str) -> Any:
+    if "://" in path:
+        from apache_beam.io.filesystems import FileSystems
+
+        return FileSystems.open(path)
+    # Decompresses .gz by the name's end, as Beam's file systems do.
+    return pa.input_stream(path) if path.endswith(".gz") else pa.OSFile(path)
+
+
+def _parquet_footer(path: str) -> tuple[pq.FileMetaData, pa.Schema]:
+    try:
+        with _open(path) as file:
+            reader = pq.ParquetFile(file)
+            return reader.metadata, reader.schema_arrow
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
+
+
+def _csv_schema(path: str, roles: Sequence[Role]) -> pa.Schema:
+    try:
+        with _open(path) as file:
+            return _csv_reader(file, path, roles).schema
+    except pa.ArrowException as error:
+        raise _unreadable(path, error) from error
+
+
+def _csv_reader(file: Any, path: str, roles: Sequence[Role]) -> pyarrow.csv.CSVStreamingReader:
+    # Ids and categories are read as written ("007" is no number); the rest is inferred from
+    # the first block, whose type the later rows must keep.
+    types: Mapping[str, pa.DataType] = {
+        role.column: pa.string() for role in roles if role.kind in ("id", "category")
+    }
+    return pyarrow.csv.open_csv(
+        file,
+        read_options=pyarrow.csv.ReadOptions(block_size=1 << 24),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path)),
+        convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
+    )
+
+
+def _delimiter(path: str) -> str:
+    with _open(path) as file:
+        head = file.read(1 << 16).decode("utf-8", "replace").split("\n", 1)[0]
+    return max(_DELIMITERS, key=head.count)
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())
+    return DataError(f"{path}: cannot be read ({reason}); correct the file or the key that names it")

@@ -1,0 +1,1 @@
+"""The whole funnel as one servable; the only room that imports all others."""

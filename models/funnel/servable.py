@@ -1,0 +1,380 @@
+"""The whole funnel as one graph: sources, ranking, the best k, and why.
+
+Everything is TensorFlow's own ops from raw strings to raw strings, so that stock TensorFlow
+Serving runs it. :class:`models.funnel.retriever.Retriever` is the part that CandidateSampler shares;
+:class:`Funnel` adds the ranker and the signatures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from models.data.frozen import table
+from models.data.item_table import ItemTable
+from models.data.requests import absent, lookup, request_spec
+from models.funnel.reasons import Reasons
+from models.funnel.reranking import Explorer, Reranker, boosts_of
+from models.funnel.retriever import Retriever
+from models.ranking.explanations import Explainer
+from models.retrieval.sources import Found
+from schema import names as F
+from schema.config import Config
+
+
+class Funnel(tf.Module):
+    """The servable: every signature of the public contract (see `docs/serving.md`).
+
+    Args:
+      retriever: sources and features.
+      ranker: the RankingTrainer's SavedModel; its `score` gives calibrated logits (`score_with`
+        the same from its `item_parts` of the candidates), its `heads` what every head says.
+      encode_text: texts (string [B]) to unit vectors.
+      items: the catalogue.
+      config: the shop.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        ranker: Any,
+        encode_text: Callable[[tf.Tensor], tf.Tensor],
+        text_encoder: Any,
+        items: ItemTable,
+        config: Config,
+    ) -> None:
+        super().__init__(name="funnel")
+        self.retriever = retriever
+        self._ranker = ranker
+        parts = ranker.item_parts(*retriever.pair_features.of_candidates())
+        self._item_parts = [table(part.numpy()) for part in parts]
+        self._text_encoder = text_encoder
+        self._encode_text = encode_text
+        self._item_text = table(items.text, tf.string, "item_text")
+        serving, snapshot = config.serving, retriever.snapshot
+        self._default_k, self._max_k = serving.default_k, serving.max_k
+        self._drop_bought_days = serving.drop_bought_days
+        types = serving.purchase_types or [config.events.default_event_type]
+        self._bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
+        self._category, names, codes = None, None, None
+        if config.items.category:
+            codes = items.categorical[config.items.category]
+            names = items.vocabularies[config.items.category].tolist()
+            self._category = table(codes, tf.int32)
+            self._candidate_category = table(codes[snapshot.candidate_row], tf.int32)
+            self._category_code = lookup(names[1:], np.arange(1, len(names)), "category", len(names))
+            self._category_count = len(names)
+        self.reranker = Reranker(
+            retriever.item_vectors,
+            retriever.sources.candidate_row,
+            None if codes is None else codes[snapshot.candidate_row],
+            boosts_of(items, serving.boosts, snapshot.candidate_row),
+            serving,
+        )
+        self.explorer = Explorer.of(items, snapshot, retriever.search_vectors.numpy(), codes, serving)
+        pair_features = retriever.pair_features
+        self.explainer = Explainer(
+            ranker.score,
+            pair_features.names,
+            pair_features.code_names,
+            list(items.exposure),
+            self._average_features(),
+        )
+        self.reasons = Reasons(
+            self._item_text,
+            snapshot,
+            retriever.sources,
+            self._category,
+            names,
+            self._bought,
+            config.candidates.history_length,
+            serving,
+        )
+
+    # --- signatures ------------------------------------------------------------------
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """The concrete functions to export, by signature name."""
+        request = request_spec(self.retriever.contexts)
+        ids = tf.TensorSpec([None], tf.string, F.ITEM_ID)
+        k = tf.TensorSpec([None], tf.int32, F.K)
+        listed = {
+            F.EXCLUDE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.EXCLUDE_ITEM_ID),
+            F.CATEGORY: tf.TensorSpec([None, None], tf.string, F.CATEGORY),
+            F.K: k,
+            F.DIVERSITY: tf.TensorSpec([None], tf.float32, F.DIVERSITY),
+            F.DROP_BOUGHT_DAYS: tf.TensorSpec([None], tf.float32, F.DROP_BOUGHT_DAYS),
+        }
+        candidates = {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
+        takes = {
+            "recommend": (self.recommend, request | listed),
+            "similar": (self.similar, {F.ITEM_ID: ids, F.K: k}),
+            "rank": (self.rank, request | candidates),
+            "explain": (self.explain, request | candidates),
+            "embed_text": (self.embed_text, {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)}),
+            "embed_user": (self.embed_user, request),
+            "embed_item": (self.embed_item, {F.ITEM_ID: ids}),
+            "serving_default": (
+                self.rank_examples,
+                {"examples": tf.TensorSpec([None], tf.string, "examples")},
+            ),
+        }
+        return {name: _by_name(function, spec, name) for name, (function, spec) in takes.items()}
+
+    @tf.Module.with_name_scope
+    def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The best items of each request, as many as it asks for."""
+        request = self.retriever.parser(inputs)
+        query = self.retriever.query(request)
+        allowed = self.allowed(inputs, request)
+        found = self.retriever.sources(request, query, allowed).without_empty_places()
+        of_pair, _ = self.retriever.pair_features.of_pair(request, found)
+        probability = tf.where(found.valid, self.probability(of_pair, found.position), -1.0)
+        row, position, score, explored = self.arrange(inputs, request, found, probability)
+        source, reason = self.reasons(request, inputs[F.CONTEXT_TIMESTAMP], found, row, position, explored)
+        return self._outputs(row, score, source, reason, self._k(inputs[F.K], inputs[F.USER_ID]))
+
+    @tf.Module.with_name_scope
+    def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The items with the nearest vectors; what trends now for an unknown item."""
+        sources = self.retriever.sources
+        row = self.retriever.parser.rows(inputs[F.ITEM_ID])
+        known = (row > 0)[:, None]
+        own = tf.one_hot(tf.gather(sources.row_candidate, row), sources.count, True, False, dtype=tf.bool)
+        most = min(self._max_k, sources.count)
+        near = sources.index.search(self.retriever.item_query(row), most, ~own)
+        first = sources.by_trend[:most]
+        share = tf.gather(sources.trending, first) / tf.maximum(sources.trending[sources.by_trend[0]], 1.0)
+        k = self._k(inputs[F.K], row)
+        score, position = (
+            tf.where(known, of_item, of_shop[None])[:, : _largest(k)]
+            for of_item, of_shop in zip(near, (share, first), strict=True)
+        )
+        shape = tf.shape(position)
+        source = tf.broadcast_to(tf.where(known, F.SIMILAR, F.TRENDING), shape)
+        reason = tf.broadcast_to(self.reasons.similar_to(row[:, None], known), shape)
+        return self._outputs(tf.gather(sources.candidate_row, position), score, source, reason, k)
+
+    @tf.Module.with_name_scope
+    def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Every head's answer for given items in the order given; 0 where an item is no candidate."""
+        position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
+        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
+        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        heads = {
+            name: tf.where(found.valid, values, 0.0)
+            for name, values in self._ranker.heads(features, codes).items()
+        }
+        return {F.SCORE: heads[F.P_PURCHASE]} | heads
+
+    @tf.Module.with_name_scope
+    def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What speaks for and against given items; all 0 for items that are not candidates."""
+        position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
+        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
+        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        log_odds, baseline, attribution = self.explainer(features, codes)
+        every = tf.concat([features, *(tf.cast(code, tf.float32)[..., None] for code in codes.values())], -1)
+        batch = tf.shape(position)[0]
+        # names in every row, so that a server can batch
+        groups = tf.repeat(tf.constant([self.explainer.groups]), batch, 0)
+        names = tf.repeat(tf.constant([[*self.retriever.pair_features.names, *codes]]), batch, 0)
+        return {
+            F.LOG_ODDS: tf.where(found.valid, log_odds, 0.0),
+            F.BASELINE: tf.where(found.valid, baseline, 0.0),
+            F.ATTRIBUTION: tf.where(found.valid[..., None], attribution, 0.0),
+            F.GROUP: groups,
+            F.FEATURE: tf.where(found.valid[..., None], every, 0.0),
+            F.FEATURE_NAME: names,
+        }
+
+    @tf.Module.with_name_scope
+    def rank_examples(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """`rank` of serialized tf.Examples, for TFMA and BulkInferrer."""
+        scalars = [F.USER_ID, *(F.context(name) for name in self.retriever.contexts)]
+        lists = [F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID]
+        spec: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string, "") for name in scalars}
+        spec |= {name: tf.io.RaggedFeature(tf.string) for name in lists}
+        spec[F.HISTORY_AGE_DAYS] = tf.io.RaggedFeature(tf.float32)
+        spec[F.CONTEXT_TIMESTAMP] = tf.io.FixedLenFeature([], tf.int64, 0)
+        parsed = tf.io.parse_example(inputs["examples"], spec)
+        dense = {
+            name: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
+            for name, value in parsed.items()
+        }
+        answer = self.rank(dense)
+        return {name: answer[name] for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
+
+    @tf.Module.with_name_scope
+    def embed_text(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Unit vectors of texts."""
+        return {F.EMBEDDING: self._encode_text(inputs[F.TEXT])}
+
+    @tf.Module.with_name_scope
+    def embed_user(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The query tower's vectors of requests."""
+        return {F.EMBEDDING: self.retriever.query(self.retriever.parser(inputs))}
+
+    @tf.Module.with_name_scope
+    def embed_item(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The item tower's vectors of items; zeros for an unknown one."""
+        row = self.retriever.parser.rows(inputs[F.ITEM_ID])
+        vectors = tf.gather(self.retriever.search_vectors, row)
+        return {F.EMBEDDING: tf.where((row > 0)[:, None], vectors, 0.0)}
+
+    # --- parts -----------------------------------------------------------------------
+
+    @tf.Module.with_name_scope
+    def allowed(self, inputs: Mapping[str, tf.Tensor], request: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """bool [B, C]: candidates that exclusions, category filter and seen-item policy let through."""
+        days = inputs[F.DROP_BOUGHT_DAYS]
+        days = tf.where(days >= 0, days, self._drop_bought_days)[:, None]  # NaN is no wish either
+        drop = self._bought_events(request) & (request[F.HISTORY_AGE_DAYS] < days)
+        gone = [self.retriever.parser.rows(inputs[F.EXCLUDE_ITEM_ID])]
+        gone.append(tf.where(drop, request["history_row"], 0))
+        sources = self.retriever.sources
+        allowed = absent(tf.gather(sources.row_candidate, tf.concat(gone, 1)), sources.count)
+        if self._category is not None:
+            # most requests name none, and looking up every candidate costs more than all the rest here
+            allowed &= tf.cond(
+                tf.reduce_any(inputs[F.CATEGORY] != ""),
+                lambda: tf.gather(
+                    self._wanted_categories(inputs[F.CATEGORY]), self._candidate_category, axis=1
+                ),
+                lambda: tf.ones([1, 1], tf.bool),
+            )
+        return allowed
+
+    @tf.Module.with_name_scope
+    def probability(self, of_pair: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """float32 [B, N]: the ranker's probability that a candidate (int32 [B, N]) is bought, from
+        what `PairFeatures.of_pair` says of it.
+        """
+        parts = [tf.gather(part, position) for part in self._item_parts]
+        return tf.sigmoid(self._ranker.score_with(of_pair, *parts))
+
+    def _average_features(self) -> np.ndarray:
+        """float32 [F]: the mean over all candidates, for somebody unknown without a history."""
+        request = {
+            name: tf.zeros([1] * spec.shape.rank, spec.dtype)
+            for name, spec in request_spec(self.retriever.contexts).items()
+        }
+        count = self.retriever.sources.count
+        everything = tf.ones([1, count], tf.bool)
+        _, features, _ = self.retriever.describe(request, everything, fixed=tf.range(count)[None])
+        return features[0].numpy().mean(0)
+
+    def _k(self, k: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
+        """int32 [B]: how many items each of the `requests` [B] gets."""
+        tf.debugging.assert_equal(tf.size(k), tf.size(requests), "k: give one value for each request")
+        return tf.minimum(tf.where(k > 0, k, self._default_k), self._max_k)
+
+    @tf.Module.with_name_scope
+    def arrange(
+        self,
+        inputs: Mapping[str, tf.Tensor],
+        request: Mapping[str, tf.Tensor],
+        found: Found,
+        probability: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Puts ranked candidates into the order in which they are shown, new items among them.
+
+        Args:
+          inputs: the request's strings.
+          request: from `RequestParser`.
+          found: from `CandidateSources`.
+          probability: float32 [B, N], the ranker's; negative where the place is empty.
+
+        Returns:
+          Each [B, K], K the largest `k` or fewer: row int32, 0 where the place is empty;
+          position int32, C where the item is no candidate; probability float32, 0 for new
+          items; whether it is a new item, bool.
+        """
+        sources = self.retriever.sources
+        places = _largest(self._k(inputs[F.K], inputs[F.USER_ID]))
+        position, score = self.reranker(found.position, probability, inputs[F.DIVERSITY], places)
+        row = tf.gather(sources.candidate_row, position)
+        if self.explorer is None:
+            return row, position, score, tf.zeros_like(position, tf.bool)
+        new = self.explorer(
+            inputs,
+            request,
+            found.query,
+            self.retriever.parser.rows(inputs[F.EXCLUDE_ITEM_ID]),
+            None if self._category is None else self._wanted_categories(inputs[F.CATEGORY]),
+            places,
+        )
+        return _with_new(row, position, score, new, sources.count)
+
+    def _bought_events(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.gather(self._bought, request[F.HISTORY_EVENT_TYPE]) & (request["history_row"] > 0)
+
+    def _wanted_categories(self, names: tf.Tensor) -> tf.Tensor:
+        """bool [B, codes]: the category codes that a request wants; all where it names none."""
+        named = names != ""
+        size = self._category_count
+        code = tf.where(named, self._category_code.lookup(names), size)
+        return ~absent(code, size) | ~tf.reduce_any(named, 1, keepdims=True)
+
+    def _outputs(
+        self, row: tf.Tensor, score: tf.Tensor, source: tf.Tensor, reason: tf.Tensor, k: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """The five outputs, [B, the largest k]; a request's places beyond its own k (int32 [B])
+        and those without an item (row 0) are empty.
+        """
+        real = (row > 0) & (tf.range(tf.shape(row)[1]) < k[:, None])
+        row = tf.where(real, row, 0)
+        outputs = {
+            F.ITEM_ID: tf.gather(self.retriever.parser.item_ids, row),
+            F.ITEM_TEXT: tf.gather(self._item_text, row),
+            F.SCORE: tf.where(real, score, 0.0),
+            F.SOURCE: tf.where(real, source, ""),
+            F.REASON: tf.where(real, reason, ""),
+        }
+        missing = [[0, 0], [0, _largest(k) - tf.shape(row)[1]]]
+        return {
+            name: tf.pad(value, missing, constant_values=0.0 if value.dtype.is_floating else "")
+            for name, value in outputs.items()
+        }
+
+
+def _largest(k: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(tf.reduce_max(k), 0)  # a batch of none has no largest
+
+
+def _with_new(
+    row: tf.Tensor, position: tf.Tensor, score: tf.Tensor, new: tf.Tensor, nowhere: int
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A ranked list (each [B, K']) with new items (rows, int32 [B, K], 0 = none) in their places.
+
+    Returns:
+      (row, position, score, bool whether it is a new item), each [B, K].
+    """
+    explored = new > 0
+    before = tf.cumsum(tf.cast(explored, tf.int32), 1, exclusive=True)
+    at = tf.range(tf.shape(new)[1]) - before
+    last = tf.shape(position)[1]
+    there = ~explored & (at < last)
+
+    def moved(values: tf.Tensor, empty: tf.Tensor | float) -> tf.Tensor:
+        values = tf.pad(values, [[0, 0], [0, 1]])  # something to gather from an empty list
+        return tf.where(there, tf.gather(values, tf.clip_by_value(at, 0, last), batch_dims=1), empty)
+
+    return moved(row, new), moved(position, nowhere), moved(score, 0.0), explored
+
+
+def _by_name(
+    function: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]],
+    spec: Mapping[str, tf.TensorSpec],
+    name: str,
+) -> tf.types.experimental.ConcreteFunction:
+    """A concrete function with one keyword argument an input, as signatures need."""
+
+    def call(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return function(inputs)
+
+    call.__name__ = name
+    return tf.function(call, autograph=False).get_concrete_function(**spec)

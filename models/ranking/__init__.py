@@ -1,0 +1,1 @@
+"""Features of (request, candidate) pairs, the ranker, its calibration and explanations."""

@@ -1,0 +1,116 @@
+"""Proposes schemas for a shop's tables, to be reviewed and committed.
+
+Reads the tables that a configuration names as the pipeline does, and writes what TFDV infers
+from all of it to items.pbtxt, users.pbtxt and events.pbtxt, with what was seen of every
+feature as comments. A proposal only describes this data; a reviewed schema says what the data
+must be. See schema/README.md.
+
+    python -m pipeline.infer_schema --config pipeline/configs/my_shop.yaml --output schema/my_shop
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from components.common import tables
+from schema import config as configuration
+from schema.errors import UserError
+
+
+def observed(statistics: Any) -> dict[str, str]:
+    """What was seen of each feature, one line each.
+
+    Args:
+      statistics: a TFDV DatasetFeatureStatisticsList with one data set.
+    """
+    seen = {}
+    dataset = statistics.datasets[0]
+    for feature in dataset.features:
+        numeric = feature.WhichOneof("stats") == "num_stats"
+        common = feature.num_stats.common_stats if numeric else feature.string_stats.common_stats
+        share = common.num_non_missing / max(dataset.num_examples, 1)
+        line = (
+            f"in {share:.2%} of {dataset.num_examples:,} examples, "
+            f"{common.min_num_values} to {common.max_num_values} values"
+        )
+        if numeric:
+            line += f" from {feature.num_stats.min:g} to {feature.num_stats.max:g}"
+        else:
+            line += f", {feature.string_stats.unique:,} distinct"
+        seen[feature.path.step[0]] = line
+    return seen
+
+
+def propose(config: configuration.Config, output: Path) -> None:
+    """Writes one proposal a table into a folder.
+
+    Args:
+      config: the shop.
+      output: folder of the proposals; made when missing.
+
+    Raises:
+      DataError: the tables cannot be read.
+    """
+    # TFX first: it supplies a module that this TFDV still imports (see docs of the lock).
+    import tfx  # noqa: F401, I001
+    import apache_beam as beam
+    import tensorflow_data_validation as tfdv
+    from google.protobuf import text_format
+
+    from components.catalog_example_gen import executor as catalog
+    from components.event_example_gen import executor as events
+
+    def pipeline() -> beam.Pipeline:
+        return beam.Pipeline(argv=config.beam_args)
+
+    output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = catalog.Settings.model_validate_json(catalog.settings_json(config))
+        catalog.run(pipeline(), settings, f"{folder}/items", f"{folder}/users")
+        events.run(
+            pipeline(), events.Settings.model_validate_json(events.settings_json(config)), f"{folder}/events"
+        )
+        for table in ("items", "users", "events"):
+            pattern = f"{folder}/{table}/Split-*/*"
+            if table == "users" and config.users is None:
+                continue
+            statistics = tfdv.generate_statistics_from_tfrecord(pattern)
+            seen = observed(statistics)
+            lines = ["# Proposed from the data; review every line (schema/README.md)."]
+            for feature in text_format.MessageToString(tfdv.infer_schema(statistics)).splitlines():
+                name = feature.strip().removeprefix('name: "').removesuffix('"')
+                if feature.startswith('  name: "') and name in seen:
+                    lines.append(f"  # {seen[name]}")
+                lines.append(feature)
+            (output / f"{table}.pbtxt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            print(f"{output / table}.pbtxt: {len(seen)} features")
+            for name, line in sorted(seen.items()):
+                print(f"  {name}: {line}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.infer_schema", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--config", required=True, help="the shop's YAML configuration")
+    parser.add_argument(
+        "--output", type=Path, default=Path("schema/proposed"), help="folder of the proposals"
+    )
+    parser.add_argument("--sample", type=int, help="read the sessions of this many users only")
+    options = parser.parse_args(arguments)
+    try:
+        overrides = {"data.sample_users": options.sample} if options.sample else {}
+        config = configuration.load(options.config, overrides)
+        tables.match(config.data.resolve(config.events.path), "events.path")  # before TFX is imported
+        propose(config, options.output)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

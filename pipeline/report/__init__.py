@@ -1,0 +1,1 @@
+"""What a run found: summary, findings, charts and the page."""

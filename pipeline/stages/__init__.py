@@ -1,0 +1,1 @@
+"""The pipeline's stages: data, models, release."""

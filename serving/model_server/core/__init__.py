@@ -1,0 +1,1 @@
+"""Versions, servables, prediction, batching and tensors of the model server."""

@@ -1,0 +1,402 @@
+"""Merges concurrent requests of one signature into batches, and splits the answers again.
+
+Every input has the batch in its first dimension, or is a scalar; scalars must be equal for
+requests to share a batch. With `pad_variable_length_inputs` the other dimensions may
+differ: they are filled with "" and 0, which is how this project's models mark what is not
+there. (TensorFlow Serving fills with the request's first value, and refuses scalars.)
+
+An answer must not show that others were in the batch. So an output that grew with the padding,
+or with another request's larger `k`, is cut back, for which one has to know what its size
+follows. That is learned from what the model does: every run without padding strikes out the
+explanations (this input's size, that scalar's value, the largest of those whole numbers, always
+the same) that it contradicts. Requests of different sizes share a batch only while all
+explanations left agree about each of them, and the sizes that come out are checked. Nor may
+padding mend a request: inputs that have been equally long in every good request (a history's
+items and their ages) must be so in each that joins, else the graph shall refuse it alone.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+
+import numpy as np
+
+from serving.model_server.core import predictor
+from serving.model_server.core.errors import Code, StatusError
+from serving.model_server.core.metrics import Metrics
+from serving.model_server.core.predictor import Arrays, Executor
+from serving.model_server.core.servable import Servable
+from serving.model_server.process.config_files import Batching
+
+# What the size of an output may follow: ("input", name, axis), ("scalar", name), ("largest", name)
+# or ("always", size).
+_Explanation = tuple[object, ...]
+
+
+@dataclasses.dataclass(eq=False)
+class _Task:
+    servable: Servable
+    signature: str
+    inputs: Arrays
+    rows: int
+    deadline: float | None
+    arrived: float
+    # Held until the task has ended; cheaper than an Event.
+    ended: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    outputs: Arrays | None = None
+    error: Exception | None = None
+    abandoned: bool = False
+
+    def inner(self) -> dict[tuple[str, int], int]:
+        """Size of each dimension but the first, by (input, axis)."""
+        return {
+            (name, axis): value.shape[axis]
+            for name, value in self.inputs.items()
+            for axis in range(1, value.ndim)
+        }
+
+
+class _Shapes:
+    """What is known of the output sizes of one signature of one version."""
+
+    def __init__(self) -> None:
+        self.batchable = True
+        # output's dimension -> explanation -> the size beyond which it was never seen to go
+        self._explanations: dict[tuple[str, int], dict[_Explanation, float]] | None = None
+        # pairs of inputs' dimensions that were never of different sizes
+        self._equal: set[tuple[_Explanation, _Explanation]] = set()
+        # output's dimension and ("largest", name) -> (values, size) of a run that left it to the model
+        self._chosen: dict[tuple[object, _Explanation], tuple[object, int]] = {}
+        self._lock = threading.Lock()
+
+    def learn(self, inputs: Arrays, outputs: Arrays) -> None:
+        """Strikes out what one run without padding contradicts."""
+        facts = _facts(inputs)
+        with self._lock:
+            if self._explanations is None:
+                self._explanations = {
+                    (name, axis): dict.fromkeys([*facts, ("always", value.shape[axis])], math.inf)
+                    for name, value in outputs.items()
+                    for axis in range(1, value.ndim)
+                }
+                self._equal = set(itertools.combinations([one for one in facts if one[0] == "input"], 2))
+            self._equal = {(one, other) for one, other in self._equal if facts[one] == facts[other]}
+            for (name, axis), left in self._explanations.items():
+                size = outputs[name].shape[axis] if axis < outputs[name].ndim else None
+                for one, most in list(left.items()):
+                    if size is None:
+                        continue
+                    if one[0] == "largest" and not facts[one]:
+                        # whatever the model chooses, it chooses the same for the same numbers
+                        values = tuple(np.unique(inputs[one[1]]))
+                        first = self._chosen.setdefault(((name, axis), one), (values, size))
+                        if first[0] == values and first[1] != size:
+                            del left[one]
+                    elif one[0] == "largest" and size < facts[one] and most == math.inf:
+                        left[one] = size  # as with a `k` beyond what the model gives
+                    elif _size(one, facts, most) != size:
+                        del left[one]
+
+    def wanted(self, inputs: Arrays) -> object:
+        """What `inputs` say about the outputs' sizes by their values; equal for requests that
+        may share a batch without cutting.
+        """
+        facts = _facts(inputs)
+        with self._lock:
+            unknown = {("", 0): dict.fromkeys(facts, math.inf)}
+            places = unknown if self._explanations is None else self._explanations
+            return tuple(
+                (place, one, _size(one, facts, most) or tuple(np.unique(inputs[one[1]])))
+                for place, left in places.items()
+                # a size that nothing explains may follow any of the numbers
+                for one, most in (left or dict.fromkeys(facts, math.inf)).items()
+                if one[0] == "largest"
+            )
+
+    def predict(self, inputs: Arrays) -> dict[tuple[str, int], int] | None:
+        """Sizes of the outputs' dimensions for `inputs`, or None while they are not certain."""
+        facts = _facts(inputs)
+        with self._lock:
+            if self._explanations is None or any(facts[one] != facts[other] for one, other in self._equal):
+                return None
+            sizes: dict[tuple[str, int], int] = {}
+            for place, left in self._explanations.items():
+                expected = {_size(one, facts, most) for one, most in left.items()}
+                if len(expected) != 1 or None in expected:  # None: the model's choice, which nobody knows
+                    return None
+                sizes[place] = expected.pop()
+        return sizes
+
+
+class Batcher:
+    """Runs signatures in batches; call it as a `predictor.Executor`.
+
+    Args:
+      config: sizes and times.
+      run: what runs a signature.
+      metrics: counts batches and waiting times.
+    """
+
+    def __init__(self, config: Batching, run: Executor, metrics: Metrics) -> None:
+        self._config = config
+        self._run = run
+        self._metrics = metrics
+        self._timeout = config.batch_timeout_micros / 1e6
+        self._changed = threading.Condition()
+        self._queues: dict[object, collections.deque[_Task]] = {}
+        self._shapes: weakref.WeakKeyDictionary[Servable, dict[str, _Shapes]] = weakref.WeakKeyDictionary()
+        for number in range(config.num_batch_threads or os.cpu_count() or 1):
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+
+    def __call__(
+        self, servable: Servable, signature: str, inputs: Arrays, deadline: float | None = None
+    ) -> Arrays:
+        """Runs a request, alone or with others.
+
+        Raises:
+          StatusError: UNAVAILABLE when too many wait; DEADLINE_EXCEEDED; else as
+            `predictor.execute`.
+        """
+        rows = _rows(inputs)
+        shapes = self._shapes_of(servable, signature)
+        if rows is None or rows > self._config.max_batch_size or not shapes.batchable:
+            return self._run(servable, signature, inputs, deadline)
+        task = _Task(servable, signature, inputs, rows, deadline, time.monotonic())
+        task.ended.acquire()
+        self._enqueue(task)
+        wait = -1 if deadline is None else max(deadline - time.monotonic(), 0)
+        if not task.ended.acquire(timeout=wait):
+            task.abandoned = True
+            raise StatusError(
+                Code.DEADLINE_EXCEEDED, "the deadline passed in the batching queue or the graph"
+            )
+        if task.error is not None:
+            raise task.error
+        return task.outputs
+
+    def _shapes_of(self, servable: Servable, signature: str) -> _Shapes:
+        by_signature = self._shapes.get(servable)
+        if by_signature is None:
+            with self._changed:
+                by_signature = self._shapes.setdefault(servable, {})
+        return by_signature.setdefault(signature, _Shapes())
+
+    def _enqueue(self, task: _Task) -> None:
+        key = (id(task.servable), task.signature, _company(task, self._config.pad_variable_length_inputs))
+        with self._changed:
+            queue = self._queues.setdefault(key, collections.deque())
+            waiting = sum(other.rows for other in queue)
+            if waiting + task.rows > self._config.max_enqueued_batches * self._config.max_batch_size:
+                raise StatusError(
+                    Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
+                )
+            queue.append(task)
+            self._changed.notify()
+
+    def _work(self) -> None:
+        while True:
+            tasks = self._next()
+            begun = time.monotonic()
+            for task in tasks:
+                self._metrics.queued("batch", begun - task.arrived)
+            try:
+                self._process(tasks)
+            except BaseException as error:  # a waiting request must hear of whatever it was
+                _end(tasks, error=error)
+
+    def _next(self) -> list[_Task]:
+        """Waits for a batch that is full or has waited long enough, and takes it."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                due = None
+                chosen: object = None
+                for key, queue in self._queues.items():
+                    ready = queue[0].arrived + self._timeout
+                    if sum(task.rows for task in queue) >= self._config.max_batch_size:
+                        ready = min(ready, now)
+                    if due is None or ready < due:
+                        due, chosen = ready, key
+                if due is None or due > now:
+                    self._changed.wait(None if due is None else due - now)
+                    continue
+                queue = self._queues[chosen]
+                tasks, rows = [], 0
+                while queue and rows + queue[0].rows <= self._config.max_batch_size:
+                    task = queue.popleft()
+                    if task.abandoned:
+                        continue
+                    tasks.append(task)
+                    rows += task.rows
+                if not queue:
+                    del self._queues[chosen]
+                elif self._timeout == 0:
+                    self._changed.notify()
+                if tasks:
+                    return tasks
+
+    def _process(self, tasks: Sequence[_Task]) -> None:
+        alive = []
+        for task in tasks:
+            try:
+                predictor.check_deadline(task.deadline)
+                alive.append(task)
+            except StatusError as error:
+                _end([task], error=error)
+        if not alive:
+            return
+        shapes = self._shapes_of(alive[0].servable, alive[0].signature)
+        groups: dict[object, list[_Task]] = {}
+        for task in alive:
+            sizes = tuple(sorted(task.inner().items()))
+            groups.setdefault((sizes, shapes.wanted(task.inputs)), []).append(task)
+        if len(groups) > 1:
+            expected = [shapes.predict(task.inputs) for task in alive]
+            if None not in expected and self._run_merged(alive, shapes, expected):
+                return
+        for group in groups.values():
+            if not (len(group) > 1 and self._run_merged(group, shapes, None)):
+                self._run_each(group, shapes)
+
+    def _run_each(self, tasks: Sequence[_Task], shapes: _Shapes) -> None:
+        for task in tasks:
+            try:
+                self._metrics.batch(task.rows)
+                inputs = self._to_allowed_size(task.inputs, task.rows) if shapes.batchable else task.inputs
+                outputs = self._run(task.servable, task.signature, inputs, task.deadline)
+                if inputs is not task.inputs:
+                    outputs = {name: value[: task.rows] for name, value in outputs.items()}
+                if any(value.ndim == 0 or len(value) != task.rows for value in outputs.values()):
+                    shapes.batchable = False
+                    if inputs is not task.inputs:
+                        outputs = self._run(task.servable, task.signature, task.inputs, task.deadline)
+                else:
+                    shapes.learn(task.inputs, outputs)
+                _end([task], outputs=outputs)
+            except Exception as error:
+                _end([task], error=error)
+
+    def _run_merged(
+        self, tasks: Sequence[_Task], shapes: _Shapes, expected: Sequence[dict[tuple[str, int], int]] | None
+    ) -> bool:
+        """Runs tasks as one; False when they have to run without each other.
+
+        Args:
+          tasks: two or more; of different sizes, of inputs or wanted, only with `expected`.
+          shapes: of their signature.
+          expected: sizes of each task's outputs, when the inputs are padded.
+        """
+        if not shapes.batchable:
+            return False
+        rows = sum(task.rows for task in tasks)
+        first = tasks[0]
+        merged = {
+            name: value if value.ndim == 0 else _concatenate([task.inputs[name] for task in tasks])
+            for name, value in first.inputs.items()
+        }
+        self._metrics.batch(rows)
+        try:
+            # No deadline: the batch is for several. Those who left are not waited for.
+            outputs = self._run(first.servable, first.signature, self._to_allowed_size(merged, rows), None)
+        except StatusError:
+            return False  # one of them may be at fault; each shall hear its own error
+        outputs = {name: value[:rows] if value.ndim else value for name, value in outputs.items()}
+        if any(value.ndim == 0 or len(value) != rows for value in outputs.values()):
+            shapes.batchable = False
+            return False
+        if expected is None:
+            shapes.learn(merged, outputs)
+        elif shapes.predict(merged) != {
+            (name, axis): value.shape[axis]
+            for name, value in outputs.items()
+            for axis in range(1, value.ndim)
+        }:
+            return False
+        start = 0
+        for number, task in enumerate(tasks):
+            own = {name: value[start : start + task.rows] for name, value in outputs.items()}
+            if expected is not None:
+                own = {name: _cut(name, value, expected[number]) for name, value in own.items()}
+            start += task.rows
+            _end([task], outputs=own)
+        return True
+
+    def _to_allowed_size(self, inputs: Arrays, rows: int) -> Arrays:
+        wanted = next((size for size in self._config.allowed_batch_sizes if size >= rows), rows)
+        if wanted == rows or rows == 0:
+            return inputs
+        return {
+            name: value
+            if value.ndim == 0
+            else np.concatenate([value, value[:1].repeat(wanted - rows, axis=0)])
+            for name, value in inputs.items()
+        }
+
+
+def _rows(inputs: Arrays) -> int | None:
+    """The batch size; None when the inputs have none, or not the same."""
+    sizes = {len(value) for value in inputs.values() if value.ndim}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _company(task: _Task, padding: bool) -> object:
+    """What must be equal for two requests to share a batch."""
+    scalars = tuple(sorted((name, value.item()) for name, value in task.inputs.items() if value.ndim == 0))
+    if padding:
+        # Nothing can be taken from an empty dimension, and nothing added to it means nothing.
+        return scalars, tuple(sorted(place for place, size in task.inner().items() if size == 0))
+    return scalars, tuple(sorted(task.inner().items()))
+
+
+def _concatenate(values: Sequence[np.ndarray]) -> np.ndarray:
+    inner = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+    shape = (sum(len(value) for value in values), *inner)
+    filling = b"" if values[0].dtype == object else 0
+    merged = np.full(shape, filling, values[0].dtype)
+    start = 0
+    for value in values:
+        place = (slice(start, start + len(value)), *(slice(size) for size in value.shape[1:]))
+        merged[place] = value
+        start += len(value)
+    return merged
+
+
+def _cut(name: str, value: np.ndarray, sizes: dict[tuple[str, int], int]) -> np.ndarray:
+    return value[(slice(None), *(slice(sizes[name, axis]) for axis in range(1, value.ndim)))]
+
+
+def _facts(inputs: Arrays) -> dict[_Explanation, int]:
+    facts: dict[_Explanation, int] = {}
+    for name, value in inputs.items():
+        for axis in range(1, value.ndim):
+            facts["input", name, axis] = value.shape[axis]
+        if value.ndim == 0 and value.dtype.kind in "iu":
+            facts["scalar", name] = int(value)
+        if value.ndim == 1 and value.dtype.kind in "iu":
+            # a number below 1 leaves the choice to the model
+            facts["largest", name] = int(value.max()) if len(value) and value.min() > 0 else 0
+    return facts
+
+
+def _size(explanation: _Explanation, facts: dict[_Explanation, int], most: float) -> int | None:
+    """The size that an explanation gives, None where it says nothing."""
+    if explanation[0] == "always":
+        return explanation[1]
+    if explanation[0] == "largest":
+        return min(facts[explanation], most) or None
+    return facts[explanation]
+
+
+def _end(tasks: Sequence[_Task], outputs: Arrays | None = None, error: BaseException | None = None) -> None:
+    for task in tasks:
+        if task.outputs is None and task.error is None:
+            task.outputs, task.error = outputs, error
+            task.ended.release()

@@ -1,0 +1,400 @@
+"""Watches a model's version folders and decides which versions serve.
+
+A policy says how many: the latest n, all, or named ones. Versions that are incomplete, do not
+load or do not pass their warm-up do not count. A new version is loaded and warmed beside the
+old ones, then takes the traffic in one step; an old one is dropped when its last request has
+ended. A version that fails is reported, logged once, and tried again only when its files
+change, so that a copy in progress needs no restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import enum
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from tensorflow_serving.apis import model_pb2
+
+from serving.model_server.core.errors import Code, StatusError
+from serving.model_server.core.servable import Servable
+
+_log = logging.getLogger(__name__)
+
+# Files as (relative path, size, modification time): two equal looks mean nobody is copying.
+Fingerprint = tuple[tuple[str, int, int], ...]
+_SETTLE_SECONDS = 0.2
+
+
+class State(enum.IntEnum):
+    """Life of a version; numbers are those of GetModelStatus."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclasses.dataclass
+class VersionStatus:
+    """What GetModelStatus says of a version."""
+
+    version: int
+    state: State
+    code: Code = Code.OK
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """Which versions serve.
+
+    Attributes:
+      latest: so many of the highest; None for all of them.
+      specific: exactly these, whatever `latest` says.
+    """
+
+    latest: int | None = 1
+    specific: frozenset[int] | None = None
+
+
+@dataclasses.dataclass
+class _Lease:
+    """A loaded version and the requests that are using it."""
+
+    servable: Servable
+    in_flight: int = 0
+
+
+class VersionManager:
+    """Serves the good versions of one model from a folder.
+
+    Args:
+      model_name: the name that requests use.
+      base_path: folder of numbered version folders; it may appear later.
+      loader: (path, version) -> a servable ready to answer (loaded and warmed); raises
+        `StatusError` when the version cannot serve.
+      poll_seconds: pause between two looks at the folder; 0 looks only once.
+      on_available: called with the version each time one begins to serve.
+      policy: which versions serve.
+      concurrency: requests that may be in work at the same time; 0 for any number.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        base_path: str,
+        loader: Callable[[str, int], Servable],
+        poll_seconds: float = 1.0,
+        on_available: Callable[[int], None] = lambda version: None,
+        policy: Policy = Policy(),
+        concurrency: int = 0,
+    ) -> None:
+        self._model_name = model_name
+        self._base_path = base_path
+        self._loader = loader
+        self._poll_seconds = poll_seconds
+        self._on_available = on_available
+        self._policy = policy
+        self._concurrency = concurrency
+        self._in_flight = 0
+        self._labels: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._serving: dict[int, _Lease] = {}
+        self._draining: list[_Lease] = []
+        self._statuses: dict[int, VersionStatus] = {}
+        self._seen: dict[int, Fingerprint] = {}  # at the last look
+        self._failed: dict[int, Fingerprint] = {}  # do not try again while unchanged
+        self._logged: set[object] = set()
+        self._first_look_done = False
+        self._retired = False
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="version-manager", daemon=True)
+
+    def start(self) -> None:
+        """Begins to watch, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops watching. What serves goes on serving."""
+        self._stop.set()
+        self._wake.set()
+
+    def retire(self) -> None:
+        """Stops watching and refuses further requests; versions go when their requests end."""
+        with self._lock:
+            self._retired = True
+            for version in list(self._serving):
+                self._begin_drain(version)
+        self.stop()
+
+    def reconfigure(self, base_path: str, policy: Policy) -> None:
+        """Changes folder and policy; takes effect at the next look, which comes at once."""
+        with self._lock:
+            self._base_path, self._policy = base_path, policy
+        self._wake.set()
+
+    @property
+    def base_path(self) -> str:
+        """The folder that is watched."""
+        return self._base_path
+
+    @property
+    def policy(self) -> Policy:
+        """Which versions serve."""
+        return self._policy
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Version of each label; replaced as a whole, never changed."""
+        return self._labels
+
+    @labels.setter
+    def labels(self, labels: Mapping[str, int]) -> None:
+        self._labels = dict(labels)
+
+    def available(self) -> list[int]:
+        """The versions that serve, newest first."""
+        with self._lock:
+            return sorted(self._serving, reverse=True)
+
+    def describe_failures(self) -> str:
+        """Why nothing serves, for a person."""
+        with self._lock:
+            reasons = [
+                f"version {version}: {status.message}"
+                for version, status in sorted(self._statuses.items())
+                if status.code != Code.OK
+            ]
+        return f"{self._model_name}: " + (", ".join(reasons) or f"no versions found in {self._base_path}")
+
+    def looked(self) -> bool:
+        """Whether a look at the folder has ended that left nothing half-copied."""
+        return self._first_look_done
+
+    @contextlib.contextmanager
+    def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
+        """The version that a request asks for, kept loaded until the block ends.
+
+        Raises:
+          StatusError: NOT_FOUND for another model or a version that does not serve;
+            INVALID_ARGUMENT for no name or an unknown version label; UNAVAILABLE while the
+            first version is still being loaded; RESOURCE_EXHAUSTED beyond the concurrency.
+        """
+        with self._lock:
+            lease = self._find(spec)
+            if self._concurrency and self._in_flight >= self._concurrency:
+                raise StatusError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"model {self._model_name} works on {self._in_flight} requests, its limit; try later",
+                )
+            lease.in_flight += 1
+            self._in_flight += 1
+        try:
+            yield lease.servable
+        finally:
+            with self._lock:
+                lease.in_flight -= 1
+                self._in_flight -= 1
+
+    def statuses(self, spec: model_pb2.ModelSpec) -> list[VersionStatus]:
+        """Status of the version that `spec` names, or of all, newest first.
+
+        Raises:
+          StatusError: NOT_FOUND for another model or a version never seen; INVALID_ARGUMENT
+            for an unknown version label.
+        """
+        wanted = self._wanted_version(spec)
+        with self._lock:
+            known = self._statuses if spec.name == self._model_name else {}
+            if wanted is not None:
+                if wanted not in known:
+                    raise StatusError(Code.NOT_FOUND, f"Could not find version {wanted} of model {spec.name}")
+                return [dataclasses.replace(known[wanted])]
+            if not known:
+                raise StatusError(Code.NOT_FOUND, f"Could not find any versions of model {spec.name}")
+            return [dataclasses.replace(known[version]) for version in sorted(known, reverse=True)]
+
+    def poll(self) -> None:
+        """Looks at the folder once and loads what is new. `start` does this repeatedly."""
+        policy = self._policy
+        versions = self._list()
+        if not self._serving and any(version not in self._seen for version in versions):
+            # At start-up do not wait a whole poll to see whether the files are still changing.
+            self._seen = {version: _fingerprint(path) for version, path in versions.items()}
+            self._stop.wait(_SETTLE_SECONDS)
+        seen, self._seen = self._seen, {version: _fingerprint(path) for version, path in versions.items()}
+        self._forget(versions)
+        wanted, limit = set(versions), policy.latest
+        if policy.specific is not None:
+            wanted, limit = wanted & policy.specific, None
+        chosen: list[int] = []
+        copying = False
+        for version in sorted(wanted, reverse=True):
+            if self._stop.is_set():
+                return
+            if limit is not None and len(chosen) == limit:
+                break
+            if version in self._serving:
+                chosen.append(version)
+                continue
+            before = self._seen[version]
+            settled = seen.get(version) == before or self._poll_seconds == 0
+            if self._failed.get(version) == before:
+                continue
+            if not settled:
+                copying = True
+            elif self._load(version, versions[version], before):
+                chosen.append(version)
+                if limit is not None:
+                    # Before further ones are loaded: memory holds one version more, not all twice.
+                    self._unload_all_but(chosen, limit - len(chosen))
+        self._unload_all_but(chosen)
+        self._first_look_done = self._first_look_done or not copying
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.poll()
+            except Exception:  # the watcher must outlive whatever a file system can do
+                self._log_once("watch", "looking at %s failed", self._base_path, exc_info=True)
+            self._drop_drained()
+            if self._poll_seconds:
+                self._wake.wait(self._poll_seconds)
+            else:
+                while not self._wake.wait(_SETTLE_SECONDS):  # looks again for another configuration only
+                    self._drop_drained()
+            self._wake.clear()
+        while self._retired and self._draining:
+            self._drop_drained()
+            time.sleep(_SETTLE_SECONDS)
+
+    def _unload_all_but(self, chosen: list[int], keep: int = 0) -> None:
+        """Drains what is not chosen, less the `keep` highest; the last one that serves stays."""
+        with self._lock:
+            others = sorted((version for version in self._serving if version not in chosen), reverse=True)
+            for version in others[keep if chosen else max(keep, 1) :]:
+                self._begin_drain(version)
+        self._drop_drained()
+
+    def _begin_drain(self, version: int) -> None:
+        # With the lock held.
+        self._draining.append(self._serving.pop(version))
+        self._statuses[version].state = State.UNLOADING
+
+    def _list(self) -> dict[int, str]:
+        try:
+            names = os.listdir(self._base_path)
+        except OSError as error:
+            self._log_once(("list", error.errno), "%s cannot be read (%s)", self._base_path, error.strerror)
+            return {}
+        versions: dict[int, str] = {}
+        for name in sorted(names):
+            path = os.path.join(self._base_path, name)
+            if name.isascii() and name.isdigit() and os.path.isdir(path):
+                if int(name) in versions:
+                    self._log_once(
+                        ("twice", name), "%s: version %d exists twice; %s is ignored", path, int(name), name
+                    )
+                else:
+                    versions[int(name)] = path
+        if not versions:
+            self._log_once("empty", "no version of %s in %s yet", self._model_name, self._base_path)
+        return versions
+
+    def _load(self, version: int, path: str, before: Fingerprint) -> bool:
+        self._set(version, State.LOADING)
+        try:
+            servable = self._loader(path, version)
+            if _fingerprint(path) != before:
+                raise StatusError(
+                    Code.UNAVAILABLE, f"{path} changed while it was loaded; waiting for it to settle"
+                )
+        except StatusError as error:
+            self._fail(version, before, error)
+            return False
+        with self._lock:
+            if self._retired:
+                self._statuses[version].state = State.END
+                return False
+            self._serving[version] = _Lease(servable)
+            self._statuses[version] = VersionStatus(version, State.AVAILABLE)
+            self._failed.pop(version, None)
+        self._on_available(version)
+        return True
+
+    def _drop_drained(self) -> None:
+        with self._lock:
+            done = [lease for lease in self._draining if not lease.in_flight]
+            self._draining = [lease for lease in self._draining if lease.in_flight]
+            for lease in done:
+                status = self._statuses[lease.servable.version]
+                if status.state == State.UNLOADING:  # else the same version was loaded anew
+                    status.state = State.END
+        if done:
+            done.clear()
+            gc.collect()  # a loaded model sits in reference cycles; its tables are large
+
+    def _fail(self, version: int, fingerprint: Fingerprint, error: StatusError) -> None:
+        self._failed[version] = fingerprint
+        self._set(version, State.END, error.code, error.message)
+        self._log_once((version, error.message), "version %d does not serve: %s", version, error.message)
+
+    def _forget(self, versions: dict[int, str]) -> None:
+        with self._lock:
+            gone = [
+                v for v, status in self._statuses.items() if status.state == State.END and v not in versions
+            ]
+            for version in gone:
+                del self._statuses[version]
+                self._failed.pop(version, None)
+
+    def _set(self, version: int, state: State, code: Code = Code.OK, message: str = "") -> None:
+        with self._lock:
+            self._statuses[version] = VersionStatus(version, state, code, message)
+
+    def _find(self, spec: model_pb2.ModelSpec) -> _Lease:
+        if not spec.name:
+            raise StatusError(Code.INVALID_ARGUMENT, "ModelSpec has no name specified.")
+        version = self._wanted_version(spec)
+        if spec.name == self._model_name:
+            if self._serving and (version is None or version in self._serving):
+                return self._serving[max(self._serving) if version is None else version]
+            if not self._first_look_done and not self._retired:
+                raise StatusError(Code.UNAVAILABLE, f"model {spec.name} is still being loaded")
+        wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
+        raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
+
+    def _wanted_version(self, spec: model_pb2.ModelSpec) -> int | None:
+        choice = spec.WhichOneof("version_choice")
+        if choice == "version_label":
+            labels = self._labels if spec.name == self._model_name else {}
+            if spec.version_label not in labels:
+                raise StatusError(
+                    Code.INVALID_ARGUMENT, f"Unrecognized servable version label: {spec.version_label}"
+                )
+            return labels[spec.version_label]
+        return spec.version.value if choice == "version" else None
+
+    def _log_once(self, key: object, text: str, *arguments: object, exc_info: bool = False) -> None:
+        if key not in self._logged:
+            self._logged.add(key)
+            _log.warning(text, *arguments, exc_info=exc_info)
+
+
+def _fingerprint(path: str) -> Fingerprint:
+    entries = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = os.path.join(folder, name)
+            with contextlib.suppress(OSError):  # vanished between the two calls
+                status = os.stat(file)
+                entries.append((os.path.relpath(file, path), status.st_size, status.st_mtime_ns))
+    return tuple(sorted(entries))

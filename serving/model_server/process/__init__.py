@@ -1,0 +1,1 @@
+"""The model server's process: flags, configuration files, logs, main."""

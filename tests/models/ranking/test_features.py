@@ -1,0 +1,199 @@
+"""Every feature of a (request, candidate) pair against a naive one, by name."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.data.requests import RequestParser
+from models.ranking.features import text_space
+from schema import names as F
+from tests.models.retrieval import test_sources as naive
+from tests.shops import tiny_shop
+
+NEVER = 720.0
+
+
+@functools.cache
+def pair_features():
+    return naive.pair_features(naive.sources())
+
+
+@functools.cache
+def computed():
+    """(features [B, C, F], codes, found) of all candidates of the random requests."""
+    which = naive.sources()
+    fixed = tf.constant(np.tile(np.arange(which.count, dtype=np.int32), (naive.REQUESTS, 1)))
+    allowed = tf.ones([1, which.count], tf.bool)
+    found = which(naive.parsed(), tf.constant(naive.queries()), allowed, fixed)
+    features, codes = pair_features()(naive.parsed(), found)
+    return features.numpy(), {name: code.numpy() for name, code in codes.items()}, found
+
+
+def naive_stat(item, name):
+    row = tiny_shop.items().item_id.tolist().index(item)
+    return naive.shop_snapshot().stats[row, naive.shop_snapshot().stat_names.index(name)]
+
+
+def naive_pair(history, query, candidate):
+    """All features of one pair by name."""
+    table, items = naive.shop_snapshot(), tiny_shop.items()
+    item = items.item_id[table.candidate_row[candidate]]
+    row = items.item_id.tolist().index(item)
+    known = [(i, age) for i, age in history if i in items.item_id]
+    ages = [age for i, age in known if i == item]
+    out = dict(zip(table.stat_names, table.stats[row], strict=True))
+    count = len(ages)
+    out["own_count"] = math.log1p(count)
+    for days in (14, 45, 90, 180):
+        out[f"own_decay_{days}"] = math.log1p(sum(0.5 ** (age / days) for age in ages))
+    last, first = (min(ages), max(ages)) if ages else (NEVER, NEVER)
+    gap = (first - last) / (count - 1) if count > 1 else NEVER
+    out["own_log_last_age"], out["own_log_first_age"] = math.log1p(last), math.log1p(first)
+    out["own_log_gap"] = math.log1p(gap)
+    out["own_due"] = min(last / max(gap, 0.5), 5.0) if count > 1 else 0.0
+    cycle = math.expm1(out["log_cycle"])
+    out["own_due_of_item"] = min(last / max(cycle, 0.5), 5.0) if count else 0.0
+    out["own_share"] = count / max(len(known), 1)
+    moments = {np.float32(age) for _, age in known}
+    out["own_share_of_sessions"] = count / max(len(moments), 1)
+    recent = sum(0.5 ** (age / 45) for _, age in known)
+    for name, codes in items.categorical.items():
+        code = {i: codes[index] for index, i in enumerate(items.item_id)}
+        same = [(i, age) for i, age in known if code[i] == code[item] and code[item] > 0]
+        mine = [age for _, age in same]
+        prices = [naive_stat(i, "log_price") for i, _ in same]
+        out[f"{name}_price_gap"] = out["log_price"] - sum(prices) / len(prices) if prices else 0.0
+        of_category = sum(0.5 ** (age / 45) for age in mine)
+        out[f"{name}_all"] = math.log1p(len(mine))
+        out[f"{name}_decay_45"] = math.log1p(of_category)
+        out[f"{name}_share"] = of_category / max(recent, 1e-3)
+    scores = naive.naive_scores(history, query)
+    vector = naive.vectors()[candidate]
+    out["learned_score"] = vector[: naive.LEARNED] @ query[: naive.LEARNED]
+    out["collaborative_score"] = vector[naive.LEARNED :] @ query[naive.LEARNED :]
+    profile = sum(0.5 ** (age / 45) * naive.row_text()[items.item_id.tolist().index(i)] for i, age in known)
+    length = np.linalg.norm(profile) if known else 0.0
+    out["text_similarity"] = profile @ naive.row_text()[row] / length if length else 0.0
+    out["co_purchased_score"] = math.log1p(scores[F.CO_PURCHASED][candidate])
+    sizes = naive.sources().sizes
+    top = naive.naive_top(scores, np.ones(naive.sources().count, bool), sizes)
+    for name in F.SOURCES:
+        rank = top[name].index(candidate) if candidate in top[name] else sizes[name]
+        out[f"{name}_log_rank"] = math.log1p(rank)
+    out["user_log_events"] = math.log1p(len(known))
+    out["user_log_events_45"] = math.log1p(recent)
+    out["user_log_sessions"] = math.log1p(len(moments))
+    out["user_log_sessions_45"] = math.log1p(sum(0.5 ** (age / 45) for age in moments))
+    out["user_log_last_age"] = math.log1p(min([NEVER, *(age for _, age in known)]))
+    out["user_log_span"] = math.log1p(max((age for _, age in known), default=0))
+    return out
+
+
+@functools.cache
+def expected():
+    rows = [
+        [naive_pair(history, query, candidate) for candidate in range(naive.sources().count)]
+        for history, query in zip(naive.histories(), naive.queries(), strict=True)
+    ]
+    return {name: np.asarray([[pair[name] for pair in row] for row in rows]) for name in rows[0][0]}
+
+
+def test_there_is_one_name_a_column_and_a_test_for_each():
+    names = pair_features().names
+    assert len(names) == len(set(names)) == computed()[0].shape[-1]
+    assert set(names) == set(expected())
+    assert pair_features().describe() == {name: index for index, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("place", range(57))
+def test_feature_equals_the_naive_one(place):
+    names = pair_features().names
+    assert len(names) == 57  # the range above
+    np.testing.assert_allclose(
+        computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
+    )
+
+
+def test_text_space_keeps_what_tells_texts_apart():
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(3, 40))
+    texts = 10 * rng.normal(size=40) + kinds[rng.integers(0, 3, 60)] + 0.01 * rng.normal(size=(60, 40))
+    index = np.asarray([5, 5, 7])
+    space = text_space(texts.astype(np.float32), index, 8)
+    assert space.shape == (3, 8)
+    assert space.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(space, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(space[0], space[1])
+    centred = texts - texts.mean(0)
+    cosine = centred[5] @ centred[7] / np.linalg.norm(centred[5]) / np.linalg.norm(centred[7])
+    np.testing.assert_allclose(space[0] @ space[2], cosine, atol=1e-3)
+    assert text_space(np.ones((4, 3), np.float32), np.arange(4)).tolist() == [[0, 0, 0]] * 4
+
+
+def test_every_feature_varies():
+    features, names = computed()[0], pair_features().names
+    flat = features.reshape(-1, len(names))
+    assert [
+        name for name, low, high in zip(names, flat.min(0), flat.max(0), strict=True) if low == high
+    ] == []
+
+
+def test_codes_are_the_candidates_categories():
+    items, table = tiny_shop.items(), naive.shop_snapshot()
+    _, codes, _ = computed()
+    assert pair_features().code_names == ("department", "brand")
+    assert pair_features().code_sizes == {"department": 4, "brand": 5}
+    for name, code in codes.items():
+        np.testing.assert_array_equal(
+            code, np.tile(items.categorical[name][table.candidate_row], (naive.REQUESTS, 1))
+        )
+
+
+@pytest.mark.parametrize("length", [0, 1, 5])
+def test_features_of_an_empty_history_are_finite_and_say_never(length):
+    """With no place for an event at all (length 0) as with padding only."""
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    inputs = tiny_shop.request(["nobody"], [[]]) | {
+        "history_item_id": tf.fill([1, length], ""),
+        "history_age_days": tf.zeros([1, length]),
+        "history_event_type": tf.fill([1, length], ""),
+    }
+    which = naive.sources()
+    parsed = parser(inputs)
+    found = which(parsed, tf.constant(naive.queries()[-1:]), tf.ones([1, which.count], tf.bool))
+    features, _ = pair_features()(parsed, found)
+    assert np.isfinite(features).all()
+    at = pair_features().names.index
+    for name, value in (
+        ("user_log_events", 0),
+        ("user_log_span", 0),
+        ("user_log_last_age", math.log1p(NEVER)),
+        ("own_log_last_age", math.log1p(NEVER)),
+        ("own_count", 0),
+    ):
+        np.testing.assert_allclose(features[..., at(name)], value, atol=1e-5)
+
+
+def test_padding_changes_nothing():
+    """Also for events older than what "never" stands for."""
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    which = naive.sources()
+    query, allowed = tf.constant(naive.queries()[:1]), tf.ones([1, which.count], tf.bool)
+    got = []
+    for pad in (0, 3):
+        inputs = tiny_shop.request(["u01"], [[("101", 1500.0), ("104", 900.0)] + [("", 0.0)] * pad])
+        parsed = parser(inputs)
+        got.append(pair_features()(parsed, which(parsed, query, allowed))[0].numpy())
+    np.testing.assert_allclose(got[0], got[1], rtol=1e-6)
+
+
+def test_hostile_ages_stay_finite():
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    history = [("101", math.nan), ("101", -5.0), ("102", math.inf), ("103", 1e30), ("101", 0.0)]
+    parsed = parser(tiny_shop.request(["u01"], [history]))
+    which = naive.sources()
+    found = which(parsed, tf.constant(naive.queries()[:1]), tf.ones([1, which.count], tf.bool))
+    assert np.isfinite(pair_features()(parsed, found)[0]).all()

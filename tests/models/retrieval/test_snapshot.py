@@ -1,0 +1,239 @@
+"""Snapshots: naive values, and nothing of the future in them."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.retrieval import snapshot
+from schema.errors import DataError
+from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CHANNELS, CONFIG, CUTOFF, DAY, LATE, RARE, START, STRANGER
+
+AS_OF = CUTOFF - 28 * DAY
+
+
+@pytest.fixture(scope="module")
+def items():
+    return tiny_shop.items()
+
+
+@pytest.fixture(scope="module")
+def built(items):
+    return snapshot.build(tiny_shop.log(), items, AS_OF, CONFIG.candidates)
+
+
+@pytest.fixture(scope="module")
+def past():
+    """Events before AS_OF of items in the catalogue, with their age."""
+    frame = tiny_shop.events()
+    frame = frame[(frame["timestamp"] < AS_OF) & (frame["item_id"] != STRANGER)]
+    return frame.assign(age=(AS_OF - frame["timestamp"]) / DAY)
+
+
+def assert_equal(one, other):
+    for field in dataclasses.fields(snapshot.Snapshot):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(a, np.ndarray):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b, err_msg=field.name)
+        else:
+            assert a == b, field.name
+
+
+def naive_stats(past, item, as_of):
+    """Every statistic of one item, from its rows."""
+    catalogue = tiny_shop.item_frame().set_index("item_id")
+    mine = past[past["item_id"] == item]
+    lines = {days: int((mine["age"] <= days).sum()) for days in (7, 28, 90)}
+    lines_of_user = mine.groupby("user_id").size()
+    users = len(lines_of_user)
+    row = catalogue.loc[item]
+    gaps = np.concatenate([np.diff(np.unique(ages)) for _, ages in mine.groupby("user_id")["age"]] or [[]])
+    out = {
+        "log_lines_7": math.log1p(lines[7]),
+        "log_lines_28": math.log1p(lines[28]),
+        "log_lines_90": math.log1p(lines[90]),
+        "log_lines": math.log1p(len(mine)),
+        "log_users_28": math.log1p(mine.loc[mine["age"] <= 28, "user_id"].nunique()),
+        "log_users": math.log1p(users),
+        "lines_per_user": math.log1p(len(mine) / max(users, 1)),
+        "repeat_share": int((lines_of_user > 1).sum()) / max(users, 1),
+        "trend": math.log((lines[28] + 1) / (lines[90] / 90 * 28 + 1)),
+        "trend_week": math.log((lines[7] + 1) / (lines[28] / 4 + 1)),
+        "log_last_age": math.log1p(min(400, mine["age"].min()) if len(mine) else 400),
+        "log_first_age": math.log1p(mine["age"].max() if len(mine) else 0),
+        "log_cycle": math.log1p(gaps.mean() if len(gaps) else 400),
+        "log_price": math.log1p(mine["value"].sum() / mine["quantity"].sum() if len(mine) else 0),
+    }
+    for name in ("department", "brand"):
+        same = catalogue.index[catalogue[name] == row[name]]
+        total = int(past.loc[past["age"] <= 28, "item_id"].isin(same).sum()) if row[name] else 0
+        out[f"share_28_of_{name}"] = lines[28] / max(total, 1) if row[name] else 0
+        out[f"log_lines_28_of_{name}"] = math.log1p(total)
+    for channel in CHANNELS:
+        for days in (7, 28):
+            total = sum(
+                stores
+                for week, stores in zip(row["exposure_week"], row[f"exposure_{channel}"], strict=True)
+                if as_of - days * DAY <= week < as_of
+            )
+            out[f"log_{channel}_{days}"] = math.log1p(total)
+    return out
+
+
+def test_stats_equal_naive_ones(built, items, past):
+    expected = pd.DataFrame([naive_stats(past, item, AS_OF) for item in items.item_id[1:]])
+    assert set(built.stat_names) == set(expected.columns)
+    assert built.stats.shape == (len(items), len(built.stat_names))
+    assert built.stats.dtype == np.float32
+    for index, name in enumerate(built.stat_names):
+        np.testing.assert_allclose(built.stats[1:, index], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_some_of_every_statistic_is_not_zero(built):
+    """Else the comparison with naive values would say nothing."""
+    assert dict(zip(built.stat_names, (built.stats[1:] != 0).any(0), strict=True)) == dict.fromkeys(
+        built.stat_names, True
+    )
+
+
+def test_candidates_have_min_events_before_the_moment(built, items, past):
+    counts = past.groupby("item_id").size()
+    expected = [
+        row
+        for row, item in enumerate(items.item_id)
+        if item and counts.get(item, 0) >= CONFIG.candidates.min_events
+    ]
+    assert built.candidate_row.tolist() == expected
+    assert 10 < len(expected) < len(items) - 3
+    chosen = set(items.item_id[built.candidate_row])
+    assert not chosen & {RARE, LATE, STRANGER, ""}
+    for row in range(len(items)):
+        position = expected.index(row) if row in expected else len(expected)
+        assert built.row_candidate[row] == position
+
+
+def test_min_events_is_inclusive(items, past):
+    counts = past.groupby("item_id").size()
+    item, count = counts.index[7], int(counts.iloc[7])
+    row = items.item_id.tolist().index(item)
+    for min_events, there in ((count, True), (count + 1, False)):
+        config = CONFIG.candidates.model_copy(update={"min_events": min_events})
+        found = snapshot.build(tiny_shop.log(), items, AS_OF, config)
+        assert (row in found.candidate_row) == there
+
+
+def test_trending_and_popularity(built, items, past):
+    for place, row in enumerate(built.candidate_row):
+        mine = past[past["item_id"] == items.item_id[row]]
+        assert built.popularity[place] == len(mine)
+        assert built.trending[place] == (mine["age"] <= CONFIG.candidates.trending_days).sum()
+
+
+@pytest.mark.parametrize("neighbours", [3, 7, 500])
+def test_neighbours_equal_naive_cosine(items, past, neighbours, monkeypatch):
+    monkeypatch.setattr(snapshot, "_BLOCK", 17)  # several blocks, the last one partial
+    config = CONFIG.candidates.model_copy(update={"neighbours": neighbours})
+    built = snapshot.build(tiny_shop.log(), items, AS_OF, config)
+    count = len(built.candidate_row)
+    names = items.item_id[built.candidate_row].tolist()
+    users = sorted(past["user_id"].unique())
+    matrix = np.zeros((len(users), count))
+    for row in past.itertuples():
+        if row.item_id in names:
+            weight = 0.5 ** (row.age / CONFIG.candidates.half_life_days)
+            matrix[users.index(row.user_id), names.index(row.item_id)] += weight
+    matrix = np.log1p(matrix)
+    matrix /= np.linalg.norm(matrix, axis=0)
+    cosine = matrix.T @ matrix
+    np.fill_diagonal(cosine, 0)
+    wanted = min(neighbours, count - 1)
+    assert built.neighbour.shape == built.neighbour_weight.shape == (count, wanted)
+    for place in range(count):
+        best = np.sort(cosine[place])[::-1][:wanted]
+        np.testing.assert_allclose(built.neighbour_weight[place], best, atol=1e-5)
+        real = built.neighbour_weight[place] > 0
+        found = built.neighbour[place][real]
+        assert place not in found
+        assert len(set(found)) == len(found)
+        np.testing.assert_allclose(cosine[place, found], built.neighbour_weight[place][real], atol=1e-5)
+        assert (built.neighbour[place][~real] == count).all()
+
+
+def test_places_without_a_neighbour_are_empty(tmp_path):
+    """Two pairs of items of different users: nobody else is near."""
+    rows = []
+    for user, pair in (("a", ("100", "101")), ("b", ("102", "103"))):
+        for day in range(3):
+            rows += [
+                (user, item, START + day * DAY, "s1", "purchase", 1.0, 1.0, f"{user}{day}") for item in pair
+            ]
+    columns = ["user_id", "item_id", "timestamp", "store_id", "event_type", "quantity", "value", "session_id"]
+    log = tiny_shop.read_log(pd.DataFrame(rows, columns=columns), tmp_path)
+    config = CONFIG.candidates.model_copy(update={"min_events": 3})
+    built = snapshot.build(log, tiny_shop.items(), START + 9 * DAY, config)
+    assert built.neighbour.tolist() == [[1, 4, 4], [0, 4, 4], [3, 4, 4], [2, 4, 4]]
+    np.testing.assert_allclose(built.neighbour_weight, [[1, 0, 0]] * 4, atol=1e-6)
+
+
+def test_nothing_at_or_after_the_moment_is_read(built, tmp_path):
+    """The leak test: a different future, the same tables."""
+    frame = tiny_shop.events()
+    past_only = frame[frame["timestamp"] < AS_OF]
+    future = past_only.sample(400, random_state=1).assign(
+        timestamp=lambda f: AS_OF + (np.arange(len(f)) % 3) * 10 * DAY,  # also exactly at it
+        item_id=lambda f: np.where(np.arange(len(f)) % 2, tiny_shop.NEVER, f["item_id"]),
+        user_id=lambda f: np.where(np.arange(len(f)) % 5, f["user_id"], "a new user"),
+        value=1e6,
+    )
+    future["session_id"] = "later" + future["user_id"] + future["timestamp"].astype(str)
+    catalogue = tiny_shop.item_frame().copy()
+    catalogue["exposure_week"] = [
+        [week for week in weeks if week < AS_OF] for weeks in catalogue["exposure_week"]
+    ]
+    before = {
+        channel: [
+            values[: len(weeks)]
+            for values, weeks in zip(
+                catalogue[f"exposure_{channel}"], catalogue["exposure_week"], strict=True
+            )
+        ]
+        for channel in CHANNELS
+    }
+    for channel in CHANNELS:
+        catalogue[f"exposure_{channel}"] = before[channel]
+    later = catalogue.copy()
+    later["exposure_week"] = [[*weeks, AS_OF, AS_OF + 7 * DAY] for weeks in catalogue["exposure_week"]]
+    for channel in CHANNELS:
+        later[f"exposure_{channel}"] = [
+            [*values, 500.0, 500.0] for values in catalogue[f"exposure_{channel}"]
+        ]
+
+    with_past = snapshot.build(
+        tiny_shop.read_log(past_only, tmp_path / "past"),
+        tiny_shop.write_items(catalogue, tmp_path / "past_items"),
+        AS_OF,
+        CONFIG.candidates,
+    )
+    with_future = snapshot.build(
+        tiny_shop.read_log(pd.concat([past_only, future]), tmp_path / "future"),
+        tiny_shop.write_items(later, tmp_path / "later_items"),
+        AS_OF,
+        CONFIG.candidates,
+    )
+    assert_equal(with_past, with_future)
+    assert_equal(with_past, built)
+
+
+def test_no_candidate_is_an_error_that_says_what_to_do(items):
+    config = CONFIG.candidates.model_copy(update={"min_events": 10_000})
+    with pytest.raises(DataError, match="no item has 10000 events .*lower candidates.min_events"):
+        snapshot.build(tiny_shop.log(), items, AS_OF, config)
+
+
+def test_save_load(built, tmp_path):
+    built.save(str(tmp_path / "deep" / "table.npz"))
+    assert_equal(snapshot.Snapshot.load(str(tmp_path / "deep" / "table.npz")), built)

@@ -1,0 +1,229 @@
+"""The BERT text encoder: the real MiniLM, once for this file."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from safetensors.numpy import load_file
+from scipy.special import erf
+
+from components.common import shop
+from components.text_encoder_trainer import executor
+from models.data import arrays
+from models.text import encoder as text_encoder
+from schema.errors import ConfigError, UserError
+from tests.shops import tiny_shop
+
+LENGTH = tiny_shop.CONFIG.text_encoder.sequence_length
+TEXTS = ["", "whole milk. dairy", "bread", "fresh whole wheat bread. 500 g", "Bière brune — 0.5 l", "x"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return text_encoder.TextEncoder(tiny_shop.CONFIG.text_encoder.preset, LENGTH)
+
+
+@pytest.fixture(scope="module")
+def encode(encoder):
+    spec = [tf.TensorSpec([None], tf.string)]
+    return tf.function(encoder.__call__, input_signature=spec, autograph=False)
+
+
+@pytest.fixture(scope="module")
+def vectors(encode):
+    return encode(tf.constant(TEXTS)).numpy()
+
+
+def test_vectors_have_length_one_also_of_an_empty_text(encoder, vectors):
+    assert vectors.shape == (len(TEXTS), encoder.dim) == (len(TEXTS), 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", range(len(TEXTS)))
+def test_a_text_alone_has_the_vector_it_has_in_a_batch(encode, vectors, place):
+    np.testing.assert_allclose(encode(tf.constant([TEXTS[place]])).numpy()[0], vectors[place], atol=2e-5)
+
+
+def test_similar_texts_are_nearer_than_dissimilar_ones(encode):
+    texts = [
+        "whole milk",
+        "skimmed milk 1 l",
+        "toothbrush",
+        "electric tooth brush",
+        "red wine",
+        "wine from red grapes",
+    ]
+    near = encode(tf.constant(texts)).numpy()
+    near = near @ near.T
+    for one, other in ((0, 1), (2, 3), (4, 5)):
+        strangers = [place for place in range(len(texts)) if place not in (one, other)]
+        assert near[one, other] > max(near[one, strangers].max(), near[other, strangers].max()) + 0.1
+
+
+def numpy_bert(ids):
+    """Mean of the last layer, by the paper's equations and the weights' file, of one text's ids."""
+    folder = Path(text_encoder.preset_folder(tiny_shop.CONFIG.text_encoder.preset))
+    weights = load_file(folder / "model.safetensors")
+    heads = json.loads((folder / "config.json").read_text())["num_attention_heads"]
+
+    def linear(x, name):
+        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+    embeddings = [weights[f"embeddings.{n}_embeddings.weight"] for n in ("word", "position", "token_type")]
+    x = norm(embeddings[0][ids] + embeddings[1][: len(ids)] + embeddings[2][0], "embeddings.LayerNorm")
+    for layer in range(6):
+        at = f"encoder.layer.{layer}."
+        query, key, value = (
+            linear(x, f"{at}attention.self.{name}").reshape(len(ids), heads, -1).transpose(1, 0, 2)
+            for name in ("query", "key", "value")
+        )
+        attention = np.exp(query @ key.transpose(0, 2, 1) / np.sqrt(query.shape[-1]))
+        attention /= attention.sum(-1, keepdims=True)
+        mixed = (attention @ value).transpose(1, 0, 2).reshape(len(ids), -1)
+        x = norm(x + linear(mixed, f"{at}attention.output.dense"), f"{at}attention.output.LayerNorm")
+        wide = linear(x, f"{at}intermediate.dense")
+        wide = wide / 2 * (1 + erf(wide / np.sqrt(2)))
+        x = norm(x + linear(wide, f"{at}output.dense"), f"{at}output.LayerNorm")
+    return x.mean(0)
+
+
+def test_vectors_equal_bert_in_numpy(encoder, vectors):
+    for ids, vector in zip(encoder.tokenize(tf.constant(TEXTS)).numpy(), vectors, strict=True):
+        mean = numpy_bert(ids[ids > 0])
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-3)
+
+
+def test_tokens_are_word_pieces_between_cls_and_sep(encoder):
+    ids = encoder.tokenize(
+        tf.constant(["Milk and bread", "", "one two three four five six seven eight nine"])
+    )
+    words = np.asarray(encoder.vocabulary)[ids.numpy()].tolist()
+    assert words[0] == ["[CLS]", "milk", "and", "bread", "[SEP]", "[PAD]", "[PAD]", "[PAD]"]
+    assert words[1] == ["[CLS]", "[SEP]"] + ["[PAD]"] * 6
+    assert words[2] == ["[CLS]", "one", "two", "three", "four", "five", "six", "[SEP]"]
+    assert len(words[2]) == LENGTH
+
+
+def test_case_and_accents_do_not_matter(encode):
+    pair = encode(tf.constant(["CRÈME Brûlée", "creme brulee"])).numpy()
+    np.testing.assert_allclose(pair[0], pair[1], atol=1e-6)
+
+
+def test_mean_pooling_leaves_padding_out(encoder):
+    """The definition, step by step, for one text beside a longer one."""
+    texts = tf.constant(["bread", "fresh whole wheat bread"])
+    ids = encoder.tokenize(texts)
+    hidden = encoder.backbone(
+        {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids > 0, tf.int32)}
+    )["sequence_output"].numpy()
+    for place, size in enumerate((3, 6)):
+        mean = hidden[place, :size].mean(0)
+        np.testing.assert_allclose(encoder(texts)[place], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_encode_all_keeps_order_and_encodes_each_text_once(encode, batch_size):
+    seen = []
+
+    def counted(texts):
+        seen.extend(texts.numpy().tolist())
+        assert len(texts) <= batch_size
+        return encode(texts)
+
+    texts = np.asarray(["bread", "", "whole milk. dairy", "bread", "x", "bread"], object)
+    got = text_encoder.encode_all(counted, texts, batch_size)
+    np.testing.assert_allclose(got, encode(tf.constant(texts.tolist())), atol=2e-5)
+    assert sorted(seen) == sorted({text.encode() for text in texts})
+
+
+def test_encode_all_refuses_vectors_that_are_not_finite():
+    def broken(texts):
+        return tf.where(tf.strings.length(texts)[:, None] == 2, np.nan, tf.ones([1, 3]))
+
+    with pytest.raises(UserError, match="not finite for 'no'"):
+        text_encoder.encode_all(broken, np.asarray(["yes", "no"], object), 8)
+
+
+@pytest.mark.parametrize(
+    "preset", ["package:no_such_package/model", "package:numpy/nowhere", "/no/such/folder"]
+)
+def test_a_preset_that_is_not_there_is_a_config_error(preset):
+    with pytest.raises(ConfigError, match="text_encoder.preset"):
+        text_encoder.TextEncoder(preset, LENGTH)
+
+
+@pytest.mark.parametrize(("rates", "expected"), [((9.0, 5.0), "float32"), ((5.0, 9.0), "bfloat16")])
+def test_the_type_measured_faster_is_kept(monkeypatch, rates, expected):
+    asked = []
+
+    def measured(preset, length, dtype, texts):
+        asked.append((dtype, len(texts)))
+        return dict(zip(("float32", "bfloat16"), rates, strict=True))[dtype]
+
+    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(text_encoder, "texts_per_second", measured)
+    texts = np.asarray([f"text {number}" for number in range(1000)], object)
+    dtype, speed = text_encoder.fastest_dtype("preset", LENGTH, texts)
+    assert (dtype, speed) == (expected, {"float32": rates[0], "bfloat16": rates[1]})
+    assert [name for name, _ in asked] == ["float32", "bfloat16"]
+    assert all(100 <= size <= 128 for _, size in asked)
+
+
+def test_without_a_unit_for_bfloat16_nothing_is_measured(monkeypatch):
+    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: False)
+    assert text_encoder.fastest_dtype("preset", LENGTH, np.asarray(["x"], object)) == ("float32", {})
+
+
+def test_texts_per_second_and_bfloat16_vectors():
+    """Both types run, and give nearly the same vectors."""
+    rate = text_encoder.texts_per_second(
+        tiny_shop.bert_preset(1), LENGTH, "bfloat16", np.asarray(TEXTS, object)
+    )
+    assert rate > 0
+    exact = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH)(tf.constant(TEXTS)).numpy()
+    rough = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH, "bfloat16")(tf.constant(TEXTS)).numpy()
+    assert rough.dtype == np.float32
+    np.testing.assert_allclose((exact * rough).sum(1), 1, atol=0.02)
+
+
+# --- the component, with a tiny BERT -----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH)
+
+
+def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):
+    """Save -> load -> equal, and every item finds its text's vector."""
+    folder, summary = tiny_shop.text_encoder()
+    loaded = tf.saved_model.load(shop.model_folder(folder))
+    texts = tf.constant(TEXTS)
+    expected = tiny(texts).numpy()
+    assert np.abs(expected[1] - expected[2]).max() > 0.01
+    np.testing.assert_allclose(loaded.encode(texts), expected, atol=1e-5)
+    served = loaded.signatures["serving_default"](text=texts)
+    np.testing.assert_allclose(served["embedding"], expected, atol=1e-5)
+
+    items = tiny_shop.items()
+    table = arrays.load(os.path.join(folder, executor.VECTORS))
+    distinct = len(set(items.text))
+    assert len(table["vectors"]) == distinct == 31 < len(items)
+    of_items = tiny(tf.constant(items.text.tolist())).numpy()
+    np.testing.assert_allclose(table["vectors"][table["index"]], of_items, atol=2e-5)
+    assert summary.startswith(f"{distinct} distinct texts of {len(items) - 1} items to {tiny.dim} dimensions")
+
+
+def test_the_export_holds_every_weight_once(tiny):
+    folder, _ = tiny_shop.text_encoder()
+    variables = tf.train.list_variables(os.path.join(shop.model_folder(folder), "variables", "variables"))
+    stored = sum(int(np.prod(shape)) for name, shape in variables if "OBJECT_GRAPH" not in name)
+    weights = sum(int(np.prod(weight.shape)) for weight in tiny.backbone.weights)
+    assert weights <= stored < weights * 1.01

@@ -1,0 +1,214 @@
+"""The configuration: what is read, what is refused, and with which words."""
+
+import copy
+import datetime as dt
+from pathlib import Path
+
+import pytest
+import yaml
+
+from schema import config
+from schema.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = {
+    "name": "small",
+    "data": {"root": "data"},
+    "events": {"path": "events.csv", "columns": {"user_id": "u", "item_id": "i", "timestamp": "t"}},
+    "items": {"path": "items.csv", "item_id": "i", "text": ["title"]},
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(tree):
+        path = tmp_path / "shop.yaml"
+        path.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+def changed(dotted, value):
+    tree = copy.deepcopy(SMALL)
+    *parents, leaf = dotted.split(".")
+    node = tree
+    for key in parents:
+        node = node.setdefault(key, {})
+    node[leaf] = value
+    return tree
+
+
+def test_what_is_not_given_has_its_default(write):
+    read = config.load(write(SMALL))
+    assert read.users is None
+    assert read.exposures is None
+    assert read.split == config.Split(eval_days=28, test_days=28, evaluate_on="test")
+    assert read.events.event_weights == {"purchase": 1.0}
+    assert read.candidates == config.Candidates()
+    assert read.quality.must_beat == ["popularity", "popularity_recent", "personal_frequency"]
+    assert read.items.category is None
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "pipeline" / "configs").glob("*.yaml")))
+def test_the_shipped_configurations_are_valid(name):
+    read = config.load(ROOT / "pipeline" / "configs" / name)
+    assert Path(read.schema_dir).is_dir()
+    assert read.name == name.removesuffix(".yaml")
+
+
+def test_overrides_replace_and_add(write):
+    read = config.load(
+        write(SMALL), {"data.sample_users": 7, "ranking.epochs": 2, "split.end": "2017-05-01T00:00:00"}
+    )
+    assert read.data.sample_users == 7
+    assert read.ranking.epochs == 2
+    assert read.split.end == dt.datetime(2017, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        ("evnts", {}, "unknown key 'evnts'; remove it or correct its spelling"),
+        ("events.columns.usr", "x", r"unknown key 'events\.columns\.usr'"),
+        ("retrieval.epochs", "many", r"retrieval\.epochs: .*integer.* \(got 'many'\)"),
+        ("retrieval.epochs", 0, r"retrieval\.epochs: .*greater than or equal to 1 \(got '?0'?\)"),
+        ("items.text", [], r"items\.text: "),
+        ("items.category", "colour", r"items\.category: 'colour' is not one of items\.categorical \[\]"),
+        ("split.evaluate_on", "train", r"split\.evaluate_on: .*'eval'"),
+        ("name", "Not A Name", "name: "),
+        ("data", None, "data: "),
+    ],
+)
+def test_wrong_keys_and_values_are_named_in_one_line(write, dotted, value, message):
+    path = write(changed(dotted, value))
+    with pytest.raises(ConfigError, match=message) as raised:
+        config.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_key_is_named(write):
+    tree = copy.deepcopy(SMALL)
+    del tree["events"]["columns"]["item_id"]
+    del tree["items"]["text"]
+    with pytest.raises(ConfigError) as raised:
+        config.load(write(tree))
+    assert "key 'events.columns.item_id' is missing; add it" in str(raised.value)
+    assert "key 'items.text' is missing; add it" in str(raised.value)
+
+
+def test_an_unknown_sensitive_attribute_is_refused(write):
+    users = {"path": "u.csv", "user_id": "u", "categorical": {"age": "age"}, "sensitive": ["income"]}
+    with pytest.raises(ConfigError, match=r"users\.sensitive: 'income' is not one of .*\['age'\]"):
+        config.load(write(SMALL | {"users": users}))
+
+
+def test_periods_need_an_origin(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w", "unit": "week"}}
+    with pytest.raises(ConfigError, match=r"exposures\.time: unit 'week' .*origin"):
+        config.load(write(SMALL | {"exposures": exposures}))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: [", r"shop\.yaml line \d+: not valid YAML"),
+        ("- a\n- b", "expected a mapping"),
+        ("", "expected a mapping"),
+    ],
+)
+def test_files_that_are_no_configuration(write, content, message):
+    with pytest.raises(ConfigError, match=message):
+        config.load(write(content))
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_that_cannot_be_read(tmp_path, there):
+    path = tmp_path / "gone.yaml"
+    if there:
+        path.mkdir()
+    with pytest.raises(ConfigError, match="cannot be read .*; give the path of a YAML configuration"):
+        config.load(path)
+
+
+def test_an_override_below_an_empty_section(write):
+    assert config.load(write(changed("ranking", {})), {"ranking.epochs": 3}).ranking.epochs == 3
+
+
+def test_sections_travel_as_json(write):
+    read = config.load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", {"split.end": "2017-05-01"})
+    names = ("items", "users", "exposures", "events", "split", "retrieval", "quality")
+    text = config.dump_sections(read, *names)
+    back = config.load_sections(text)
+    assert sorted(vars(back)) == sorted(names)
+    for name in names:
+        assert getattr(back, name) == getattr(read, name)
+        assert type(getattr(back, name)) is type(getattr(read, name))
+    assert config.dump_sections(read, *reversed(names)) == text  # one text, one cache key
+
+
+def test_a_section_that_a_shop_lacks_stays_none(write):
+    back = config.load_sections(config.dump_sections(config.load(write(SMALL)), "users", "items"))
+    assert back.users is None
+    assert back.items.text == ["title"]
+
+
+def test_a_sections_text_changes_only_with_the_section(write):
+    one = config.load(write(SMALL))
+    other = config.load(write(SMALL), {"ranking.epochs": 9})
+    assert config.dump_sections(one, "retrieval") == config.dump_sections(other, "retrieval")
+    assert config.dump_sections(one, "ranking") != config.dump_sections(other, "ranking")
+    assert one.retrieval.to_json() == other.retrieval.to_json()
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "expected"),
+    [
+        ("/data", "a.csv", "/data/a.csv"),
+        ("gs://shop/data/", "a.csv", "gs://shop/data/a.csv"),
+        ("/data", "s3://other/a.csv", "s3://other/a.csv"),
+        ("gs://shop", "s3://other/a.csv", "s3://other/a.csv"),
+        ("/data", "/elsewhere/a.csv", "/elsewhere/a.csv"),
+    ],
+)
+def test_paths_are_below_the_root(root, path, expected):
+    assert config.Data(root=root).resolve(path) == expected
+
+
+def test_data_inside_a_package():
+    assert config.Data(root="package:yaml/x").resolve("y") == str(Path(yaml.__file__).parent / "x" / "y")
+    with pytest.raises(
+        ConfigError, match="'no_such_package' .* is not installed; run `pip install no-such-package`"
+    ):
+        config.Data(root="package:no_such_package/data").resolve("a.csv")
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "reason"),
+    [
+        ("serving.reasons", {"trending": "Hot in {city}"}, "serving.reasons: trending: unknown ['city']"),
+        ("serving.reasons", {"bought": "x"}, "unknown key 'serving.reasons.bought'"),
+        ("serving.phrases", {"plural": "n+"}, "'n+' is no plural expression of gettext"),
+        ("serving.phrases", {"plural": "n>2 ? 2 : n>1"}, "times.forms: the plural expression wants 3 forms"),
+        ("serving.phrases", {"weekdays": ["on Monday"]}, "weekdays: give seven"),
+        ("serving.time_zone", "Mars", "serving.time_zone: is no time zone of the IANA database"),
+        ("serving.boosts", [{"attribute": "brand", "values": ["x"]}], "serving.boosts.0.attribute: 'brand'"),
+        ("serving.boosts", [{"attribute": "item_id", "values": []}], "serving.boosts.0.values"),
+        ("serving.category_cap", 2, "serving.category_cap: there are no categories"),
+        ("serving.diversity", 1.5, "serving.diversity"),
+    ],
+)
+def test_wrong_words_and_boosts_are_refused(write, dotted, value, reason):
+    with pytest.raises(ConfigError) as raised:
+        config.load(write(changed(dotted, value)))
+    assert reason in str(raised.value)
+
+
+def test_the_serving_section_survives_a_component_s_parameter(write):
+    """Numbers as keys become text in JSON."""
+    words = {"days_ago": {"exact": {0: "now", 3: "a while ago"}, "forms": ["{n} day", "{n} days"]}}
+    read = config.load(write(changed("serving.phrases", words)))
+    again = config.load_sections(config.dump_sections(read, "serving")).serving
+    assert again == read.serving
+    assert again.phrases.days_ago.exact[3] == "a while ago"

@@ -1,0 +1,246 @@
+"""The asyncio client, hedging, retries, labels and mTLS, against servers in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from serving import client as cli
+from serving.client import AsyncClient, Client, RequestError, ServerError, ServerUnavailable
+from serving.model_server.core import predictor, servable
+from serving.model_server.core.errors import Code, StatusError
+from serving.model_server.core.metrics import Metrics
+from serving.model_server.core.version_manager import Policy, VersionManager
+from serving.model_server.grpc_api.model_service import ModelService
+from serving.model_server.grpc_api.prediction_service import PredictionService
+from tests.serving.certificates import Authority
+
+SIGNATURES = ("similar", "recommend", "rank")
+
+
+class Executor:
+    """Runs signatures after what `before(number of the call)` does."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.before: Callable[[int], None] = lambda number: None
+        self._lock = threading.Lock()
+
+    def __call__(self, *arguments: object) -> predictor.Arrays:
+        with self._lock:
+            self.calls += 1
+            number = self.calls
+        self.before(number)
+        return predictor.execute(*arguments)
+
+    def reset(self, before: Callable[[int], None]) -> None:
+        self.calls, self.before = 0, before
+
+
+@pytest.fixture(scope="module")
+def manager(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> VersionManager:
+    base = tmp_path_factory.mktemp("models")
+    for version in (1, 2):
+        (base / str(version)).symlink_to(exports[version])
+    made = VersionManager("shelfwise", str(base), servable.load, policy=Policy(latest=None))
+    made.poll()
+    made.labels = {"stable": 1}
+    return made
+
+
+@contextlib.contextmanager
+def serve(
+    manager: VersionManager, executor: Executor, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[str]:
+    with futures.ThreadPoolExecutor(8) as pool:
+        server = grpc.server(pool)
+        service = PredictionService(manager, Metrics(), executor=executor)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager, Metrics()), server)
+        if credentials is None:
+            port = server.add_insecure_port("localhost:0")
+        else:
+            port = server.add_secure_port("localhost:0", credentials)
+        server.start()
+        yield f"localhost:{port}"
+        server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def executor() -> Executor:
+    return Executor()
+
+
+@pytest.fixture(scope="module")
+def address(manager: VersionManager, executor: Executor) -> Iterator[str]:
+    manager.models = lambda: ["shelfwise"]  # of a ServerCore: names for the metrics
+    with serve(manager, executor) as found:
+        yield found
+
+
+def fail_until(good: int, code: Code) -> Callable[[int], None]:
+    def before(number: int) -> None:
+        if number < good:
+            raise StatusError(code, f"call {number}")
+
+    return before
+
+
+def slow_at_first(number: int) -> None:
+    if number == 1:
+        time.sleep(1.5)
+
+
+def test_async_client_gives_the_same_as_the_other(address: str, executor: Executor) -> None:
+    executor.reset(lambda number: None)
+
+    async def ask() -> list[object]:
+        async with AsyncClient(address, timeout=20) as client:
+            together = await asyncio.gather(
+                client.recommend("1", history_item_id=["103"], k=3),
+                client.similar("103", k=2),
+                client.rank("1", ["149", "100"]),
+                client.embed_text("milk"),
+                client.embed_user("1"),
+                client.embed_item("107"),
+                client.status(),
+                client.metadata(),
+            )
+            with pytest.raises(RequestError, match="context 'device' is unknown"):
+                await client.recommend("1", context={"device": "phone"})
+        return list(together)
+
+    with Client(address, timeout=20) as client:
+        expected = [
+            client.recommend("1", history_item_id=["103"], k=3),
+            client.similar("103", k=2),
+            client.rank("1", ["149", "100"]),
+            client.embed_text("milk"),
+            client.embed_user("1"),
+            client.embed_item("107"),
+            client.status(),
+            client.metadata(),
+        ]
+    assert asyncio.run(ask()) == expected
+
+
+def test_label_and_version_choose_the_version(address: str, executor: Executor) -> None:
+    executor.reset(lambda number: None)
+    scores = {}
+    for choice in ({}, {"version": 1}, {"version_label": "stable"}, {"version": 2}):
+        with Client(address, timeout=20, **choice) as client:
+            scores[tuple(choice.items())] = client.similar("100", k=1)[0].score
+    assert [round(score, 3) for score in scores.values()] == [2.04, 1.04, 1.04, 2.04]
+    with (
+        Client(address, version_label="none") as client,
+        pytest.raises(ServerError, match="Unrecognized servable version label: none") as raised,
+    ):
+        client.similar("100")
+    assert raised.value.code == "INVALID_ARGUMENT"
+
+
+def ask_sync(address: str, **options: object) -> int:
+    with Client(address, timeout=10, **options) as client:
+        return len(client.similar("100", k=2))
+
+
+def ask_async(address: str, **options: object) -> int:
+    async def ask() -> int:
+        async with AsyncClient(address, timeout=10, **options) as client:
+            return len(await client.similar("100", k=2))
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [ask_sync, ask_async])
+def test_retries_on_safe_codes_only(address: str, executor: Executor, ask: Callable[..., int]) -> None:
+    executor.reset(fail_until(3, Code.UNAVAILABLE))
+    assert ask(address, initial_backoff=0.01) == 2
+    assert executor.calls == 3
+    executor.reset(fail_until(9, Code.UNAVAILABLE))
+    with pytest.raises(ServerUnavailable):
+        ask(address, initial_backoff=0.01, max_attempts=2)
+    assert executor.calls == 2
+    executor.reset(fail_until(2, Code.RESOURCE_EXHAUSTED))
+    with pytest.raises(ServerError, match="RESOURCE_EXHAUSTED"):
+        ask(address, initial_backoff=0.01)
+    assert executor.calls == 1
+    executor.reset(fail_until(2, Code.RESOURCE_EXHAUSTED))
+    assert ask(address, initial_backoff=0.01, retry_codes=["UNAVAILABLE", "RESOURCE_EXHAUSTED"]) == 2
+    executor.reset(fail_until(2, Code.INTERNAL))
+    with pytest.raises(ServerError, match="INTERNAL: call 1"):
+        ask(address)
+
+
+@pytest.mark.parametrize("ask", [ask_sync, ask_async])
+def test_hedging_overtakes_a_late_answer(address: str, executor: Executor, ask: Callable[..., int]) -> None:
+    executor.reset(slow_at_first)
+    started = time.monotonic()
+    assert ask(address, hedge_after=0.1) == 2
+    assert time.monotonic() - started < 1.2
+    assert executor.calls == 2
+    executor.reset(lambda number: None)
+    assert ask(address, hedge_after=2.0) == 2
+    assert executor.calls == 1  # nobody was late
+
+
+@pytest.mark.parametrize("ask", [ask_sync, ask_async])
+def test_hedging_survives_the_failure_of_one(
+    address: str, executor: Executor, ask: Callable[..., int]
+) -> None:
+    def before(number: int) -> None:
+        if number == 1:
+            time.sleep(0.6)
+        else:
+            raise StatusError(Code.INTERNAL, "the second is broken")
+
+    executor.reset(before)
+    assert ask(address, hedge_after=0.05) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": 1, "version_label": "a"}, "version_label: given together with version"),
+        ({"retry_codes": ["INTERNAL"]}, "retry_codes: INTERNAL is not safe"),
+        ({"hedge_after": -1}, "hedge_after: -1"),
+        ({"client_key": b"k"}, "client_key: given without tls"),
+        ({"client_key": b"k", "tls": True}, "client_key: goes with client_certificate"),
+    ],
+)
+def test_wrong_options(options: dict, message: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(RequestError, match=message):
+            kind(**options)
+
+
+def test_command_line_with_mutual_tls_and_label(
+    manager: VersionManager, executor: Executor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    executor.reset(lambda number: None)
+    authority = Authority()
+    pem = {"ca": authority.certificate}
+    pem["key"], pem["crt"] = authority.issue("client")
+    for name, content in pem.items():
+        (tmp_path / name).write_bytes(content)
+    credentials = grpc.ssl_server_credentials(
+        [authority.issue("server")], root_certificates=authority.certificate, require_client_auth=True
+    )
+    with serve(manager, executor, credentials) as address:
+        common = ["similar", "--item", "100", "--k", "1", "--address", address, "--ca_cert", f"{tmp_path}/ca"]
+        own = ["--client_key", f"{tmp_path}/key", "--client_cert", f"{tmp_path}/crt"]
+        assert cli.main([*common, *own, "--label", "stable", "--hedge_after", "5"]) == 0
+        assert "1.04" in capsys.readouterr().out
+        assert cli.main([*common, "--attempts", "1"]) == 1
+        assert "no model server answers" in capsys.readouterr().err
+    os.environ.pop("GRPC_VERBOSITY", None)  # the command line sets it for its process
