@@ -337,6 +337,7 @@ def test_env_script_deletes_nothing_before_it_has_an_interpreter(checkout, monke
 
 
 def test_env_script_keeps_what_is_not_its_own(checkout, tmp_path):
+    (checkout.venv / ".shelfwise-stamp").unlink()
     elsewhere = checkout.venv.rename(tmp_path / "elsewhere")
     before = sorted(elsewhere.rglob("*"))
     checkout.venv.symlink_to(elsewhere)
