@@ -28,13 +28,13 @@ import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
 from components.common import artifacts  # noqa: E402
-from components.ranking_trainer import executor as ranking_executor  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
 from models.data import example_io  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.data.item_table import ItemTable  # noqa: E402
 from models.data.requests import Vocabularies  # noqa: E402
 from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
+from models.ranking import training  # noqa: E402
 from models.ranking.ranker import RankingModel  # noqa: E402
 from models.retrieval.index import make_plan  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
@@ -134,7 +134,7 @@ def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, 
     width, of_item, sizes = len(features.names), features.item_width, features.code_sizes
     model = RankingModel(width, sizes, config.ranking, of_item)
     model.adapt(rng.normal(0, 1, (2000, width)).astype(np.float32), np.zeros(2000, bool))
-    ranking_executor.export(model, width, of_item, list(sizes), folder)
+    training.export(model, width, of_item, list(sizes), folder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,7 +51,7 @@ from rich.table import Table  # noqa: E402
 
 from components.common import artifacts  # noqa: E402
 from components.common.windows import Windows  # noqa: E402
-from components.candidate_sampler.executor import tensor  # noqa: E402
+from components.common.candidate_lists import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
 from models.data import arrays  # noqa: E402
@@ -232,13 +232,16 @@ def train_towers(
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "text.npz")
         arrays.save(path, {"vectors": text[0], "index": text[1]})
-        retrieval.run(
+        inputs = retrieval.Inputs(
             run.transformed_folders,
             seen,
             vocabulary,
             run.factory.vocabularies,
             path,
             run.windows.label_starts(run.config.ranking)[0],
+        )
+        retrieval.run(
+            inputs,
             run.config.retrieval,
             run.config.candidates.collaborative,
             folder,

@@ -8,7 +8,7 @@ import numpy as np
 
 from models.data.event_log import EventLog
 from schema import names as F
-from schema.config import Ranking, Split
+from schema.config import LabelWindows, Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,10 +72,13 @@ class Windows:
             np.minimum.at(out, future.user, future.timestamp)
         return out
 
-    def label_starts(self, ranking: Ranking) -> list[int]:
+    def label_starts(self, ranking: LabelWindows) -> list[int]:
         """Starts of the ranker's label windows, oldest first, in unix seconds.
 
         Window i spans `window_days` and the last one ends at the cutoff.
+
+        Args:
+          ranking: how many there are and how long each is.
         """
         length = int(ranking.window_days * F.SECONDS_PER_DAY)
         return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]

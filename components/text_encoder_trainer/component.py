@@ -7,10 +7,10 @@ from tfx.types import standard_artifacts
 from components.common import catalogue
 from components.common.windows import Windows
 from components.text_encoder_trainer import executor
+from components.text_encoder_trainer.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
 from models.text.training import make_strategy
-from schema.config import load_sections
 
 
 @component
@@ -30,14 +30,14 @@ def TextEncoderTrainer(
       item_graph: ItemTransform's graph.
       model: SavedModel from raw strings, and the catalogue's vectors.
       model_run: history.json.
-      config: sections `items`, `text_encoder`; with sessions also `split`, `ranking`.
+      config: JSON of :class:`components.text_encoder_trainer.settings.Settings`.
       code_version: part of the cache key.
       raw_sessions: EventExampleGen's artifact, from which the encoder learns what the two
         towers learn from too: the sessions before the ranker's label windows. None for mode
         "frozen", so that new events do not encode the catalogue again.
     """
     del code_version
-    settings = load_sections(config)
+    settings = Settings.from_json(config)
     # first of all: a strategy over several machines must find TensorFlow untouched
     strategy = make_strategy(settings.text_encoder.strategy)
     log, searches, until = None, None, 0.0

@@ -25,8 +25,6 @@ from schema import config as settings
 from schema import names as F
 from schema.errors import DataError
 
-VECTORS = "text_vectors.npz"
-HISTORY = "history.json"
 _MEASURE = "holdout_mrr"
 _MAX_TEXTS = 20_000  # that training looks at; what enters their trained layers is kept in memory
 
@@ -161,9 +159,10 @@ def run(
             f"at step {fitted.best['step']:.0f}"
         )
 
-    arrays.save(os.path.join(output, VECTORS), {"vectors": vectors, "index": index.astype(np.int32)})
+    path = os.path.join(output, artifacts.TEXT_VECTORS)
+    arrays.save(path, {"vectors": vectors, "index": index.astype(np.int32)})
     tf.io.gfile.makedirs(run_folder)
-    with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
+    with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
         json.dump({"epochs": [{"epoch": entry.pop("step")} | entry for entry in fitted.history]}, file)
     _export(encoder, artifacts.model_folder(output))
     measured = ", ".join(f"{name} {rate:,.0f}" for name, rate in speed.items())

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 
 from components.candidate_index import executor as index_executor
 from components.candidate_sampler import executor as sampler_executor
+from components.candidate_sampler.label_window import LabelWindow
 from components.common import artifacts, slicing
 from components.common.retriever_inputs import RetrieverFactory
 from components.common.windows import Windows
@@ -402,43 +403,21 @@ def text_encoder() -> tuple[str, str]:
     return out, found
 
 
-# What the towers learned from: the sessions' indices by use, and the items' sampling probabilities.
-LEARNED: dict[str, np.ndarray] = {}
-
-
 @functools.cache
 def towers() -> tuple[str, str]:
-    """(artifact folder, summary) of the two towers; fills `LEARNED`."""
+    """(artifact folder, summary) of the two towers."""
     out = str(folder() / "retrieval")
-    batches, model = retrieval_executor.batches, retrieval_executor.RetrievalModel
-
-    def noted_batches(sessions, chosen, rows, vocabularies, config, training, *rest):
-        # the held-out sessions first, then those that weigh the learned part
-        LEARNED["training" if training else "weighed" if "holdout" in LEARNED else "holdout"] = chosen
-        return batches(sessions, chosen, rows, vocabularies, config, training, *rest)
-
-    class NotedModel(model):
-        """The real one."""
-
-        def __init__(self, query, item, probability, *rest):
-            super().__init__(query, item, probability, *rest)
-            LEARNED["probability"] = probability
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval_executor, "batches", noted_batches)
-        patch.setattr(retrieval_executor, "RetrievalModel", NotedModel)
-        summary = retrieval_executor.run(
-            [transformed_folders()[split] for split in WINDOWS.past],
-            items(),
-            item_vocabulary(),
-            vocabularies(),
-            os.path.join(text_encoder()[0], text_executor.VECTORS),
-            LABEL_START,
-            CONFIG.retrieval,
-            CONFIG.candidates.collaborative,
-            out,
-            str(folder() / "retrieval_run"),
-        )
+    inputs = retrieval_executor.Inputs(
+        [transformed_folders()[split] for split in WINDOWS.past],
+        items(),
+        item_vocabulary(),
+        vocabularies(),
+        os.path.join(text_encoder()[0], artifacts.TEXT_VECTORS),
+        LABEL_START,
+    )
+    summary = retrieval_executor.run(
+        inputs, CONFIG.retrieval, CONFIG.candidates.collaborative, out, str(folder() / "retrieval_run")
+    )
     return out, summary
 
 
@@ -449,7 +428,7 @@ def factory() -> RetrieverFactory:
     index_executor.run(
         past_log(),
         items(),
-        arrays.load(os.path.join(towers()[0], index_executor.VECTORS))["vectors"],
+        arrays.load(os.path.join(towers()[0], artifacts.ITEM_VECTORS))["vectors"],
         index_executor.load_queries(towers()[0], items(), items()),
         np.zeros(0, np.int32),
         [LABEL_START, CUTOFF],
@@ -471,7 +450,7 @@ def built() -> Built:
     summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1]}
     makes = factory()
     starts = [(LABEL_START, CUTOFF)]
-    window = sampler_executor.Request.window
+    window = LabelWindow.between
     _, summaries["candidates"] = sampler_executor.run(
         [window(past_log(), start, end, makes.at(start), items()) for start, end in starts],
         window(log(), CUTOFF, END, makes.at(CUTOFF), items()),

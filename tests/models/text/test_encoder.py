@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 from scipy.special import erf
 
 from components.common import artifacts
-from components.text_encoder_trainer import executor
 from models.data import arrays
 from models.text import encoder as text_encoder
 from schema.errors import ConfigError, UserError
@@ -213,7 +212,7 @@ def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):
     np.testing.assert_allclose(served["embedding"], expected, atol=1e-5)
 
     items = tiny_shop.items()
-    table = arrays.load(os.path.join(folder, executor.VECTORS))
+    table = arrays.load(os.path.join(folder, artifacts.TEXT_VECTORS))
     distinct = len(set(items.text))
     assert len(table["vectors"]) == distinct == 31 < len(items)
     of_items = tiny(tf.constant(items.text.tolist())).numpy()

@@ -423,7 +423,7 @@ def tune(tmp_path, log, searches=NO_SEARCHES, until=tiny_shop.LABEL_START, **cha
         str(tmp_path / "model"),
         str(tmp_path / "run"),
     )
-    return found, arrays.load(os.path.join(tmp_path, "model", executor.VECTORS))
+    return found, arrays.load(os.path.join(tmp_path, "model", artifacts.TEXT_VECTORS))
 
 
 @pytest.mark.slow  # three encoders, two training loops and an export are traced
@@ -433,7 +433,7 @@ def test_the_component_learns_exports_and_says_so(tmp_path):
     searches = searches_of(*[(f"some {number}", str(100 + number), early) for number in range(30)])
     found, table = tune(tmp_path, tiny_shop.past_log(), searches)
     assert "lora, held-out MRR" in found
-    epochs = json.loads((tmp_path / "run" / executor.HISTORY).read_text())["epochs"]
+    epochs = json.loads((tmp_path / "run" / artifacts.TRAINING_CURVES).read_text())["epochs"]
     assert [entry["epoch"] for entry in epochs] == [0, 3, 6]
     assert all(0 < entry["holdout_mrr"] <= 1 for entry in epochs)
     assert np.isfinite([entry["loss"] for entry in epochs[1:]]).all()
