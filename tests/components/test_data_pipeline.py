@@ -33,6 +33,7 @@ def run_pipeline(folder, config):
     from components.catalog_example_gen.component import CatalogExampleGen
     from components.common.fingerprint import code_version, data_version
     from components.data_quality_gate.component import DataQualityGate
+    from components.event_example_gen import settings as event_settings
     from components.event_example_gen.component import EventExampleGen
 
     resolve = config.data.resolve
@@ -293,6 +294,7 @@ def test_bad_input_leaves_beam_as_one_line(shop, tmp_path, table, spoil, wanted)
 
     from components.catalog_example_gen import executor as catalog
     from components.catalog_example_gen import settings as catalog_settings
+    from components.event_example_gen import executor as events
     from components.event_example_gen import settings as event_settings
 
     root = write_shop(tmp_path / "shop", shop | {table: spoil(shop[table])})
