@@ -41,7 +41,7 @@ def labelled(
       novel: exclude what the user bought before (the task "novel").
       config: `soon_days`, `promoted_share` and the sample's seed.
       list_size: N, candidates kept: all that were bought, then a sample of the rest.
-      max_users: a random sample of so many users asks; all by default.
+      max_users: how many users ask, a random sample; all by default.
 
     Yields:
       Request inputs (see `models.data.requests.request_spec`) and `exclude_item_id` object [B, E],

@@ -177,7 +177,7 @@ def check_schema(schema: pa.Schema, path: str, roles: Sequence[Role]) -> None:
     """Checks that every role's column exists and has a type that fits.
 
     Raises:
-      DataError: names the file, the column, the configuration key and the mend.
+      DataError: names the file, the column, the configuration key and what to do.
     """
     for role in roles:
         if role.column not in schema.names:

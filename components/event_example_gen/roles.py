@@ -22,7 +22,7 @@ def roles(events: Events) -> list[Role]:
     if columns.quantity:
         found.append(Role("quantity", columns.quantity, "events.columns.quantity", "number"))
     if columns.value:
-        # A missing value stays NaN: the schema check reports it beside the other anomalies.
+        # A missing value stays NaN: the schema check reports it with the other anomalies.
         found.append(Role("value", columns.value, "events.columns.value", "number", required=False))
     if columns.query:
         found.append(Role("query", columns.query, "events.columns.query", "category", required=False))

@@ -1,5 +1,8 @@
 """Sessions with their histories, by index arithmetic on whole columns."""
 
+import dataclasses
+from typing import Self
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -8,6 +11,40 @@ from components.common.artifacts import SPLITS
 from components.common.columns import DAY_MICROS, MICROS, ranked_codes
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Rows in the order (user, time, session, file).
+
+    Attributes:
+      table: the rows.
+      users: int64 [rows], index into `user_names`.
+      user_names: distinct users, sorted.
+      time: int64 [rows], microseconds.
+      sessions: int64 [rows], index into `session_names`; 0 without a session column.
+      session_names: distinct session ids, sorted; None without a session column.
+    """
+
+    table: pa.Table
+    users: np.ndarray
+    user_names: pa.StringArray
+    time: np.ndarray
+    sessions: np.ndarray
+    session_names: pa.StringArray | None
+
+    @classmethod
+    def of(cls, table: pa.Table, has_sessions: bool) -> Self:
+        """Sorts."""
+        table = table.combine_chunks()
+        users, user_names = ranked_codes(_array(table, "user_id"))
+        time, row = _array(table, "time").to_numpy(), _array(table, "row").to_numpy()
+        codes, session_names = np.zeros(len(time), np.int64), None
+        if has_sessions:
+            codes, session_names = ranked_codes(_array(table, "session_id"))
+        order = np.lexsort((row, codes, time, users))
+        table = table.take(pa.array(order))
+        return cls(table, users[order], user_names, time[order], codes[order], session_names)
 
 
 def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.RecordBatch]:
@@ -29,18 +66,8 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
       components: lists of bytes, float32, int64. Splits without sessions are left out.
     """
     events = settings.events
-    table = table.combine_chunks()
-    users, user_names = ranked_codes(_array(table, "user_id"))
-    time = _array(table, "time").to_numpy()
-    row = _array(table, "row").to_numpy()
-    if events.columns.session_id:
-        session_codes, session_names = ranked_codes(_array(table, "session_id"))
-    else:
-        session_codes, session_names = np.zeros(len(time), np.int64), None
-
-    order = np.lexsort((row, session_codes, time, users))
-    table = table.take(pa.array(order))
-    users, time, session_codes = users[order], time[order], session_codes[order]
+    rows = _Rows.of(table, bool(events.columns.session_id))
+    table, users, time = rows.table, rows.users, rows.time
     count = len(time)
     by_time = settings.split.strategy == "time"
     if by_time:
@@ -49,16 +76,8 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
         window = np.zeros(count, np.int64)
     new_user = np.r_[True, users[1:] != users[:-1]]
     new_time = new_user | np.r_[True, time[1:] != time[:-1]]
-    each_event = session_names is None and events.session_gap_minutes == 0
-    if each_event:
-        group = np.arange(count)
-    elif session_names is None:
-        gap = np.r_[True, np.diff(time) > round(events.session_gap_minutes * 60 * MICROS)]
-        group = np.cumsum(new_user | gap | np.r_[True, window[1:] != window[:-1]]) - 1
-    else:
-        # Sessions of a user may overlap in time, so a session's rows need not be neighbours.
-        key = (users * len(session_names) + session_codes) * len(SPLITS) + window
-        group = np.unique(key, return_inverse=True)[1]
+    each_event = rows.session_names is None and events.session_gap_minutes == 0
+    group = _groups(rows, window, new_user, events.session_gap_minutes)
 
     # Rows by session; in it by (time, row) because the sort is stable.
     by_session = np.argsort(group, kind="stable")
@@ -92,12 +111,12 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     def once(values: pa.Array) -> pa.ListArray:
         return _lists(np.arange(len(first) + 1), values)
 
-    user_of_session = user_names.take(pa.array(users[first]))
+    user_of_session = rows.user_names.take(pa.array(users[first]))
     seconds = pa.array(time[first] // MICROS)
-    if session_names is None:
+    if rows.session_names is None:
         names = pc.binary_join_element_wise(user_of_session, seconds.cast(pa.string()), "-")
     else:
-        names = session_names.take(pa.array(session_codes[first]))
+        names = rows.session_names.take(pa.array(rows.sessions[first]))
     columns = {
         "session_id": once(names),
         "user_id": once(user_of_session),
@@ -122,6 +141,25 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
         for index, split in enumerate(SPLITS)
         if (split_of == index).any()
     }
+
+
+def _groups(rows: _Rows, window: np.ndarray, new_user: np.ndarray, gap_minutes: float) -> np.ndarray:
+    """Number of the session of each row, int64 [rows].
+
+    Args:
+      rows: sorted rows.
+      window: int64 [rows], index in SPLITS.
+      new_user: bool [rows], the row is the first of its user.
+      gap_minutes: without a session column, a longer pause starts a session; 0: each row is one.
+    """
+    if rows.session_names is not None:
+        # Sessions of a user may overlap in time, so a session's rows need not be neighbours.
+        key = (rows.users * len(rows.session_names) + rows.sessions) * len(SPLITS) + window
+        return np.unique(key, return_inverse=True)[1]
+    if gap_minutes == 0:
+        return np.arange(len(rows.time))
+    gap = np.r_[True, np.diff(rows.time) > round(gap_minutes * 60 * MICROS)]
+    return np.cumsum(new_user | gap | np.r_[True, window[1:] != window[:-1]]) - 1
 
 
 def _left_out(users: np.ndarray) -> np.ndarray:

@@ -75,23 +75,19 @@ def run(
     if blessed_folder:
         blessed = tf.saved_model.load(blessed_folder)
         compared["last_blessed"] = systems.servable(blessed, protocol, candidates.history_length, k)
-    slices = slicing.user_slices(protocol.past, users, users_uri)
     # every system's lists are compared by the same vectors
     vectors = systems.item_vectors(model, protocol)
-    share = protocol.seen.sum(0) / max(protocol.seen.any(1).sum(), 1)
-    own_share = protocol.seen.astype(np.float32) @ share.astype(np.float32)
-    own_share /= np.maximum(protocol.seen.sum(1), 1)
+    share, own_share = _popularity(protocol.seen)
     pages = [k for k in quality.ks if k <= _PAGE]
 
     scores: dict[str, dict[str, dict[str, float]]] = {name: {} for name in compared}
     values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    sliced: dict[str, dict[str, object]] = {}
-    counts = {}
+    asked_users = {}
     for task in TASKS:
         asked = protocol.users(task)
         if quality.max_users is not None:
             asked = asked[np.random.default_rng(0).permutation(len(asked))[: quality.max_users]]
-        counts[task] = len(asked)
+        asked_users[task] = asked
         if not len(asked):
             continue
         relevant = protocol.relevant[task][asked]
@@ -104,14 +100,14 @@ def run(
             )
             if name == "funnel":
                 _write_lists(protocol, asked, top, artifacts.recommendations_path(output, task))
-        of_task = {name: values[name, task] for name in compared}
-        _slice(sliced, slices, asked, of_task, task, quality.primary_metric)
     primary = quality.primary_metric
     if primary not in values["funnel", "all"]:
         raise UserError(
             f"quality.primary_metric: '{primary}' is not measured; "
             f"known are {sorted(values['funnel', 'all'])}"
         )
+    counts = {task: len(asked) for task, asked in asked_users.items()}
+    slices = slicing.user_slices(protocol.past, users, users_uri)
     calibrated = calibration.measure(model, lists, tuple(log.contexts))
     checks = verdict.checks(
         values, counts, quality, ranking_blessed, bool(blessed_folder), calibrated["purchase"]["ece"]
@@ -122,7 +118,7 @@ def run(
         "window": {"start": windows.cutoff, "end": windows.end},
         "funnel": scores["funnel"],
         "baselines": {name: scores[name] for name in others},
-        "slices": sliced,
+        "slices": _sliced(values, asked_users, slices, primary),
         "paired": _paired(values, counts),
         "calibration": calibrated,
         "blessed": all(check.passed for check in checks),
@@ -135,6 +131,21 @@ def run(
     with tf.io.gfile.GFile(os.path.join(output, artifacts.METRICS), "w") as file:
         json.dump(result, file, indent=1)
     return result
+
+
+def _popularity(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The share of users who had each item, and its mean over each user's own items.
+
+    Args:
+      seen: bool [users, M], what each user had.
+
+    Returns:
+      (float64 [M], float32 [users]).
+    """
+    share = seen.sum(0) / max(seen.any(1).sum(), 1)
+    own = seen.astype(np.float32) @ share.astype(np.float32)
+    own /= np.maximum(seen.sum(1), 1)
+    return share, own
 
 
 def _paired(
@@ -153,20 +164,34 @@ def _paired(
     return out
 
 
-def _slice(
-    out: dict[str, dict[str, object]],
+def _sliced(
+    values: Mapping[tuple[str, str], Mapping[str, np.ndarray]],
+    users: Mapping[str, np.ndarray],
     slices: Mapping[str, np.ndarray],
-    users: np.ndarray,
-    values: Mapping[str, Mapping[str, np.ndarray]],
-    task: str,
     primary: str,
-) -> None:
-    """Adds a task's figures of every group of users, with the paired difference to each system."""
-    ours = values["funnel"]
-    for name, groups in slices.items():
-        for group in np.unique(groups[users].astype(str)):
-            chosen = groups[users].astype(str) == group
-            if chosen.sum() >= _MIN_SLICE:
+) -> dict[str, dict[str, object]]:
+    """Every task's figures of every group of users, with the paired difference to each system.
+
+    Args:
+      values: (system, task) -> metric -> float [users of the task].
+      users: task -> int [users], indices of the log.
+      slices: name -> object (str) [users of the log], the group of each.
+      primary: the metric whose differences are given.
+
+    Returns:
+      "name=group" -> `n_users`, and task -> figures.
+    """
+    out: dict[str, dict[str, object]] = {}
+    for task, asked in users.items():
+        if not len(asked):
+            continue
+        ours = values["funnel", task]
+        others = {name: theirs for (name, of), theirs in values.items() if of == task and name != "funnel"}
+        for name, groups in slices.items():
+            for group in np.unique(groups[asked].astype(str)):
+                chosen = groups[asked].astype(str) == group
+                if chosen.sum() < _MIN_SLICE:
+                    continue
                 entry = out.setdefault(f"{name}={group}", {"n_users": int(chosen.sum())})
                 entry["n_users"] = max(int(entry["n_users"]), int(chosen.sum()))
                 of_group = {metric: float(value[chosen].mean()) for metric, value in ours.items()}
@@ -174,11 +199,11 @@ def _slice(
                     f"{metric}_se": metrics.standard_error(value[chosen]) for metric, value in ours.items()
                 }
                 paired = {}
-                for other, theirs in values.items():
-                    if other != "funnel" and primary in ours:
-                        apart = (ours[primary] - theirs[primary])[chosen]
-                        paired[other] = [float(apart.mean()), metrics.standard_error(apart)]
+                for other, theirs in others.items():
+                    apart = (ours[primary] - theirs[primary])[chosen]
+                    paired[other] = [float(apart.mean()), metrics.standard_error(apart)]
                 entry[task] = of_group | {"paired": {primary: paired}}
+    return out
 
 
 def _write_lists(protocol: Protocol, users: np.ndarray, top: np.ndarray, path: str) -> None:
