@@ -62,8 +62,8 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
       settings: history length, session gap, contexts.
 
     Returns:
-      split -> one row a session, ordered by (user, time); columns as in the README of
-      components: lists of bytes, float32, int64. Splits without sessions are left out.
+      split -> one row a session, ordered by (user, time); a list column (bytes, float32 or int64) for
+      each feature. Splits without sessions are left out.
     """
     events = settings.events
     rows = _Rows.of(table, bool(events.columns.session_id))
