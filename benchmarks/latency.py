@@ -31,7 +31,7 @@ from rich.table import Table
 
 from benchmarks import run_models, synthetic_servable
 from benchmarks.serving_load import CpuUse
-from components.candidate_sampler.executor import tensor
+from components.common.candidate_lists import tensor
 from models.data.event_log import EventLog
 from models.data.parameters import parameters
 from models.funnel.servable import Funnel

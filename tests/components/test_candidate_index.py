@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from components.candidate_index import executor
+from components.common import artifacts
 from models.data import arrays
 from models.data.frozen import table
 from models.retrieval import snapshot
@@ -55,7 +56,7 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
     assert facts["recall@20"] == facts["recall@100"] == 1.0
     assert facts["latency_ms"] > 0
     for moment in (LABEL_START, CUTOFF):
-        got = snapshot.Snapshot.load(executor.snapshot_path(base, moment))
+        got = snapshot.Snapshot.load(artifacts.snapshot_path(base, moment))
         # also from a log that goes on after the moment
         expected = snapshot.build(tiny_shop.log(), tiny_shop.items(), moment, CONFIG.candidates)
         assert got.as_of == moment
@@ -72,7 +73,7 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
 @pytest.mark.parametrize("kind", ["int8", "ivf", "ivf_int8"])
 def test_the_kind_of_index_is_configured(vectors, tmp_path, kind):
     found = run(tmp_path, vectors, 0.5, index=kind, index_recall=0.9)
-    plan = Plan.load(executor.plan_path(str(tmp_path / "index"), CUTOFF))
+    plan = Plan.load(artifacts.plan_path(str(tmp_path / "index"), CUTOFF))
     assert plan.kind == found["kind"] == kind
     assert (len(plan.centroids), plan.probes) == (found["lists"], found["probes"])
     assert 0.5 < found["recall@20"] <= 1.0

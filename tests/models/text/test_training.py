@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from components.text_encoder_trainer import executor
 from models.data import arrays, example_io
 from models.text import encoder as text_encoder
@@ -423,7 +423,7 @@ def tune(tmp_path, log, searches=NO_SEARCHES, until=tiny_shop.LABEL_START, **cha
         str(tmp_path / "model"),
         str(tmp_path / "run"),
     )
-    return found, arrays.load(os.path.join(tmp_path, "model", executor.VECTORS))
+    return found, arrays.load(os.path.join(tmp_path, "model", artifacts.TEXT_VECTORS))
 
 
 @pytest.mark.slow  # three encoders, two training loops and an export are traced
@@ -433,16 +433,16 @@ def test_the_component_learns_exports_and_says_so(tmp_path):
     searches = searches_of(*[(f"some {number}", str(100 + number), early) for number in range(30)])
     found, table = tune(tmp_path, tiny_shop.past_log(), searches)
     assert "lora, held-out MRR" in found
-    epochs = json.loads((tmp_path / "run" / executor.HISTORY).read_text())["epochs"]
+    epochs = json.loads((tmp_path / "run" / artifacts.TRAINING_CURVES).read_text())["epochs"]
     assert [entry["epoch"] for entry in epochs] == [0, 3, 6]
     assert all(0 < entry["holdout_mrr"] <= 1 for entry in epochs)
     assert np.isfinite([entry["loss"] for entry in epochs[1:]]).all()
     items = tiny_shop.items()
-    loaded = tf.saved_model.load(shop.model_folder(str(tmp_path / "model")))
+    loaded = tf.saved_model.load(artifacts.model_folder(str(tmp_path / "model")))
     texts = tf.constant(items.text.tolist())
     np.testing.assert_allclose(table["vectors"][table["index"]], loaded.encode(texts), atol=1e-4)
     variables = tf.train.list_variables(
-        os.path.join(shop.model_folder(str(tmp_path / "model")), "variables", "variables")
+        os.path.join(artifacts.model_folder(str(tmp_path / "model")), "variables", "variables")
     )
     assert not any("lora" in name for name, _ in variables)
     if max(entry["holdout_mrr"] for entry in epochs[1:]) > epochs[0]["holdout_mrr"]:
