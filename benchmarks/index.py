@@ -31,7 +31,8 @@ import tensorflow as tf
 
 from models.data import arrays
 from models.data.frozen import table
-from models.retrieval.index import KINDS, VectorIndex, exact_neighbours, make_plan
+from models.retrieval.index.kinds import KINDS, build_index, make_plan
+from models.retrieval.index.plan import exact_neighbours
 
 _K = 100
 _ALLOWED = 0.01
@@ -88,7 +89,7 @@ def measure(
     variable = table(vectors)
     started = time.monotonic()
     plan = make_plan(kind, vectors, everything, queries[::2], 20, recall)
-    index = VectorIndex(variable, everything, plan)
+    index = build_index(variable, everything, plan)
     build = time.monotonic() - started
     held = queries[1::2]
     search = tf.function(

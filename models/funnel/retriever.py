@@ -13,7 +13,7 @@ from models.data.item_table import ItemTable
 from models.data.requests import RequestParser, Vocabularies, absent
 from models.ranking.features import PairFeatures
 from models.retrieval.collaborative import CollaborativeQuery
-from models.retrieval.index import Plan
+from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources import CandidateSources, Found
 from schema import names as F

@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.data.frozen import table
-from models.retrieval.index import Plan, VectorIndex
+from models.retrieval.index.kinds import build_index
+from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
 from schema import names as F
 from schema.config import Candidates
@@ -159,7 +160,7 @@ class CandidateSources(tf.Module):
         self.count = len(snapshot.candidate_row)
         self.candidate_row = table(np.append(snapshot.candidate_row, 0), tf.int32)
         self.row_candidate = table(snapshot.row_candidate, tf.int32)
-        self.index = VectorIndex(item_vectors, snapshot.candidate_row, plan)
+        self.index = build_index(item_vectors, snapshot.candidate_row, plan)
         none = np.full((1, snapshot.neighbour.shape[1]), self.count, np.int32)
         self._neighbour = table(np.concatenate([snapshot.neighbour, none]))
         self._neighbour_weight = table(

@@ -12,7 +12,8 @@ from models.data.frozen import table
 from models.data.requests import RequestParser
 from models.ranking.features import PairFeatures
 from models.retrieval import snapshot
-from models.retrieval.index import Plan, make_plan
+from models.retrieval.index.kinds import make_plan
+from models.retrieval.index.plan import Plan
 from models.retrieval.sources import CandidateSources, segment_extreme, segment_sum
 from schema import names as F
 from tests.shops import tiny_shop
