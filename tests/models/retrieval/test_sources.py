@@ -14,8 +14,12 @@ from models.ranking.features import PairFeatures
 from models.retrieval import snapshot
 from models.retrieval.index.kinds import make_plan
 from models.retrieval.index.plan import Plan
-from models.retrieval.sources import CandidateSources, segment_extreme, segment_sum
+from models.retrieval.sources import candidate_sources
+from models.retrieval.sources.base import Source
+from models.retrieval.sources.candidate_sources import CandidateSources
+from models.retrieval.sources.segments import segment_extreme, segment_sum
 from schema import names as F
+from schema.config import Candidates
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY
 
@@ -255,6 +259,35 @@ def test_a_source_of_size_zero_is_off():
     found = find(which)
     assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending
     assert set(found.ranks()) == {F.BUY_AGAIN, F.TRENDING}
+
+
+class FirstOnes(Source):
+    """The first of the allowed candidates."""
+
+    def find(self, asked):
+        position = tf.where(asked.allowed, tf.range(self.count), self.count)
+        return tf.sort(position, 1)[:, : self.size]
+
+
+def test_a_new_source_is_one_class_and_one_entry(monkeypatch):
+    class More(Candidates):
+        first_ones: int = 4
+
+    monkeypatch.setitem(candidate_sources.SOURCES, "first_ones", FirstOnes)
+    config = More(**CONFIG.candidates.model_dump())
+    which = CandidateSources(shop_snapshot(), table(row_vectors()), Plan.whole("exact"), config)
+    assert which.ranks_of == (*F.SOURCES, "first_ones")
+    allowed = np.ones((1, which.count), bool)
+    allowed[0, 1] = False
+    found, before = find(which, allowed), find(sources(), allowed)
+    for place in range(REQUESTS):
+        expected = {*before.position[place].numpy().tolist(), 0, 2, 3, 4}
+        assert set(found.position[place].numpy().tolist()) == expected
+        ranks = found.ranks()["first_ones"][place].numpy()
+        assert ranks[[0, 2, 3, 4]].tolist() == [0, 1, 2, 3]
+        assert (np.delete(ranks, [0, 2, 3, 4]) == 4).all()
+    assert "first_ones" not in which.dense_scores(found)
+    assert "first_ones_log_rank" in pair_features(which).names
 
 
 def test_fixed_positions_are_described_as_they_are():
