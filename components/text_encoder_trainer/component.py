@@ -8,7 +8,7 @@ from components.common import shop
 from components.text_encoder_trainer import executor
 from models.data import example_io
 from models.data.event_log import EventLog
-from models.text.training import make_strategy
+from models.text.strategy import make_strategy
 from schema.config import load_sections
 
 
