@@ -49,7 +49,7 @@ class Past:
 
     @functools.cached_property
     def lines_by_days(self) -> dict[int, np.ndarray]:
-        """days -> float32 [V], events of so many last days."""
+        """days -> float32 [V], events of the last `days` days."""
         return {days: self.count(self.row[self.age <= days]) for days in (7, 28, 90)}
 
     @functools.cached_property

@@ -43,7 +43,7 @@ class QuerySpec:
 
 
 def identity_index(vocabulary: Sequence[str], items: ItemTable) -> np.ndarray:
-    """Index in the identity vocabulary of every row of a catalogue.
+    """Index in the identity vocabulary of every item row.
 
     Args:
       vocabulary: ids of the items with an embedding of their own; index 1 is the first.
@@ -59,10 +59,17 @@ def identity_index(vocabulary: Sequence[str], items: ItemTable) -> np.ndarray:
 def item_tables(
     items: ItemTable, id_index: np.ndarray, text_vectors: np.ndarray, text_index: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What the towers know of a catalogue, by row; arguments as :class:`ItemTower` takes them.
+    """What the towers know of each item row of a catalogue.
 
-    Assigned to the tables of trained towers (`ItemTower.item_tables`), it makes them encode this
-    catalogue, of which they may have seen another version.
+    Assigned to the tables of trained towers (:func:`set_item_tables`), it makes them encode this
+    catalogue even if they learned from another version of it.
+
+    Args:
+      items: the catalogue.
+      id_index, text_vectors, text_index: as :class:`ItemEmbedding` and :class:`ItemTower` take them.
+
+    Returns:
+      name -> array, by the names of `ItemTower.item_tables`.
     """
     codes = {f"code/{name}": code for name, code in items.categorical.items()}
     return codes | {"identity": id_index, "text_vectors": text_vectors, "text_index": text_index}
@@ -116,7 +123,7 @@ class ItemEmbedding(tf.keras.layers.Layer):
         must do (cold start).
 
     Call arguments:
-      rows: int32 [...], rows of the item table.
+      rows: int32 [...], item rows.
       training: whether identities are dropped.
 
     Returns:
@@ -162,7 +169,7 @@ class ItemTower(tf.keras.Model):
       dim: size of the output.
 
     Call arguments:
-      rows: int32 [N].
+      rows: int32 [N], item rows.
 
     Returns:
       float32 [N, dim], of length 1.

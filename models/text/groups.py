@@ -22,7 +22,7 @@ _DRAWN = 8  # contexts that stand for a household
 def lifted_pairs(
     basket: np.ndarray, text: np.ndarray, texts: int, min_support: int, min_lift: float, partners: int
 ) -> np.ndarray:
-    """Pairs of texts found in the same baskets far more often than chance has it.
+    """Pairs of texts found in the same baskets far more often than by chance.
 
     Lift is n(a,b) N / (n(a) n(b)) over N baskets; a text's best partners are those of the
     highest n(a,b) / (expected + `min_support`), a lift shrunk so that a few chance meetings of

@@ -10,9 +10,8 @@ encoded once and may be in many groups: training costs what BERT costs.
   symmetric and with a learned, clipped temperature as in CLIP (Radford et al., ICML 2021).
 * `CONTEXT`s are a sample of what a household buys, and its `TARGET` is another product that it
   bought. The target is a positive of the mean of its contexts, against `NEGATIVE`s drawn
-  evenly from the catalogue. Even negatives, because the vectors shall tell which of all
-  products will be bought, by whom: negatives drawn by popularity would cancel what makes a
-  product sell.
+  evenly from the catalogue. Even, because the vectors must tell which of all products will
+  be bought, and by whom: negatives drawn by popularity would cancel what makes a product sell.
 
 Keras 3; see `models.text`.
 """
