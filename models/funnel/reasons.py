@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from models.data.frozen import table
 from models.retrieval.snapshot import Snapshot
-from models.retrieval.sources import CandidateSources, Found
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 from schema.config import Numbered, Phrases, Serving
 
@@ -189,7 +190,7 @@ class Reasons(tf.Module):
         self,
         request: Mapping[str, tf.Tensor],
         now: tf.Tensor,
-        found: Found,
+        found: FoundCandidates,
         row: tf.Tensor,
         position: tf.Tensor,
         explored: tf.Tensor,
@@ -298,7 +299,9 @@ class Reasons(tf.Module):
         """Items' short names: the first of the parts that their texts are joined from."""
         return tf.strings.regex_replace(tf.gather(self._text, row), r"^(.*?)\.( .*)?$", r"\1")
 
-    def _source(self, found: Found, position: tf.Tensor, linked: tf.Tensor, explored: tf.Tensor) -> tf.Tensor:
+    def _source(
+        self, found: FoundCandidates, position: tf.Tensor, linked: tf.Tensor, explored: tf.Tensor
+    ) -> tf.Tensor:
         # The source in which the item stands highest speaks for it; what is in the history is
         # always "buy again".
         sizes = self._sources.sizes

@@ -15,7 +15,8 @@ from models.ranking.features import PairFeatures
 from models.retrieval.collaborative import CollaborativeQuery
 from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
-from models.retrieval.sources import CandidateSources, Found
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 from schema.config import Config
 
@@ -102,7 +103,7 @@ class Retriever(tf.Module):
     @tf.Module.with_name_scope
     def find(
         self, inputs: Mapping[str, tf.Tensor], allowed: tf.Tensor, fixed: tf.Tensor | None = None
-    ) -> Found:
+    ) -> FoundCandidates:
         """Candidates of raw requests without their features; arguments as :meth:`describe`."""
         request = self.parser(inputs)
         return self.sources(request, self.query(request), allowed, fixed)
@@ -110,7 +111,7 @@ class Retriever(tf.Module):
     @tf.Module.with_name_scope
     def describe(
         self, inputs: Mapping[str, tf.Tensor], allowed: tf.Tensor, fixed: tf.Tensor | None = None
-    ) -> tuple[Found, tf.Tensor, dict[str, tf.Tensor]]:
+    ) -> tuple[FoundCandidates, tf.Tensor, dict[str, tf.Tensor]]:
         """Candidates of raw requests and their features.
 
         Args:

@@ -20,7 +20,7 @@ from models.funnel.reasons import Reasons
 from models.funnel.reranking import Explorer, Reranker, boosts_of
 from models.funnel.retriever import Retriever
 from models.ranking.explanations import Explainer
-from models.retrieval.sources import Found
+from models.retrieval.sources.base import FoundCandidates
 from schema import names as F
 from schema.config import Config
 
@@ -277,7 +277,7 @@ class Funnel(tf.Module):
         self,
         inputs: Mapping[str, tf.Tensor],
         request: Mapping[str, tf.Tensor],
-        found: Found,
+        found: FoundCandidates,
         probability: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Puts ranked candidates into the order in which they are shown, new items among them.

@@ -13,7 +13,9 @@ import tensorflow as tf
 from models.data.frozen import table
 from models.data.item_table import ItemTable
 from models.retrieval.snapshot import Snapshot
-from models.retrieval.sources import CandidateSources, Found, segment_sum
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
+from models.retrieval.sources.segments import segment_sum
 from schema import names as F
 
 _NEVER_DAYS = 720.0  # age given to "never bought"
@@ -117,7 +119,7 @@ class PairFeatures(tf.Module):
 
     @tf.Module.with_name_scope
     def __call__(
-        self, request: Mapping[str, tf.Tensor], found: Found
+        self, request: Mapping[str, tf.Tensor], found: FoundCandidates
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Features of every candidate.
 
@@ -133,7 +135,7 @@ class PairFeatures(tf.Module):
 
     @tf.Module.with_name_scope
     def of_pair(
-        self, request: Mapping[str, tf.Tensor], found: Found
+        self, request: Mapping[str, tf.Tensor], found: FoundCandidates
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """`__call__` without the first `item_width` features, which are the item's alone."""
         at = found.position

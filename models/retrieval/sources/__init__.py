@@ -10,8 +10,3 @@
 A new source is one file with a subclass of `Source` and one entry in `candidate_sources.SOURCES`. Its
 name is a constant in `schema.names`, its size the setting of that name in `candidates`.
 """
-
-from models.retrieval.sources.base import FoundCandidates as Found  # noqa: F401
-from models.retrieval.sources.base import SparseValues as Some  # noqa: F401
-from models.retrieval.sources.candidate_sources import CandidateSources  # noqa: F401
-from models.retrieval.sources.segments import segment_extreme, segment_sum  # noqa: F401
