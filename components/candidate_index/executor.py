@@ -15,7 +15,7 @@ from components.common import shop
 from components.text_encoder_trainer.executor import VECTORS as TEXT_VECTORS
 from models.data import arrays
 from models.data.event_log import EventLog
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.funnel.retriever import search_vectors
 from models.retrieval import snapshot
@@ -178,7 +178,7 @@ def run(
         "new_items": len(new),
         "lists": len(plan.centroids),
         "probes": plan.probes,
-        **measure(build_index(table(searched), candidates, plan), searched[candidates], held),
+        **measure(build_index(frozen_table(searched), candidates, plan), searched[candidates], held),
     }
     with tf.io.gfile.GFile(os.path.join(output, INDEX), "w") as file:
         json.dump(facts, file)

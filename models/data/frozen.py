@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def table(
+def frozen_table(
     values: np.ndarray, dtype: tf.DType | None = None, name: str = "table", resizable: bool = False
 ) -> tf.Variable:
     """A variable that no training changes, for a constant of many values.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.preprocessing import hour_of, weekday_of
 from schema import names as F
@@ -100,7 +100,7 @@ class RequestParser(tf.Module):
 
     def __init__(self, items: ItemTable, vocabularies: Vocabularies, history_length: int) -> None:
         super().__init__(name="request_parser")
-        self.item_ids = table(items.item_id, tf.string, "item_id")
+        self.item_ids = frozen_table(items.item_id, tf.string, "item_id")
         self._item = tf.lookup.StaticHashTable(_Stored(self.item_ids), 0, name="item")
         self._user = _index(vocabularies.users, "user")
         self._event_type = _index(vocabularies.event_types, "event_type")

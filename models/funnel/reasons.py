@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import FoundCandidates
 from models.retrieval.sources.candidate_sources import CandidateSources
@@ -171,8 +171,8 @@ class Reasons(tf.Module):
         self._as_of = int(snapshot.as_of)
         week = np.expm1(snapshot.stats[snapshot.candidate_row, snapshot.stat_names.index("log_lines_7")])
         code = None if category is None else category.numpy()[snapshot.candidate_row]
-        self._top_of_week = table(_best_sellers(week, code))
-        self._top = table(_best_sellers(snapshot.trending, code))
+        self._top_of_week = frozen_table(_best_sellers(week, code))
+        self._top = frozen_table(_best_sellers(snapshot.trending, code))
 
         templates = config.reasons.model_dump()
         self._number = {name: number for number, name in enumerate(templates)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import RequestParser, Vocabularies, absent
 from models.ranking.features import PairFeatures
@@ -67,8 +67,8 @@ class Retriever(tf.Module):
         self.snapshot = snapshot
         self._tower_length = config.retrieval.history_length
         self.parser = RequestParser(items, vocabularies, config.candidates.history_length)
-        self.item_vectors = table(item_vectors, tf.float32)
-        self.search_vectors = table(search_vectors(item_vectors, snapshot), tf.float32)
+        self.item_vectors = frozen_table(item_vectors, tf.float32)
+        self.search_vectors = frozen_table(search_vectors(item_vectors, snapshot), tf.float32)
         self._collaborative = CollaborativeQuery(
             snapshot.collaborative_input, snapshot.row_candidate, config.candidates.collaborative
         )

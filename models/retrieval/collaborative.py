@@ -19,7 +19,7 @@ import scipy.sparse as sp
 import tensorflow as tf
 from sklearn.utils.extmath import randomized_svd
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from schema import names as F
 from schema.config import Collaborative
 
@@ -166,8 +166,8 @@ class CollaborativeQuery(tf.Module):
     def __init__(self, inputs: np.ndarray, row_candidate: np.ndarray, config: Collaborative) -> None:
         super().__init__(name="collaborative_query")
         self._count = len(inputs)
-        self._inputs = table(np.concatenate([inputs, np.zeros_like(inputs[:1])]), tf.float32)
-        self._row_candidate = table(row_candidate, tf.int32)
+        self._inputs = frozen_table(np.concatenate([inputs, np.zeros_like(inputs[:1])]), tf.float32)
+        self._row_candidate = frozen_table(row_candidate, tf.int32)
         self._config = config
 
     @tf.Module.with_name_scope

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from schema import names as F
@@ -132,9 +132,9 @@ class ItemEmbedding(tf.keras.layers.Layer):
 
     def __init__(self, items: ItemTable, id_index: np.ndarray, dim: int, id_dropout: float, **kwargs) -> None:
         super().__init__(**kwargs)
-        self._id_index = table(id_index, tf.int32, resizable=True)
+        self._id_index = frozen_table(id_index, tf.int32, resizable=True)
         self._codes = {
-            name: table(code, tf.int32, resizable=True) for name, code in items.categorical.items()
+            name: frozen_table(code, tf.int32, resizable=True) for name, code in items.categorical.items()
         }
         self._id_dropout = id_dropout
         self._identity = tf.keras.layers.Embedding(int(id_index.max()) + 1, dim, name="identity")
@@ -181,8 +181,8 @@ class ItemTower(tf.keras.Model):
         super().__init__(**kwargs)
         self.dim = dim
         self._embedding = embedding
-        self._text_vectors = table(text_vectors, tf.float32, resizable=True)
-        self._text_index = table(text_index, tf.int32, resizable=True)
+        self._text_vectors = frozen_table(text_vectors, tf.float32, resizable=True)
+        self._text_index = frozen_table(text_index, tf.int32, resizable=True)
         self._text = tf.keras.layers.Dense(dim, name="text")
         self._hidden = tf.keras.layers.Dense(2 * dim, activation="relu", name="hidden")
         self._out = tf.keras.layers.Dense(dim, name="out")

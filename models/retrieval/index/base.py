@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index.plan import Plan
 
 NO_SCORE = -1e9  # of what is not allowed: far below any dot product
@@ -46,7 +46,7 @@ class VectorIndex(tf.Module):
         super().__init__(name="vector_index")
         self.count = len(candidate_row)
         self._vectors = vectors
-        self._row = table(np.append(candidate_row, 0), tf.int32)
+        self._row = frozen_table(np.append(candidate_row, 0), tf.int32)
 
     @classmethod
     def plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index.base import VectorIndex, best_allowed
 from models.retrieval.index.plan import Plan
 
@@ -16,7 +16,7 @@ class ExactIndex(VectorIndex):
     def __init__(self, vectors: tf.Variable, candidate_row: np.ndarray, plan: Plan) -> None:
         super().__init__(vectors, candidate_row, plan)
         # one column a vector: a query's product reads that faster than rows
-        self._columns = table(vectors.numpy()[candidate_row].T)
+        self._columns = frozen_table(vectors.numpy()[candidate_row].T)
 
     def nominate(self, query: tf.Tensor, k: int, allowed: tf.Tensor) -> tf.Tensor:
         """The true nearest candidates; see the base class."""

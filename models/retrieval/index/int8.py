@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index.base import VectorIndex, best_allowed
 from models.retrieval.index.plan import Plan
 
@@ -33,7 +33,7 @@ class Int8Index(VectorIndex):
     def __init__(self, vectors: tf.Variable, candidate_row: np.ndarray, plan: Plan) -> None:
         super().__init__(vectors, candidate_row, plan)
         rounded, scale = quantize(vectors.numpy()[candidate_row])
-        self._table, self._scale = table(rounded), table(scale, tf.float32)
+        self._table, self._scale = frozen_table(rounded), frozen_table(scale, tf.float32)
 
     def nominate(self, query: tf.Tensor, k: int, allowed: tf.Tensor) -> tf.Tensor:
         """The nearest of the rounded vectors; see the base class."""

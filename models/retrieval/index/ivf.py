@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index.base import NO_SCORE, VectorIndex
 from models.retrieval.index.int8 import quantize
 from models.retrieval.index.plan import Plan, exact_neighbours
@@ -31,16 +31,16 @@ class IvfIndex(VectorIndex):
         position = np.argsort(lists, kind="stable").astype(np.int32)
         size = np.bincount(lists, minlength=len(plan.centroids))
         self._lists, self._probes = len(plan.centroids), plan.probes
-        self._end = table(np.cumsum(size), tf.int32)
-        self._start = table(np.cumsum(size) - size, tf.int32)
-        self._centroids = table(plan.centroids, tf.float32)
-        self._position = table(np.append(position, self.count), tf.int32)  # of each entry
-        self._entry = table(np.argsort(position), tf.int32)  # of each position
+        self._end = frozen_table(np.cumsum(size), tf.int32)
+        self._start = frozen_table(np.cumsum(size) - size, tf.int32)
+        self._centroids = frozen_table(plan.centroids, tf.float32)
+        self._position = frozen_table(np.append(position, self.count), tf.int32)  # of each entry
+        self._entry = frozen_table(np.argsort(position), tf.int32)  # of each position
         self._store(vectors.numpy()[candidate_row][position])
 
     def _store(self, vectors: np.ndarray) -> None:
         """Keeps the vectors (float32 [C, D]) of all entries."""
-        self._table = table(vectors)
+        self._table = frozen_table(vectors)
 
     def _products(self, query: tf.Tensor, entry: tf.Tensor) -> tf.Tensor:
         """Dot products, float32 [T], of one query (float32 [D]) with entries (int32 [T])."""
@@ -146,7 +146,7 @@ class IvfInt8Index(IvfIndex):
 
     def _store(self, vectors: np.ndarray) -> None:
         rounded, scale = quantize(vectors)
-        self._table, self._scale = table(rounded), table(scale, tf.float32)
+        self._table, self._scale = frozen_table(rounded), frozen_table(scale, tf.float32)
 
     def _products(self, query: tf.Tensor, entry: tf.Tensor) -> tf.Tensor:
         return super()._products(query, entry) * tf.gather(self._scale, entry)

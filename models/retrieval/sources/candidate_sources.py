@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index.kinds import build_index
 from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
@@ -62,8 +62,8 @@ class CandidateSources(tf.Module):
     def __init__(self, snapshot: Snapshot, item_vectors: tf.Variable, plan: Plan, config: Candidates) -> None:
         super().__init__(name="candidate_sources")
         self.count = len(snapshot.candidate_row)
-        self.candidate_row = table(np.append(snapshot.candidate_row, 0), tf.int32)
-        self.row_candidate = table(snapshot.row_candidate, tf.int32)
+        self.candidate_row = frozen_table(np.append(snapshot.candidate_row, 0), tf.int32)
+        self.row_candidate = frozen_table(snapshot.row_candidate, tf.int32)
         self.index = build_index(item_vectors, snapshot.candidate_row, plan)
         tables = SourceTables(snapshot, self.index, config)
         sources = {

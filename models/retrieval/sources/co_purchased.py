@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.sources.base import Asked, FoundCandidates, Source, SourceTables
 from models.retrieval.sources.segments import segment_extreme, segment_sum
 from schema import names as F
@@ -26,8 +26,8 @@ class CoPurchased(Source):
         snapshot = tables.snapshot
         # of position C, which is no candidate: no neighbours, of weight 0
         none = np.full((1, snapshot.neighbour.shape[1]), self.count, np.int32)
-        self._neighbour = table(np.concatenate([snapshot.neighbour, none]))
-        self._neighbour_weight = table(
+        self._neighbour = frozen_table(np.concatenate([snapshot.neighbour, none]))
+        self._neighbour_weight = frozen_table(
             np.concatenate([snapshot.neighbour_weight, np.zeros_like(none, np.float32)])
         )
 

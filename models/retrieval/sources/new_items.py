@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index.base import NO_SCORE, best_allowed
 from models.retrieval.sources.base import Asked, FoundCandidates, Source, SourceTables
 
@@ -20,8 +20,8 @@ class NewItems(Source):
         new = np.flatnonzero(snapshot.new_within(tables.config.new_days)[snapshot.candidate_row])
         number = np.full(self.count, len(new), np.int32)
         number[new] = np.arange(len(new))
-        self._new = table(new, tf.int32)  # their positions
-        self._number = table(number)  # of each candidate among them; their count where it is not new
+        self._new = frozen_table(new, tf.int32)  # their positions
+        self._number = frozen_table(number)  # of each candidate among them; their count where it is not new
 
     def _scores(self, query: tf.Tensor) -> tf.Tensor:
         """float32 [B, C], dot products of the new candidates; `NO_SCORE` of all others."""

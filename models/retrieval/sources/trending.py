@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.sources.base import Asked, FoundCandidates, Source, SourceTables
 
 
@@ -25,9 +25,9 @@ class Trending(Source):
         snapshot = tables.snapshot
         # all-time popularity breaks ties, so that the list is full on a quiet day
         score = snapshot.trending + snapshot.popularity / (snapshot.popularity.max() + 1)
-        self.score = table(score, tf.float32)
+        self.score = frozen_table(score, tf.float32)
         # a tie goes to the first candidate, as `top_k` does it
-        self.order = table(np.argsort(-self.score.numpy(), kind="stable"), tf.int32)
+        self.order = frozen_table(np.argsort(-self.score.numpy(), kind="stable"), tf.int32)
 
     def find(self, asked: Asked) -> tf.Tensor:
         """What trends most of the allowed candidates; see the base class."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.index import int8, ivf, kinds
 from models.retrieval.index.kinds import KINDS, build_index, make_plan
 from models.retrieval.index.plan import Plan
@@ -44,7 +44,7 @@ def plan(kind, recall=0.95):
 
 @functools.cache
 def built(kind):
-    return build_index(table(clustered()[0]), candidate_row(), plan(kind))
+    return build_index(frozen_table(clustered()[0]), candidate_row(), plan(kind))
 
 
 @functools.cache
@@ -185,7 +185,7 @@ def test_a_handful_of_candidates(kind):
     vectors, queries = clustered()
     for count in (1, 3):
         rows = np.arange(5, 5 + count, dtype=np.int32)
-        which = build_index(table(vectors), rows, make_plan(kind, vectors, rows, queries, 1, 1.0))
+        which = build_index(frozen_table(vectors), rows, make_plan(kind, vectors, rows, queries, 1, 1.0))
         score, position = which.search(tf.constant(queries), count, tf.ones([1, count], tf.bool))
         truth = queries @ vectors[rows].T
         np.testing.assert_array_equal(position, np.argsort(-truth, 1))
@@ -212,7 +212,7 @@ def test_a_plan_of_more_candidates_serves_fewer(kind):
     """Snapshots of other moments have other candidates: lists may be empty, rows may be new."""
     vectors, queries = clustered()
     for rows in (candidate_row()[np.arange(COUNT) % 5 > 0], np.arange(ROWS, dtype=np.int32)):
-        which = build_index(table(vectors), rows, plan(kind))
+        which = build_index(frozen_table(vectors), rows, plan(kind))
         score, position = which.search(tf.constant(queries), 10, tf.ones([1, len(rows)], tf.bool))
         truth = -np.sort(-(queries @ vectors[rows].T), 1)[:, 9]
         assert np.mean(score.numpy() >= truth[:, None] - 1e-6) > 0.9
@@ -226,7 +226,7 @@ def test_the_fewest_lists_that_reach_the_recall_are_read(recall_wanted):
 
     def reached(probes):
         which = build_index(
-            table(vectors), candidate_row(), Plan("ivf", got.centroids, got.list_of_row, probes)
+            frozen_table(vectors), candidate_row(), Plan("ivf", got.centroids, got.list_of_row, probes)
         )
         score, _ = which.search(tf.constant(queries), 10, tf.ones([1, COUNT], tf.bool))
         return recall(score.numpy(), np.ones((QUERIES, COUNT), bool), 10)

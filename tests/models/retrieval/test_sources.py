@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.requests import RequestParser
 from models.ranking.features import PairFeatures
 from models.retrieval import snapshot
@@ -65,14 +65,14 @@ def queries():
 @functools.cache
 def sources(**sizes):
     config = CONFIG.candidates.model_copy(update=sizes)
-    return CandidateSources(shop_snapshot(), table(row_vectors()), Plan.whole("exact"), config)
+    return CandidateSources(shop_snapshot(), frozen_table(row_vectors()), Plan.whole("exact"), config)
 
 
 @functools.cache
 def sources_with(kind):
     """Sources with an index that is not exact; a partitioned one misses some candidates."""
     plan = make_plan(kind, row_vectors(), shop_snapshot().candidate_row, queries(), 12, 0.8)
-    return CandidateSources(shop_snapshot(), table(row_vectors()), plan, CONFIG.candidates)
+    return CandidateSources(shop_snapshot(), frozen_table(row_vectors()), plan, CONFIG.candidates)
 
 
 @functools.cache
@@ -275,7 +275,7 @@ def test_a_new_source_is_one_class_and_one_entry(monkeypatch):
 
     monkeypatch.setitem(candidate_sources.SOURCES, "first_ones", FirstOnes)
     config = More(**CONFIG.candidates.model_dump())
-    which = CandidateSources(shop_snapshot(), table(row_vectors()), Plan.whole("exact"), config)
+    which = CandidateSources(shop_snapshot(), frozen_table(row_vectors()), Plan.whole("exact"), config)
     assert which.ranks_of == (*F.SOURCES, "first_ones")
     allowed = np.ones((1, which.count), bool)
     allowed[0, 1] = False
