@@ -36,7 +36,7 @@ from models.data.requests import Vocabularies  # noqa: E402
 from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
 from models.ranking import training  # noqa: E402
 from models.ranking.ranker import RankingModel  # noqa: E402
-from models.retrieval.index import make_plan  # noqa: E402
+from models.retrieval.index.kinds import make_plan  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from models.text.encoder import TextEncoder  # noqa: E402

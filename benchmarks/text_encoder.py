@@ -61,7 +61,7 @@ from schema import names as F  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.data.item_table import ItemTable  # noqa: E402
 from models.data.requests import RequestParser  # noqa: E402
-from models.text.training import make_strategy  # noqa: E402
+from models.text.strategy import make_strategy  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 MODES = ("frozen", "lora", "full")

@@ -67,13 +67,13 @@ ITEM_VOCABULARY = "item_id"
 USER_VOCABULARY = "user_id"
 EVENT_TYPE_VOCABULARY = "event_type"
 
-# Candidate sources, in the order in which they claim an item that several found.
+# Names of candidate sources: settings in `candidates`, and what an answer says of an item. Their order
+# stands in models/retrieval/sources.
 BUY_AGAIN = "buy_again"
 CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
-SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING, NEW_ITEMS)
 SIMILAR = "similar"
 EXPLORATION = "exploration"
 

@@ -14,12 +14,14 @@ import tensorflow as tf
 from components.common import artifacts
 from models.data import arrays
 from models.data.event_log import EventLog
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.funnel.retriever import search_vectors
 from models.retrieval import snapshot
 from models.retrieval.collaborative import CollaborativeQuery
-from models.retrieval.index import VectorIndex, exact_neighbours, make_plan
+from models.retrieval.index.base import VectorIndex
+from models.retrieval.index.kinds import build_index, make_plan
+from models.retrieval.index.plan import exact_neighbours
 from models.retrieval.towers import identity_index, item_tables, set_item_tables
 from models.text.encoder import encode_all
 from schema.config import Candidates
@@ -153,7 +155,7 @@ def run(
         "new_items": len(new),
         "lists": len(plan.centroids),
         "probes": plan.probes,
-        **measure(VectorIndex(table(searched), candidates, plan), searched[candidates], held),
+        **measure(build_index(frozen_table(searched), candidates, plan), searched[candidates], held),
     }
     with tf.io.gfile.GFile(os.path.join(output, artifacts.INDEX_FACTS), "w") as file:
         json.dump(facts, file)

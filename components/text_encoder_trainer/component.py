@@ -10,7 +10,7 @@ from components.text_encoder_trainer import executor
 from components.text_encoder_trainer.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
-from models.text.training import make_strategy
+from models.text.strategy import make_strategy
 
 
 @component

@@ -19,8 +19,11 @@ from models.data.item_table import ItemTable
 from models.text import encoder as text_encoder
 from models.text import groups as text_groups
 from models.text import training as text_training
+from models.text.batches import LoweredTexts
 from models.text.encoder import TextEncoder
-from models.text.training import Batch, Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
+from models.text.losses import Batch, GroupContrast, MaskedLanguageModel
+from models.text.strategy import distributed
+from models.text.training import Fit
 from schema import config as settings
 from schema import names as F
 from schema.errors import DataError
@@ -127,7 +130,7 @@ def run(
       log, searches: to learn from; None in mode "frozen".
       until: unix seconds; only events before it are learned from.
       config: which BERT, how it is trained, how long texts are, which type.
-      strategy: `models.text.training.make_strategy` of `config.strategy`.
+      strategy: `models.text.strategy.make_strategy` of `config.strategy`.
       output: folder of the Model artifact; gets `Format-Serving/` (signature
         `serving_default`: `text` string [B] -> `embedding` float32 [B, E]) and
         `text_vectors.npz` (`vectors` float32 [T, E], `index` int32 [V]).
@@ -229,7 +232,7 @@ def tune(
         with strategy.scope():
             optimizer = text_training.make_optimizer(config.learning_rate, steps)
             step = text_training.make_step(model, optimizer, strategy, config.jit_compile)
-        return step, (text_training.distributed(batch, strategy) for batch in batches)
+        return step, (distributed(batch, strategy) for batch in batches)
 
     if config.masked_lm_steps:
         with strategy.scope():

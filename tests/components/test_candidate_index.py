@@ -8,9 +8,10 @@ import pytest
 from components.candidate_index import executor
 from components.common import artifacts
 from models.data import arrays
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval import snapshot
-from models.retrieval.index import Plan, VectorIndex
+from models.retrieval.index.kinds import build_index
+from models.retrieval.index.plan import Plan
 from schema import names as F
 from schema.errors import GateError
 from tests.shops import tiny_shop
@@ -105,7 +106,7 @@ def test_recall_is_the_share_of_the_true_neighbours_that_was_found(count):
     lists = (np.arange(count) % 2).astype(np.int32)
     # equally near: the first list is read
     plan = Plan("ivf", np.zeros((2, 6), np.float32), lists, 1)
-    index = VectorIndex(table(vectors), np.arange(count, dtype=np.int32), plan)
+    index = build_index(frozen_table(vectors), np.arange(count, dtype=np.int32), plan)
     found = executor.measure(index, vectors, queries)
     truth = np.argsort(-(queries.astype(np.float64) @ vectors.T.astype(np.float64)), 1)
     for k in (20, 100):

@@ -15,6 +15,7 @@ from components.common import artifacts
 from components.common.candidate_lists import AS_OF, padded, request_inputs, tensor
 from components.common.labelled_features import load_features
 from models.data import example_io
+from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from schema.errors import DataError
 from tests.shops import tiny_shop
@@ -433,7 +434,7 @@ def test_the_servable_computes_the_features_that_the_ranker_learns_from():
 @pytest.mark.slow
 def test_windows_whose_catalogues_differ_in_size(tmp_path):
     """In a small shop the sources give all there is, which grows from window to window."""
-    sizes = dict.fromkeys(F.SOURCES, 300)
+    sizes = dict.fromkeys(SOURCES, 300)
     config = CONFIG.model_copy(update={"candidates": CONFIG.candidates.model_copy(update=sizes)})
     makes = tiny_shop.factory()
     makes = type(makes)(config, makes.items, makes.vocabularies, tiny_shop.towers()[0], makes._index_uri)

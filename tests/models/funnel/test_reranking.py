@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from components.common import artifacts
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.funnel.reranking import PAGE, Reranker, boosts_of
 from models.funnel.servable import Funnel
 from schema import names as F
@@ -33,8 +33,8 @@ def category():
 
 
 def reranker(vectors, category=None, boosts=None, **config):
-    rows = table(np.append(np.arange(1, COUNT + 1), 0), tf.int32)
-    return Reranker(table(vectors), rows, category, boosts, Serving(**config))
+    rows = frozen_table(np.append(np.arange(1, COUNT + 1), 0), tf.int32)
+    return Reranker(frozen_table(vectors), rows, category, boosts, Serving(**config))
 
 
 def naive(position, value, vectors, category, d, cap, depth, places):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from components.common import artifacts
 from models.funnel.servable import Funnel
+from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, recommend_inputs, text
@@ -145,7 +146,7 @@ def test_lists_are_distinct_ordered_and_padded_at_the_end(everything, candidates
         for name in (F.ITEM_TEXT, F.SOURCE, F.REASON):
             assert (everything[name][row, count:] == "").all()
         assert everything[F.ITEM_TEXT][row, :count].tolist() == [text_of(item) for item in ids[:count]]
-        assert set(everything[F.SOURCE][row, :count]) <= set(F.SOURCES)
+        assert set(everything[F.SOURCE][row, :count]) <= set(SOURCES)
 
 
 def test_all_that_the_sources_find_is_listed(built, inputs, everything):

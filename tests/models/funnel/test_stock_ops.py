@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.common import artifacts
-from models.retrieval.index import KINDS
+from models.retrieval.index.kinds import KINDS
 from tests.models.retrieval import test_index
 from tests.shops import tiny_shop
 
