@@ -75,14 +75,7 @@ class Funnel(tf.Module):
             serving,
         )
         self.explorer = Explorer.of(items, snapshot, retriever.search_vectors.numpy(), codes, serving)
-        pair_features = retriever.pair_features
-        self.explainer = Explainer(
-            ranker.score,
-            pair_features.names,
-            pair_features.code_names,
-            list(items.exposure),
-            self._average_features(),
-        )
+        self.explainer = Explainer(ranker.score, retriever.pair_features.groups, self._average_features())
         self.reasons = Reasons(
             self._item_text,
             snapshot,

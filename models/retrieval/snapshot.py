@@ -22,6 +22,12 @@ from schema.errors import DataError
 _DAY = 86_400.0
 _BLOCK = 2048
 _NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
+EXPOSURE_DAYS = (7, 28)  # before the snapshot's moment, in which promotions are counted
+
+
+def exposure_statistic(channel: str, days: int) -> str:
+    """Name of the statistic of a channel's exposures in the last days."""
+    return f"log_{channel}_{days}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,10 +196,10 @@ def _item_stats(
         stats[f"log_lines_28_of_{name}"] = np.log1p(np.where(code > 0, total, 0))
     in_past = items.exposure_week < as_of
     for channel, stores in items.exposure.items():
-        for days in (7, 28):
+        for days in EXPOSURE_DAYS:
             recent = in_past & (items.exposure_week >= as_of - days * _DAY)
             total = np.bincount(items.exposure_row[recent], stores[recent], minlength=size)
-            stats[f"log_{channel}_{days}"] = np.log1p(total)
+            stats[exposure_statistic(channel, days)] = np.log1p(total)
     return stats
 
 
