@@ -18,7 +18,9 @@ from components.common.candidate_lists import padded, request_inputs
 from models.data import example_io
 from models.data.parameters import parameters
 from models.funnel.retriever import Retriever
-from models.ranking.ranker import PURCHASE, RankingModel, estimated_ndcg
+from models.ranking.losses import PURCHASE
+from models.ranking.metrics import estimated_ndcg
+from models.ranking.ranker import RankingModel
 from models.retrieval.two_tower import training_curves
 from schema import names as F
 from schema.config import Ranking

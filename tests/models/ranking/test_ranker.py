@@ -7,14 +7,10 @@ import pytest
 import tensorflow as tf
 
 from components.ranking_trainer import executor
-from models.ranking.ranker import (
-    MixtureOfExperts,
-    PiecewiseLinearEncoding,
-    RankingModel,
-    estimated_ndcg,
-    listwise_loss,
-    pairwise_loss,
-)
+from models.ranking.layers import MixtureOfExperts, PiecewiseLinearEncoding
+from models.ranking.losses import listwise_loss, pairwise_loss
+from models.ranking.metrics import estimated_ndcg
+from models.ranking.ranker import RankingModel
 from tests.shops.tiny_shop import CONFIG
 
 WIDTH = 4
