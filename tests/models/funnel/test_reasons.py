@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from components.common import shop
 from models.funnel import reasons
-from models.funnel.servable import Funnel
 from schema import names as F
 from schema.config import Reasons
 from schema.reasons import REASONS
+from tests.models.funnel import tiny_funnel
 from tests.models.funnel.reason_proof import Event, Shop, prove
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, ITEMS, recommend_inputs, text
@@ -76,11 +76,7 @@ def inputs_of(rows, now, **more):
 
 
 def funnel(**serving):
-    section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
-    built = tiny_shop.built()
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
-    config = CONFIG.model_copy(update={"serving": section})
-    return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
+    return tiny_funnel.make(tiny_shop.built(), **serving)
 
 
 def proven(answer, rows, now, serving):
