@@ -27,7 +27,7 @@ _FAR = 1e9
 
 
 class EvidenceTables(tf.Module):
-    """What evidence is drawn from besides the request.
+    """The tables that evidence is drawn from, in addition to the request.
 
     Args:
       snapshot: item tables as of the moment of the model.

@@ -14,7 +14,7 @@ from models.retrieval.snapshot import Snapshot
 from schema import names as F
 from schema.config import Serving
 
-_LAST = -1e9  # below every score: what must not be shown
+_LAST = -1e9  # below every score: items that must not be shown
 _SHORT_LIST = 50  # nearest new items, among which is drawn
 
 

@@ -1,6 +1,6 @@
 """The order in which ranked candidates are shown: boosts, diversity, category caps.
 
-All but the boosts looks at the best-ranked candidates only, so its price does not grow with
+Everything but the boosts looks at the best-ranked candidates only, so its cost does not grow with
 the number of candidates. Maximal marginal relevance: Carbonell and Goldstein, "The use of MMR,
 diversity-based reranking for reordering documents and producing summaries", SIGIR 1998.
 """
@@ -19,7 +19,7 @@ from schema.config import Boost, Serving
 from schema.errors import DataError
 
 PAGE = 10  # places that are filled by diversity, then put in the ranker's order
-_LAST = -1e9  # below every worth: empty places; what is taken is lower still
+_LAST = -1e9  # below every worth: empty places; taken items are lower still
 # What a full category costs: more than two worths can differ by, so all others come first, and
 # little enough that float32 still tells those within it apart.
 _CAPPED = 64.0

@@ -24,7 +24,7 @@ class PiecewiseLinearEncoding(tf.keras.layers.Layer):
     bought) keeps its resolution where its values are, which standardising and clipping loses.
     A feature has as many bins as it has distinct quantiles, at most `bins`. The bins of some features
     at a time come from one matrix product and one `relu6`: several times faster than feature by
-    feature, and than all at once, where most of the product is with zeros.
+    feature, and also faster than all at once, where most of the product is with zeros.
 
     Args:
       features: F, how many numbers.

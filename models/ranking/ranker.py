@@ -22,7 +22,7 @@ from schema import names as F
 from schema.config import Ranking
 
 _CODE_DIM = 8
-_ENCODED_DIM = 64  # what is seen of the encoding
+_ENCODED_DIM = 64  # width of the projected encoding
 _CROSS_RANK = 32
 _MOST_LOG_VALUE = 20.0  # a value of e^20: beyond it float32 overflows soon
 
@@ -38,8 +38,8 @@ class RankingModel(tfrs.Model):
       features: F, how many numbers describe a pair.
       code_sizes: category -> vocabulary size.
       config: layer sizes and the losses' weights.
-      of_item: S, how many of the numbers, the first ones, are the item's alone. What is computed of
-        those and of the categories is the same for every request: a server looks it up.
+      of_item: S, how many of the numbers, the first ones, are the item's alone. What is computed from
+        those and from the categories is the same for every request, so a server looks it up.
 
     A batch has `features` float32 [B, N, F], `codes` name -> int32 [B, N], and in training the
     labels of CandidateSampler and `weight`, float32 [B, N] (0 for padding; the inverse of the
@@ -147,7 +147,7 @@ class RankingModel(tfrs.Model):
         mixed = self._experts(joined, training=training)
         found = {}
         for task, head in self._heads.items():
-            # as of one row of both, which would have to be copied together
+            # equals one product with both parts in a row, without copying them together
             parts = tf.split(head.kernel, [joined.shape[-1], mixed[task].shape[-1]])
             logits = tf.matmul(crossed, parts[0]) + tf.matmul(mixed[task], parts[1])
             found[task] = tf.nn.bias_add(logits, head.bias)

@@ -36,7 +36,7 @@ class PairContext:
 
 
 def once(function: Callable[[PairContext], T]) -> Callable[[PairContext], T]:
-    """Marks what several features need: its ops are in the graph once, however many ask for it."""
+    """Marks a function that several features need: its ops are in the graph once, however many ask."""
 
     @functools.wraps(function)
     def remembered(pairs: PairContext) -> T:

@@ -47,7 +47,7 @@ def requests(seed):
     for _ in range(REQUESTS):
         events = []
         for item in rng.choice([*ITEMS, "no such item"], rng.integers(0, 6), replace=False):
-            if rng.random() < 0.3:  # every so many days
+            if rng.random() < 0.3:  # at regular intervals
                 gap, jitter, last = rng.uniform(0.3, 20), rng.choice([0.02, 0.6]), rng.uniform(0, 30)
                 ages = last + gap * np.arange(rng.integers(2, 8)) + gap * jitter * rng.uniform(0, 1, 1)
             else:
