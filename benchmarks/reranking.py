@@ -33,7 +33,8 @@ from benchmarks import run_models  # (sets TensorFlow's environment)
 from components.common import metrics
 from components.common.candidate_lists import tensor
 from components.common.protocol import TASKS, Protocol
-from models.funnel.reranking import Explorer, Reranker, boosts_of
+from models.funnel.exploration import Explorer
+from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.servable import Funnel
 from schema import names as F
 from schema.errors import UserError

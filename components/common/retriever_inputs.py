@@ -16,7 +16,7 @@ from models.data import arrays
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from models.funnel.retriever import Retriever
-from models.ranking.features import text_space
+from models.ranking.features.scores import text_space
 from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.towers import set_item_tables

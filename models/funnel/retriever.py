@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import RequestParser, Vocabularies, absent
-from models.ranking.features import PairFeatures
+from models.ranking.features.pair_features import PairFeatures
 from models.retrieval.collaborative import CollaborativeQuery
 from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
@@ -45,7 +45,7 @@ class Retriever(tf.Module):
       vocabularies: of users, event types and contexts.
       snapshot: item tables as of the moment of the request.
       item_vectors: float32 [V, D], the item tower's learned vector of every row.
-      text: float32 [V, T], what every row's text is about (see `models.ranking.features.text_space`).
+      text: float32 [V, T], what every row's text is about (see `models.ranking.features.scores.text_space`).
       plan: how the search vectors (see :func:`search_vectors`) are searched.
       towers: the RetrievalTrainer's SavedModel; its `query` maps parsed requests to learned
         vectors, and `scale` weighs them against the collaborative ones.

@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from models.data.parameters import parameters
-from models.ranking.ranker import PURCHASE, RankingModel, estimated_ndcg
+from models.ranking.losses import PURCHASE
+from models.ranking.metrics import estimated_ndcg
+from models.ranking.ranker import RankingModel
 from models.retrieval.two_tower import training_curves
 from schema import names as F
 from schema.config import Ranking

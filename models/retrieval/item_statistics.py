@@ -18,6 +18,12 @@ from schema import names as F
 
 _NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
 _NEVER_DAYS = 400.0  # since the last event of what has none, and of what is older
+EXPOSURE_DAYS = (7, 28)  # before the moment, in which promotions are counted
+
+
+def exposure_statistic(channel: str, days: int) -> str:
+    """Name of the statistic of a channel's exposures in the last days."""
+    return f"log_{channel}_{days}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +143,10 @@ def _exposures(past: Past) -> dict[str, np.ndarray]:
     items = past.items
     in_past = items.exposure_week < past.as_of
     for channel, stores in items.exposure.items():
-        for days in (7, 28):
+        for days in EXPOSURE_DAYS:
             lately = in_past & (items.exposure_week >= past.as_of - days * F.SECONDS_PER_DAY)
             total = np.bincount(items.exposure_row[lately], stores[lately], minlength=len(items))
-            out[f"log_{channel}_{days}"] = np.log1p(total)
+            out[exposure_statistic(channel, days)] = np.log1p(total)
     return out
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gettext
-import re
 
 import pydantic
 from pydantic import Field
 
 from schema.config.base import Section
+from schema.reasons import REASONS
 
 
 class Numbered(Section):
@@ -53,55 +53,26 @@ class Phrases(Section):
         return self
 
 
-# Reason -> the facts that its template may name.
-PLACEHOLDERS: dict[str, frozenset[str]] = {
-    "buy_again_regularly": frozenset({"cycle", "when"}),
-    "buy_again": frozenset({"times", "when"}),
-    "buy_again_once": frozenset({"when"}),
-    "looked_at": frozenset({"when"}),
-    "co_purchased": frozenset({"item", "when"}),
-    "co_looked_at": frozenset({"item", "when"}),
-    "often_in_category": frozenset({"purchases", "category", "when"}),
-    "two_tower": frozenset(),
-    "context": frozenset(),
-    "trending_this_week": frozenset({"category"}),
-    "trending_in_category": frozenset({"category"}),
-    "trending": frozenset(),
-    "new_items_in_category": frozenset({"category"}),
-    "new_items": frozenset(),
-    "exploration": frozenset({"category"}),
-    "exploration_anywhere": frozenset(),
-    "similar": frozenset({"item"}),
-}
+# One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
+_ReasonTemplates = pydantic.create_model(
+    "_ReasonTemplates",
+    __base__=Section,
+    **{
+        reason.key: (str, Field(reason.template, description=f"{reason.source}: {reason.given}"))
+        for reason in REASONS
+    },
+)
 
 
-class Reasons(Section):
-    """Templates of the reasons; docs/serving.md says when each is given."""
-
-    buy_again_regularly: str = "You buy it about every {cycle}, last {when}"
-    buy_again: str = "You bought it {times}, last {when}"
-    buy_again_once: str = "You bought it {when}"
-    looked_at: str = "You looked at it {when}"
-    co_purchased: str = "Goes with {item}, which you bought {when}"
-    co_looked_at: str = "Goes with {item}, which you looked at {when}"
-    often_in_category: str = "You made {purchases} in {category}, the last {when}"
-    two_tower: str = "Picked for you from what you did here"
-    context: str = "Picked for where and when you shop"
-    trending_this_week: str = "Popular in {category} this week"
-    trending_in_category: str = "Popular in {category}"
-    trending: str = "Popular with our customers"
-    new_items_in_category: str = "Recently added to {category}"
-    new_items: str = "Recently added to our shop"
-    exploration: str = "New in {category}"
-    exploration_anywhere: str = "New in our shop"
-    similar: str = "Similar to {item}"
+class Reasons(_ReasonTemplates):
+    """Templates of the reasons why an item is shown; `schema.reasons` says when each is given."""
 
     @pydantic.model_validator(mode="after")
-    def _placeholders(self) -> Reasons:
-        for name, known in PLACEHOLDERS.items():
-            unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - known
+    def _names_known_facts(self) -> Reasons:
+        for reason in REASONS:
+            unknown = reason.unknown_facts(getattr(self, reason.key))
             if unknown:
                 raise ValueError(
-                    f"{name}: unknown {sorted(unknown)}; known here are {sorted(known) or 'none'}"
+                    f"{reason.key}: unknown {unknown}; known here are {sorted(reason.facts) or 'none'}"
                 )
         return self

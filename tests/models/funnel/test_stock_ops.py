@@ -15,7 +15,7 @@ from tests.shops import tiny_shop
 
 pytestmark = pytest.mark.slow  # another process imports TensorFlow
 
-# Ops of TensorFlow Text that the stock model server links beside TensorFlow's own: in
+# Ops of TensorFlow Text that the stock model server links in addition to TensorFlow's own: in
 # tensorflow/serving, tensorflow_serving/model_servers/BUILD lists
 # "@org_tensorflow_text//tensorflow_text:ops_lib" in SUPPORTED_TENSORFLOW_OPS. FastBertTokenizer is
 # its fast_bert_normalizer and fast_wordpiece_tokenizer.

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.data.frozen import frozen_table
 from models.data.requests import RequestParser
-from models.ranking.features import PairFeatures
+from models.ranking.features.pair_features import PairFeatures
 from models.retrieval import snapshot
 from models.retrieval.index.kinds import make_plan
 from models.retrieval.index.plan import Plan
