@@ -26,11 +26,15 @@ class Phrases(Section):
     plural: str = "n != 1"
     """Expression of gettext: which of the forms a number n takes."""
     times: Numbered = Numbered(exact={1: "once", 2: "twice"}, forms=["{n} time", "{n} times"])
+    """What {times} says: how often the user bought an item."""
     purchases: Numbered = Numbered(forms=["{n} purchase", "{n} purchases"])
+    """What {purchases} says: how often the user bought in a category."""
     days: Numbered = Numbered(exact={7: "week", 14: "two weeks"}, forms=["{n} day", "{n} days"])
+    """What {cycle} says: the interval at which the user buys an item."""
     days_ago: Numbered = Numbered(exact={0: "today", 1: "yesterday"}, forms=["{n} day ago", "{n} days ago"])
+    """What {when} says."""
     weekdays: list[str] = Field(
-        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"],
+        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"]
     )
     """Seven wordings, from Monday, for two to six days ago; if empty, `days_ago` says it."""
     within_a_day: str = "within a day"
@@ -79,22 +83,42 @@ class Reasons(Section):
     """Templates of the reasons; docs/serving.md says when each is given."""
 
     buy_again_regularly: str = "You buy it about every {cycle}, last {when}"
+    """For an item that the user buys at regular intervals; may name {cycle} and {when}."""
     buy_again: str = "You bought it {times}, last {when}"
+    """For an item that the user bought several times; may name {times} and {when}."""
     buy_again_once: str = "You bought it {when}"
+    """For an item that the user bought once; may name {when}."""
     looked_at: str = "You looked at it {when}"
+    """For an item of the user's history that was not bought; may name {when}."""
     co_purchased: str = "Goes with {item}, which you bought {when}"
+    """For an item that goes with one the user bought; may name {item} and {when}."""
     co_looked_at: str = "Goes with {item}, which you looked at {when}"
+    """For an item that goes with one of the history that was not bought; may name {item} and {when}."""
     often_in_category: str = "You made {purchases} in {category}, the last {when}"
+    """For an item of the two towers' whose category the user bought more than once.
+
+    May name {purchases}, {category} and {when}.
+    """
     two_tower: str = "Picked for you from what you did here"
+    """For an item that the two towers chose, for a user with a history."""
     context: str = "Picked for where and when you shop"
+    """For an item that the two towers chose, for a user without a history."""
     trending_this_week: str = "Popular in {category} this week"
+    """For a best seller of its category, asked for within a week of the data; may name {category}."""
     trending_in_category: str = "Popular in {category}"
+    """For a best seller of its category; may name {category}."""
     trending: str = "Popular with our customers"
+    """For any other item that sells well."""
     new_items_in_category: str = "Recently added to {category}"
+    """For a new item of a category; may name {category}."""
     new_items: str = "Recently added to our shop"
+    """For a new item without a category."""
     exploration: str = "New in {category}"
+    """For an item that is too new to be a candidate; may name {category}."""
     exploration_anywhere: str = "New in our shop"
+    """For an item that is too new to be a candidate and has no category."""
     similar: str = "Similar to {item}"
+    """For the results of the signature `similar`, if the item is known; may name {item}."""
 
     @pydantic.model_validator(mode="after")
     def _placeholders(self) -> Reasons:
