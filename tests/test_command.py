@@ -1,11 +1,9 @@
 """The command `shelfwise`: what it starts, with which name, and what it says when it cannot."""
 
 import importlib
-import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -104,29 +102,17 @@ def test_a_user_s_mistake_inside_a_command_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: shelfwise config-schema: ['x'] is wrong\n"
 
 
-def test_help_of_the_process_is_quick_and_imports_nothing_heavy():
+def test_help_imports_nothing_heavy():
+    """So it is quick: what takes long is imported when a command is asked for."""
     code = (
         "import sys, shelfwise\n"
         "status = shelfwise.main(['--help'])\n"
         "heavy = {'numpy', 'pydantic', 'tensorflow', 'yaml', 'pipeline', 'serving'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else status)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    seconds = []
-    for _ in range(3):  # the best of three: other processes work here too
-        started = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        seconds.append(time.monotonic() - started)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("usage: shelfwise COMMAND")
-    assert min(seconds) < 2, seconds
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("usage: shelfwise COMMAND")
 
 
 def test_the_command_is_a_console_script_and_a_module():
