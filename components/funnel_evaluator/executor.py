@@ -114,7 +114,7 @@ def servable(model: Any, protocol: Protocol, history_length: int, k: int) -> Rec
     Returns:
       A function of (users int [U], task) that gives int [U, k] catalogue columns, -1 = none.
     """
-    signature = model.signatures[F.RECOMMEND]
+    signature = model.signatures["recommend"]
     log, names = protocol.log, pd.Index(protocol.log.items)
     catalogue_ids = log.items[protocol.catalogue]
 
@@ -152,7 +152,7 @@ def item_vectors(model: Any, protocol: Protocol) -> np.ndarray:
     """The servable's vectors of the catalogue, float32 [M, D]: unit vectors, zeros where unknown."""
     ids = protocol.log.items[protocol.catalogue]
     parts = [
-        model.signatures[F.EMBED_ITEM](item_id=tensor(ids[start : start + 4096]))[F.EMBEDDING].numpy()
+        model.signatures["embed_item"](item_id=tensor(ids[start : start + 4096]))[F.EMBEDDING].numpy()
         for start in range(0, len(ids), 4096)
     ]
     vectors = np.concatenate(parts)
@@ -176,7 +176,7 @@ def calibration(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str,
     for start in range(0, table.num_rows, _BATCH):
         part = table.slice(start, _BATCH)
         inputs = request_inputs(part, contexts) | {F.CANDIDATE_ITEM_ID: padded(part, F.CANDIDATE_ITEM_ID, "")}
-        answer = model.signatures[F.RANK](**{name: tensor(value) for name, value in inputs.items()})
+        answer = model.signatures["rank"](**{name: tensor(value) for name, value in inputs.items()})
         weight = padded(part, F.CANDIDATE_WEIGHT, 0.0)
         found = {name: answer[name].numpy() for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
         found |= {name: padded(part, name, 0.0) for name in (F.LABEL, F.LABEL_REPEAT, F.LABEL_VALUE)}

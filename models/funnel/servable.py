@@ -110,13 +110,13 @@ class Funnel(tf.Module):
         }
         candidates = {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
         takes = {
-            F.RECOMMEND: (self.recommend, request | listed),
-            F.SIMILAR: (self.similar, {F.ITEM_ID: ids, F.K: k}),
-            F.RANK: (self.rank, request | candidates),
-            F.EXPLAIN: (self.explain, request | candidates),
-            F.EMBED_TEXT: (self.embed_text, {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)}),
-            F.EMBED_USER: (self.embed_user, request),
-            F.EMBED_ITEM: (self.embed_item, {F.ITEM_ID: ids}),
+            "recommend": (self.recommend, request | listed),
+            "similar": (self.similar, {F.ITEM_ID: ids, F.K: k}),
+            "rank": (self.rank, request | candidates),
+            "explain": (self.explain, request | candidates),
+            "embed_text": (self.embed_text, {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)}),
+            "embed_user": (self.embed_user, request),
+            "embed_item": (self.embed_item, {F.ITEM_ID: ids}),
             "serving_default": (
                 self.rank_examples,
                 {"examples": tf.TensorSpec([None], tf.string, "examples")},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gettext
-import re
+from typing import Any
 
 import pydantic
 from pydantic import Field
 
 from schema.config.base import Section
+from schema.reasons import REASONS, Reason
 
 
 class Numbered(Section):
@@ -57,75 +58,30 @@ class Phrases(Section):
         return self
 
 
-# Reason -> the facts that its template may name.
-PLACEHOLDERS: dict[str, frozenset[str]] = {
-    "buy_again_regularly": frozenset({"cycle", "when"}),
-    "buy_again": frozenset({"times", "when"}),
-    "buy_again_once": frozenset({"when"}),
-    "looked_at": frozenset({"when"}),
-    "co_purchased": frozenset({"item", "when"}),
-    "co_looked_at": frozenset({"item", "when"}),
-    "often_in_category": frozenset({"purchases", "category", "when"}),
-    "two_tower": frozenset(),
-    "context": frozenset(),
-    "trending_this_week": frozenset({"category"}),
-    "trending_in_category": frozenset({"category"}),
-    "trending": frozenset(),
-    "new_items_in_category": frozenset({"category"}),
-    "new_items": frozenset(),
-    "exploration": frozenset({"category"}),
-    "exploration_anywhere": frozenset(),
-    "similar": frozenset({"item"}),
-}
+def _template(reason: Reason) -> tuple[type[str], Any]:
+    facts = ", ".join(f"{{{fact}}}" for fact in reason.facts)
+    text = f"Of items of the source {reason.source}: {reason.given}."
+    return str, Field(reason.template, description=f"{text} May name {facts}." if facts else text)
 
 
-class Reasons(Section):
-    """Templates of the reasons; docs/serving.md says when each is given."""
+# One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
+_Templates = pydantic.create_model(
+    "_Templates",
+    __base__=Section,
+    __doc__="The words of each reason.",
+    **{reason.key: _template(reason) for reason in REASONS},
+)
 
-    buy_again_regularly: str = "You buy it about every {cycle}, last {when}"
-    """For an item that the user buys at regular intervals; may name {cycle} and {when}."""
-    buy_again: str = "You bought it {times}, last {when}"
-    """For an item that the user bought several times; may name {times} and {when}."""
-    buy_again_once: str = "You bought it {when}"
-    """For an item that the user bought once; may name {when}."""
-    looked_at: str = "You looked at it {when}"
-    """For an item of the user's history that was not bought; may name {when}."""
-    co_purchased: str = "Goes with {item}, which you bought {when}"
-    """For an item that goes with one the user bought; may name {item} and {when}."""
-    co_looked_at: str = "Goes with {item}, which you looked at {when}"
-    """For an item that goes with one of the history that was not bought; may name {item} and {when}."""
-    often_in_category: str = "You made {purchases} in {category}, the last {when}"
-    """For an item of the two towers' whose category the user bought more than once.
 
-    May name {purchases}, {category} and {when}.
-    """
-    two_tower: str = "Picked for you from what you did here"
-    """For an item that the two towers chose, for a user with a history."""
-    context: str = "Picked for where and when you shop"
-    """For an item that the two towers chose, for a user without a history."""
-    trending_this_week: str = "Popular in {category} this week"
-    """For a best seller of its category, asked for within a week of the data; may name {category}."""
-    trending_in_category: str = "Popular in {category}"
-    """For a best seller of its category; may name {category}."""
-    trending: str = "Popular with our customers"
-    """For any other item that sells well."""
-    new_items_in_category: str = "Recently added to {category}"
-    """For a new item of a category; may name {category}."""
-    new_items: str = "Recently added to our shop"
-    """For a new item without a category."""
-    exploration: str = "New in {category}"
-    """For an item that is too new to be a candidate; may name {category}."""
-    exploration_anywhere: str = "New in our shop"
-    """For an item that is too new to be a candidate and has no category."""
-    similar: str = "Similar to {item}"
-    """For the results of the signature `similar`, if the item is known; may name {item}."""
+class Reasons(_Templates):
+    """Templates of the reasons why an item is shown."""
 
     @pydantic.model_validator(mode="after")
-    def _placeholders(self) -> Reasons:
-        for name, known in PLACEHOLDERS.items():
-            unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - known
+    def _names_known_facts(self) -> Reasons:
+        for reason in REASONS:
+            unknown = reason.unknown_facts(getattr(self, reason.key))
             if unknown:
                 raise ValueError(
-                    f"{name}: unknown {sorted(unknown)}; known here are {sorted(known) or 'none'}"
+                    f"{reason.key}: unknown {unknown}; known here are {sorted(reason.facts) or 'none'}"
                 )
         return self
