@@ -35,16 +35,17 @@ from schema.errors import ConfigError  # noqa: E402
 _EXAMPLE_GENS = ("CatalogExampleGen", "EventExampleGen")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, *, prog: str = "python -m kubeflow.runner") -> int:
     """The command.
 
     Args:
       argv: arguments without the program's name; those of the process if None.
+      prog: the program's name in its help.
 
     Returns:
       The exit status: 0, or 1 after an error (one line on stderr).
     """
-    args = _parser().parse_args(argv)
+    args = _parser(prog).parse_args(argv)
     _quiet()
     try:
         compile_spec(load_config(args), Path(args.output))
@@ -119,9 +120,9 @@ def _quiet() -> None:
     logging.disable(logging.WARNING)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = Parser(
-        prog="python -m kubeflow.runner",
+        prog=prog,
         description="Compiles the pipeline to a spec for Kubeflow Pipelines and Vertex AI.",
         epilog="SHELFWISE_CONFIG, SHELFWISE_SAMPLE and SHELFWISE_SPEC in the environment are the defaults of "
         "--config, --sample and --output; `tfx pipeline compile --engine=vertex` is configured by them.",

@@ -205,7 +205,9 @@ def test_the_image_copies_what_is_there_and_needed():
     setup = (ROOT / "setup.py").read_text()
     packages = re.search(r"_PACKAGES = \[(.*?)\]", setup).group(1).replace('"', "").split(", ")
     assert set(packages) <= set(copied)
-    assert {"setup.py", "pyproject.toml", "shelfwise_env.py", "shelfwise_env.pth"} <= set(copied)
+    assert {"setup.py", "pyproject.toml", "shelfwise.py", "shelfwise_env.py", "shelfwise_env.pth"} <= set(
+        copied
+    )
 
 
 def test_the_image_has_the_locked_environment_and_no_root():
