@@ -6,7 +6,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import registry, shop
 from components.retrieval_trainer import executor
 from components.text_encoder_trainer.executor import VECTORS
 from models.data import example_io
@@ -27,7 +27,7 @@ def RetrievalTrainer(
     code_version: Parameter[str],
     users: InputArtifact[standard_artifacts.Examples] = None,
     user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
-    last_model: InputArtifact[standard_artifacts.Model] = None,
+    last_model: Parameter[str] = registry.NOTHING,
 ) -> None:
     """Trains the TFRS two-tower model on the sessions before the ranker's label windows.
 
@@ -42,7 +42,7 @@ def RetrievalTrainer(
       config: sections `items`, `users`, `events`, `split`, `retrieval`, `candidates`, `ranking`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs, if the shop has a users table.
-      last_model: the servable whose towers to start from; it learned from earlier events only.
+      last_model: the pushed version whose towers to start from; it learned from earlier events only.
     """
     del code_version
     settings = load_sections(config)
@@ -54,6 +54,7 @@ def RetrievalTrainer(
         users.uri if users else None,
         user_graph.uri if user_graph else None,
     )
+    last = registry.read_reference(last_model)
     until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
         folders=[example_io.split_folder(sessions.uri, split) for split in windows.past],
@@ -66,7 +67,6 @@ def RetrievalTrainer(
         collaborative_config=settings.candidates.collaborative,
         model_folder=model.uri,
         run_folder=model_run.uri,
-        previous=os.path.join(last_model.uri, executor.WEIGHTS) if last_model else None,
+        previous=last.weights if last else None,
     )
-    model.set_int_custom_property(shop.LEARNED_UNTIL, until)
     model.set_string_custom_property("summary", found)
