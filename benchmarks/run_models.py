@@ -19,8 +19,9 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
+from components.common import artifacts, catalogue  # noqa: E402
 from components.common import retriever_inputs as retrieval_setup  # noqa: E402
-from components.common import shop  # noqa: E402
+from components.common.windows import Windows  # noqa: E402
 from models.data import example_io  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.funnel.servable import Funnel  # noqa: E402
@@ -59,7 +60,7 @@ class RunModels:
     """
 
     config: Config
-    windows: shop.Windows
+    windows: Windows
     factory: retrieval_setup.RetrieverFactory
     log: EventLog
     folders: list[str]
@@ -100,7 +101,7 @@ class RunModels:
             return found.uri if found else None
 
         events = artifact("EventExampleGen", "examples")
-        windows = shop.Windows.of(_Properties(events.properties), config.split)
+        windows = Windows.of(_Properties(events.properties), config.split)
         folders = [example_io.split_folder(events.uri, name) for name in windows.splits]
         return cls(
             config,
@@ -123,9 +124,11 @@ class RunModels:
                 example_io.split_folder(uri("EventTransform", "transformed_examples"), name)
                 for name in windows.past
             ],
-            shop.item_vocabulary(uri("EventTransform", "transform_graph")),
+            catalogue.item_vocabulary(uri("EventTransform", "transform_graph")),
             uri("CatalogExampleGen", "users"),
-            tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))) if with_ranker else None,
+            tf.saved_model.load(artifacts.model_folder(uri("RankingTrainer", "model")))
+            if with_ranker
+            else None,
         )
 
     def funnel(self, serving: dict[str, Any] | None = None) -> Funnel:

@@ -27,7 +27,7 @@ import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
-from components.common import shop  # noqa: E402
+from components.common import artifacts  # noqa: E402
 from components.ranking_trainer import executor as ranking_executor  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
 from models.data import example_io  # noqa: E402
@@ -229,7 +229,7 @@ def build(count: int, target: Path, config: Config) -> str:
             os.path.join(work, "servable"),
             os.path.join(work, "histories"),
         )
-        os.rename(shop.model_folder(os.path.join(work, "servable")), target)
+        os.rename(artifacts.model_folder(os.path.join(work, "servable")), target)
     sizes = config.candidates
     places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
     return f"{line}; {shop_.index} search, up to {places} candidates ranked"

@@ -49,7 +49,8 @@ import tensorflow as tf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from components.common import shop  # noqa: E402
+from components.common import artifacts  # noqa: E402
+from components.common.windows import Windows  # noqa: E402
 from components.candidate_sampler.executor import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
@@ -111,7 +112,7 @@ class Protocol:
 
     @classmethod
     def of(
-        cls, log: EventLog, items: ItemTable, windows: shop.Windows, min_events: int, share: float, seed: int
+        cls, log: EventLog, items: ItemTable, windows: Windows, min_events: int, share: float, seed: int
     ) -> Protocol:
         """Divides the events.
 
@@ -244,7 +245,7 @@ def train_towers(
             str(Path(folder) / "run"),
         )
         seconds = time.monotonic() - started
-        towers = tf.saved_model.load(shop.model_folder(folder))
+        towers = tf.saved_model.load(artifacts.model_folder(folder))
         vectors = arrays.load(str(Path(folder) / "item_vectors.npz"))["vectors"]
     length = run.config.candidates.history_length
     parser = RequestParser(items, run.factory.vocabularies, run.config.retrieval.history_length)

@@ -16,8 +16,8 @@ from components.candidate_index.component import CandidateIndex
 from components.candidate_sampler.component import CandidateSampler
 from components.catalog_example_gen import executor as catalog_executor
 from components.catalog_example_gen.component import CatalogExampleGen
+from components.common import artifacts, catalogue
 from components.common import retriever_inputs as retrieval_setup
-from components.common import shop
 from components.common.fingerprint import code_version, data_version
 from components.data_quality_gate.component import DataQualityGate
 from components.evaluator.component import Evaluator
@@ -41,7 +41,9 @@ from schema.config import LISTS, Config, dump_sections
 # here cannot change a component's output, so it does not re-run it.
 _DATA_CODE = ("components.common.tables", "components.common.beam_io")
 _SHOP_CODE = (
-    "components.common.shop",
+    "components.common.artifacts",
+    "components.common.catalogue",
+    "components.common.windows",
     "models.data.example_io",
     "schema.names",
     "models.data.item_table",
@@ -357,8 +359,8 @@ def _transform_splits(config: Config) -> dict[str, tuple[list[str], list[str]]]:
     """Table -> (splits whose values make the vocabularies, splits that are transformed)."""
     past = ["train", "eval"] if config.split.evaluate_on == "test" else ["train"]
     return {
-        "Item": ([shop.ITEMS_SPLIT], [shop.ITEMS_SPLIT]),
-        "User": ([shop.USERS_SPLIT], [shop.USERS_SPLIT]),
+        "Item": ([artifacts.ITEMS_SPLIT], [artifacts.ITEMS_SPLIT]),
+        "User": ([artifacts.USERS_SPLIT], [artifacts.USERS_SPLIT]),
         "Event": (past, past),
     }
 
@@ -368,7 +370,7 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
         "Item": {
             "text": list(config.items.text),
             "categorical": list(config.items.categorical),
-            "channels": shop.channels(config.exposures),
+            "channels": catalogue.channels(config.exposures),
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
         "Event": {

@@ -6,7 +6,8 @@ from tfx.types import standard_artifacts
 
 from components.candidate_index import executor
 from components.common import artifact_types as shop_types
-from components.common import shop
+from components.common import catalogue
+from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
 from schema.config import load_sections
@@ -47,14 +48,14 @@ def CandidateIndex(
     """
     del code_version
     settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
-    channels = shop.channels(settings.exposures)
-    trained = shop.load_items(items.uri, item_graph.uri, settings.items, channels)
-    current = shop.transform_items(catalog.uri, item_graph.uri, settings.items, channels)
+    windows = Windows.of(raw_sessions, settings.split)
+    channels = catalogue.channels(settings.exposures)
+    trained = catalogue.load_items(items.uri, item_graph.uri, settings.items, channels)
+    current = catalogue.transform_items(catalog.uri, item_graph.uri, settings.items, channels)
     vectors, new = executor.encode_catalogue(
         current,
         trained,
-        shop.item_vocabulary(session_graph.uri),
+        catalogue.item_vocabulary(session_graph.uri),
         text_encoder.uri,
         retrieval_model.uri,
         index.uri,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from components.text_encoder_trainer.executor import VECTORS as TEXT_VECTORS
 from models.data import arrays
 from models.data.event_log import EventLog
@@ -95,7 +95,7 @@ def encode_catalogue(
     added = np.setdiff1d(current.text.astype(str), texts)
     text_vectors = text["vectors"]
     if len(added):
-        encoder = tf.saved_model.load(shop.model_folder(text_encoder_folder))
+        encoder = tf.saved_model.load(artifacts.model_folder(text_encoder_folder))
         text_vectors = np.concatenate([text_vectors, encode_all(encoder.encode, added, _BATCH)])
     # of each known text, its vector; the added ones lie behind all
     where = np.concatenate([text["index"][row], len(text["vectors"]) + np.arange(len(added))])
@@ -107,7 +107,7 @@ def encode_catalogue(
         text_vectors,
         where[place].astype(np.int32),
     )
-    towers = tf.saved_model.load(shop.model_folder(retrieval_folder))
+    towers = tf.saved_model.load(artifacts.model_folder(retrieval_folder))
     set_item_tables(towers, tables)
     rows = np.arange(len(current), dtype=np.int32)
     vectors = [towers.item(rows[start : start + 8192]).numpy() for start in range(0, len(rows), 8192)]

@@ -9,7 +9,8 @@ from tfx.types import artifact_utils, standard_artifacts
 from components.candidate_sampler import executor
 from components.common import artifact_types as shop_types
 from components.common import retriever_inputs as retrieval_setup
-from components.common import shop, slicing
+from components.common import slicing
+from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
 from schema.config import load_sections
@@ -47,7 +48,7 @@ def CandidateSampler(
     """
     del code_version
     settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
+    windows = Windows.of(raw_sessions, settings.split)
     factory = retrieval_setup.factory(
         settings,
         items.uri,

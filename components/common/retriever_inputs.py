@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.candidate_index import executor as index_executor
-from components.common import shop
+from components.common import artifacts, catalogue
 from models.data import arrays
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
@@ -51,7 +51,7 @@ class RetrieverFactory:
         self.item_vectors = arrays.load(os.path.join(index_uri, index_executor.VECTORS))["vectors"]
         self._settings = settings
         self._index_uri = index_uri
-        self._towers = tf.saved_model.load(shop.model_folder(retrieval_uri))
+        self._towers = tf.saved_model.load(artifacts.model_folder(retrieval_uri))
         if tables is not None:
             set_item_tables(self._towers, tables)
         texts = self._towers.item_tables
@@ -88,10 +88,12 @@ def factory(
     learned from ItemTransform's.
     """
     items, tables = index_executor.load_catalogue(index_uri) or (
-        shop.load_items(items_uri, item_graph_uri, settings.items, shop.channels(settings.exposures)),
+        catalogue.load_items(
+            items_uri, item_graph_uri, settings.items, catalogue.channels(settings.exposures)
+        ),
         None,
     )
-    vocabularies = shop.load_vocabularies(
+    vocabularies = catalogue.load_vocabularies(
         session_graph_uri, list(settings.events.context), settings.users, users_uri, user_graph_uri
     )
     return RetrieverFactory(settings, items, vocabularies, retrieval_uri, index_uri, tables)

@@ -6,7 +6,8 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import artifacts
+from components.common.windows import Windows
 from components.funnel_evaluator import executor
 from models.data import example_io
 from models.data.event_log import EventLog
@@ -42,13 +43,13 @@ def FunnelEvaluator(
     """
     del code_version
     settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
+    windows = Windows.of(raw_sessions, settings.split)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     found = executor.run(
         log=EventLog.read(folders, list(settings.events.context)),
         windows=windows,
-        model_folder=shop.model_folder(model.uri),
-        blessed_folder=shop.model_folder(baseline_model.uri) if baseline_model else None,
+        model_folder=artifacts.model_folder(model.uri),
+        blessed_folder=artifacts.model_folder(baseline_model.uri) if baseline_model else None,
         ranking_blessed=ranking_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
         == 1,
         users=settings.users,

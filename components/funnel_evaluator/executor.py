@@ -25,7 +25,7 @@ import tensorflow as tf
 from components.candidate_sampler.executor import tensor
 from components.common import metrics, slicing
 from components.common.candidate_lists import padded, request_inputs
-from components.common.shop import Windows
+from components.common.windows import Windows
 from models.data import arrays, example_io
 from models.data.event_log import EventLog
 from models.ranking.calibration import expected_calibration_error, reliability

@@ -62,8 +62,7 @@ class WarmStartModel(base_component.BaseComponent):
     Args:
       raw_sessions: EventExampleGen's artifact (its properties hold the windows).
       destination: folder of the pushed versions.
-      config: sections `split` and `ranking` (windows and their length): where the new towers stop to
-        learn.
+      config: JSON of :class:`components.model_registry.settings.Settings`.
       code_version: part of the cache key.
     """
 

@@ -20,8 +20,9 @@ from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
 
-from components.common import registry, shop
-from schema.config import load_sections
+from components.common import artifacts, registry
+from components.common.windows import Windows
+from components.model_registry.settings import Settings
 
 MODEL, SESSIONS, VERSION = "model", "raw_sessions", "version"
 DESTINATION, CONFIG = "destination", "config"
@@ -76,7 +77,7 @@ class BaselineExecutor(_Executor):
     def ask(inputs: dict[str, list[Any]], properties: dict[str, Any]) -> registry.Reference | None:
         """The latest other version."""
         model = artifact_utils.get_single_instance(inputs[MODEL])
-        own = registry.identity(shop.model_folder(model.uri))
+        own = registry.identity(artifacts.model_folder(model.uri))
         found = registry.baseline(registry.read(properties[DESTINATION]), own)
         return registry.Reference(folder=found.folder, standing=found.record.standing) if found else None
 
@@ -93,9 +94,9 @@ class WarmStartExecutor(_Executor):
     @staticmethod
     def ask(inputs: dict[str, list[Any]], properties: dict[str, Any]) -> registry.Reference | None:
         """The version with the latest data of those with earlier data."""
-        settings = load_sections(properties[CONFIG])
+        settings = Settings.from_json(properties[CONFIG])
         sessions = artifact_utils.get_single_instance(inputs[SESSIONS])
-        until = shop.Windows.of(sessions, settings.split).label_starts(settings.ranking)[0]
+        until = Windows.of(sessions, settings.split).label_starts(settings.ranking)[0]
         found = registry.warm_start(registry.read(properties[DESTINATION]), until)
         return registry.Reference(folder=found.folder) if found else None
 

@@ -8,7 +8,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import registry, shop
+from components.common import artifacts, registry
 from components.pusher import executor
 from models.retrieval import warm_start
 
@@ -47,7 +47,7 @@ def Pusher(
             "summary", f"not pushed: not blessed by {' and '.join(refused)}"
         )
         return
-    saved_model, weights = shop.model_folder(model.uri), os.path.join(model.uri, shop.WEIGHTS)
+    saved_model, weights = artifacts.model_folder(model.uri), os.path.join(model.uri, artifacts.WEIGHTS)
     funnel, ranking = (registry.line_of(blessing) for blessing in (model_blessing, ranking_blessing))
     has_weights = tf.io.gfile.exists(weights)
     record = registry.PushRecord(

@@ -13,7 +13,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components.candidate_sampler.executor import AS_OF, tensor
-from components.common import shop
+from components.common import artifacts
 from components.common.candidate_lists import padded, request_inputs
 from models.data import example_io
 from models.data.parameters import parameters
@@ -226,7 +226,9 @@ def run(
     with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
         json.dump({"epochs": fitted.epochs, "features": list(features.names)}, file)
     width = data["features"].shape[-1]
-    export(fitted.model, width, features.item_width, list(data["codes"]), shop.model_folder(model_folder))
+    export(
+        fitted.model, width, features.item_width, list(data["codes"]), artifacts.model_folder(model_folder)
+    )
     last = fitted.epochs[-1]
     return (
         f"{fitted.lists:,} lists of {data[F.LABEL].shape[1]}, {width} features, {config.epochs} epochs, "

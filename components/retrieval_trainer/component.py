@@ -6,7 +6,8 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import registry, shop
+from components.common import catalogue, registry
+from components.common.windows import Windows
 from components.retrieval_trainer import executor
 from components.text_encoder_trainer.executor import VECTORS
 from models.data import example_io
@@ -46,8 +47,8 @@ def RetrievalTrainer(
     """
     del code_version
     settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
-    vocabularies = shop.load_vocabularies(
+    windows = Windows.of(raw_sessions, settings.split)
+    vocabularies = catalogue.load_vocabularies(
         session_graph.uri,
         list(settings.events.context),
         settings.users,
@@ -58,8 +59,8 @@ def RetrievalTrainer(
     until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
         folders=[example_io.split_folder(sessions.uri, split) for split in windows.past],
-        items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
-        item_vocabulary=shop.item_vocabulary(session_graph.uri),
+        items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
+        item_vocabulary=catalogue.item_vocabulary(session_graph.uri),
         vocabularies=vocabularies,
         text_vectors=os.path.join(text_encoder.uri, VECTORS),
         until=until,

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.data import arrays, example_io
 from models.data.item_table import ItemTable
 from models.data.parameters import parameters
@@ -341,7 +341,7 @@ def run(
     scale = blend(everything, sessions, weighed, rows, known, learned, vectors, collaborative_config)
     queries["vectors"] *= scale
     arrays.save(os.path.join(model_folder, "query_vectors.npz"), queries)
-    _export(model, scale, next(iter(holdout)), shop.model_folder(model_folder))
+    _export(model, scale, next(iter(holdout)), artifacts.model_folder(model_folder))
     variables = trained_variables(model.query_tower, model.item_tower)
     warm_start.Weights.of(variables, terms, until).save(os.path.join(model_folder, WEIGHTS))
     last = epochs[-1]

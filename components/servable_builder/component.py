@@ -8,9 +8,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components.common import artifact_types as shop_types
+from components.common import artifacts
 from components.common import retriever_inputs as retrieval_setup
-from components.common import shop
-from components.retrieval_trainer.executor import WEIGHTS
+from components.common.windows import Windows
 from components.servable_builder import executor
 from models.data import example_io
 from models.data.event_log import EventLog
@@ -52,7 +52,7 @@ def ServableBuilder(
     """
     del code_version
     settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
+    windows = Windows.of(raw_sessions, settings.split)
     factory = retrieval_setup.factory(
         settings,
         items.uri,
@@ -67,17 +67,14 @@ def ServableBuilder(
     found = executor.run(
         retriever=factory.at(windows.cutoff),
         items=factory.items,
-        ranking_folder=shop.model_folder(ranking_model.uri),
-        text_encoder_folder=shop.model_folder(text_encoder.uri),
+        ranking_folder=artifacts.model_folder(ranking_model.uri),
+        text_encoder_folder=artifacts.model_folder(text_encoder.uri),
         log=EventLog.read(folders, list(settings.events.context)),
         as_of=windows.cutoff,
         settings=settings,
         model_folder=model.uri,
         histories_folder=histories.uri,
     )
-    # what the next run's towers start from: beside the SavedModel, so that it is not pushed
-    tf.io.gfile.copy(*(os.path.join(uri, WEIGHTS) for uri in (retrieval_model.uri, model.uri)))
-    model.set_int_custom_property(
-        shop.LEARNED_UNTIL, retrieval_model.get_int_custom_property(shop.LEARNED_UNTIL)
-    )
+    # what the next run's towers start from; Pusher takes it along
+    tf.io.gfile.copy(*(os.path.join(uri, artifacts.WEIGHTS) for uri in (retrieval_model.uri, model.uri)))
     model.set_string_custom_property("summary", found)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from components.candidate_sampler.executor import tensor
-from components.common import shop
+from components.common import artifacts
 from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
@@ -57,7 +57,7 @@ def run(
     encode: Callable[[tf.Tensor], tf.Tensor] = encoder.encode
     funnel = Funnel(retriever, ranker, encode, encoder, items, settings)
     signatures = funnel.signatures()
-    folder = shop.model_folder(model_folder)
+    folder = artifacts.model_folder(model_folder)
     module = tf.Module(name="servable")
     module.parameters = parameters(funnel, signatures.values())
     tf.saved_model.save(module, folder, signatures=signatures)

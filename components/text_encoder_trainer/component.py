@@ -4,7 +4,8 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import catalogue
+from components.common.windows import Windows
 from components.text_encoder_trainer import executor
 from models.data import example_io
 from models.data.event_log import EventLog
@@ -41,12 +42,12 @@ def TextEncoderTrainer(
     strategy = make_strategy(settings.text_encoder.strategy)
     log, searches, until = None, None, 0.0
     if raw_sessions:
-        windows = shop.Windows.of(raw_sessions, settings.split)
+        windows = Windows.of(raw_sessions, settings.split)
         folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
         log, searches = EventLog.read(folders), executor.Searches.read(folders)
         until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
-        items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
+        items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
         log=log,
         searches=searches,
         until=until,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.data import arrays, example_io
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
@@ -165,7 +165,7 @@ def run(
     tf.io.gfile.makedirs(run_folder)
     with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
         json.dump({"epochs": [{"epoch": entry.pop("step")} | entry for entry in fitted.history]}, file)
-    _export(encoder, shop.model_folder(output))
+    _export(encoder, artifacts.model_folder(output))
     measured = ", ".join(f"{name} {rate:,.0f}" for name, rate in speed.items())
     return (
         f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions "

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from components.candidate_sampler import executor
-from components.common import shop
+from components.common import artifacts
 from components.common.candidate_lists import padded, request_inputs
 from components.ranking_trainer import executor as ranking_executor
 from models.data import example_io
@@ -406,7 +406,7 @@ def test_the_servable_computes_the_features_that_the_ranker_learns_from():
     learned |= data["codes"]
     table = example_io.read_table(folder)
     chosen = np.flatnonzero(example_io.first(table, "slice_task", "") == "all")
-    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable)).signatures["explain"]
+    servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable)).signatures["explain"]
     inputs = {
         name: executor.tensor(example_io.first(table, name, default)[chosen])
         for name, default in ((F.USER_ID, ""), (F.CONTEXT_TIMESTAMP, 0), (F.context("store_id"), ""))

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from components.candidate_sampler.executor import tensor
-from components.common import metrics, shop
+from components.common import artifacts, metrics
 from components.common.candidate_lists import padded, request_inputs
 from components.funnel_evaluator import executor
 from models.data import example_io
@@ -124,7 +124,7 @@ def test_baselines_equal_plain_loops(protocol, truth, task, k, name):
 
 @pytest.fixture(scope="module")
 def folder():
-    return shop.model_folder(tiny_shop.built().servable)
+    return artifacts.model_folder(tiny_shop.built().servable)
 
 
 @pytest.mark.parametrize("task", executor.TASKS)

@@ -69,7 +69,7 @@ def test_popularity_is_the_reference_s_on_the_validation_item(examples, ratings)
     """NDCG@10 .0345 is what a reference implementation of the protocol gives for popularity."""
     from benchmarks import baselines
     from components.common import metrics
-    from components.common.shop import Windows
+    from components.common.windows import Windows
     from components.funnel_evaluator.executor import Protocol
     from models.data.event_log import EventLog
 

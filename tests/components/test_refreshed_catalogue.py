@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from components.candidate_index import executor
-from components.common import shop
+from components.common import artifacts
 from components.common.retriever_inputs import RetrieverFactory
 from models.data import arrays
 from models.funnel.servable import Funnel
@@ -80,8 +80,8 @@ def today():
 @functools.cache
 def servable():
     """Signatures of today's servable, exported and loaded."""
-    ranker = tiny_shop.load(shop.model_folder(tiny_shop.built().ranking))
-    encoder = tiny_shop.load(shop.model_folder(tiny_shop.text_encoder()[0]))
+    ranker = tiny_shop.load(artifacts.model_folder(tiny_shop.built().ranking))
+    encoder = tiny_shop.load(artifacts.model_folder(tiny_shop.text_encoder()[0]))
     funnel = Funnel(factory().at(CUTOFF), ranker, encoder.encode, encoder, factory().items, CONFIG)
     folder = str(tiny_shop.folder() / "servable_today")
     tf.saved_model.save(funnel, folder, signatures=funnel.signatures())
@@ -125,7 +125,7 @@ def test_a_new_item_is_encoded_from_its_text_and_categories():
         np.testing.assert_allclose(today()[item], before()[0]["158"], atol=1e-6)
     assert np.abs(today()[UNSEEN] - today()[COPY]).max() > 1e-3  # another text
     items, tables = executor.load_catalogue(index()[0])
-    encoder = tiny_shop.load(shop.model_folder(tiny_shop.text_encoder()[0]))
+    encoder = tiny_shop.load(artifacts.model_folder(tiny_shop.text_encoder()[0]))
     got = tables["text_vectors"][tables["text_index"]]
     np.testing.assert_allclose(got, encoder.encode(tf.constant(items.text.tolist())), atol=1e-5)
 
@@ -184,7 +184,7 @@ def test_the_measured_queries_follow_the_items_to_their_new_rows():
 
 def test_every_table_of_the_towers_is_replaced():
     """Else the rows of one catalogue would be looked up in another."""
-    folder = shop.model_folder(tiny_shop.towers()[0])
+    folder = artifacts.model_folder(tiny_shop.towers()[0])
     towers = tf.saved_model.load(folder)
     assert set(towers.item_tables) == set(executor.load_catalogue(index()[0])[1])
     rows = len(tiny_shop.items())

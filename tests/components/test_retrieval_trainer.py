@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from components.retrieval_trainer import executor
 from models.data import arrays
 from models.retrieval.towers import trained_variables
@@ -276,7 +276,7 @@ def test_history_and_export():
     vectors = arrays.load(os.path.join(folder, "item_vectors.npz"))["vectors"]
     assert vectors.shape == (len(tiny_shop.items()), CONFIG.retrieval.embedding_dim)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    towers = tf.saved_model.load(shop.model_folder(folder))
+    towers = tf.saved_model.load(artifacts.model_folder(folder))
     np.testing.assert_allclose(towers.item(tf.range(len(vectors))), vectors, atol=1e-6)
 
 

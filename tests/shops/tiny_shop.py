@@ -27,8 +27,9 @@ from safetensors.numpy import save_file
 
 from components.candidate_index import executor as index_executor
 from components.candidate_sampler import executor as sampler_executor
-from components.common import shop, slicing
+from components.common import artifacts, slicing
 from components.common.retriever_inputs import RetrieverFactory
+from components.common.windows import Windows
 from components.ranking_trainer import executor as ranking_executor
 from components.retrieval_trainer import executor as retrieval_executor
 from components.servable_builder import executor as servable_executor
@@ -42,7 +43,7 @@ from schema.config import Config
 DAY = 86_400
 START = 1_483_920_000  # Monday, 9 January 2017
 TRAIN_END, CUTOFF, END = START + 144 * DAY, START + 172 * DAY, START + 200 * DAY
-WINDOWS = shop.Windows(("train", "eval"), "test", CUTOFF, END)
+WINDOWS = Windows(("train", "eval"), "test", CUTOFF, END)
 SPLITS = {"train": (0, TRAIN_END), "eval": (TRAIN_END, CUTOFF), "test": (CUTOFF, END)}
 
 ITEMS = [str(100 + number) for number in range(60)]
@@ -491,8 +492,8 @@ def built() -> Built:
     summaries["servable"] = servable_executor.run(
         makes.at(CUTOFF),
         items(),
-        shop.model_folder(of["ranking"]),
-        shop.model_folder(text_encoder()[0]),
+        artifacts.model_folder(of["ranking"]),
+        artifacts.model_folder(text_encoder()[0]),
         past_log(),
         CUTOFF,
         CONFIG,

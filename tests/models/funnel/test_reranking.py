@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.data.frozen import table
 from models.funnel.reranking import PAGE, Reranker, boosts_of
 from models.funnel.servable import Funnel
@@ -160,7 +160,7 @@ def test_boosts_of_a_catalogue():
 def funnel(**serving):
     built = tiny_shop.built()
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
+    ranker = tiny_shop.load(artifacts.model_folder(built.ranking))
     config = CONFIG.model_copy(update={"serving": section})
     return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from components.text_encoder_trainer import executor
 from models.data import arrays, example_io
 from models.text import encoder as text_encoder
@@ -438,11 +438,11 @@ def test_the_component_learns_exports_and_says_so(tmp_path):
     assert all(0 < entry["holdout_mrr"] <= 1 for entry in epochs)
     assert np.isfinite([entry["loss"] for entry in epochs[1:]]).all()
     items = tiny_shop.items()
-    loaded = tf.saved_model.load(shop.model_folder(str(tmp_path / "model")))
+    loaded = tf.saved_model.load(artifacts.model_folder(str(tmp_path / "model")))
     texts = tf.constant(items.text.tolist())
     np.testing.assert_allclose(table["vectors"][table["index"]], loaded.encode(texts), atol=1e-4)
     variables = tf.train.list_variables(
-        os.path.join(shop.model_folder(str(tmp_path / "model")), "variables", "variables")
+        os.path.join(artifacts.model_folder(str(tmp_path / "model")), "variables", "variables")
     )
     assert not any("lora" in name for name, _ in variables)
     if max(entry["holdout_mrr"] for entry in epochs[1:]) > epochs[0]["holdout_mrr"]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from components.common import shop, slicing
+from components.common import slicing
+from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
 from schema.config import Split, Users
@@ -27,9 +28,7 @@ class Properties:
 )
 def test_windows(evaluate_on, past, future, cutoff, end):
     examples = Properties(train_end=100, eval_end=200, data_end=300)
-    assert shop.Windows.of(examples, Split(evaluate_on=evaluate_on)) == shop.Windows(
-        past, future, cutoff, end
-    )
+    assert Windows.of(examples, Split(evaluate_on=evaluate_on)) == Windows(past, future, cutoff, end)
 
 
 def test_leave_one_out_divides_by_split_and_each_user_asks_when_their_session_begins(tmp_path):
@@ -47,7 +46,7 @@ def test_leave_one_out_divides_by_split_and_each_user_asks_when_their_session_be
         ("test", ["train a", "eval a"], ["test a"], {"a": 10, "b": 301, "c": 301}),
         ("eval", ["train a"], ["eval a", "eval c"], {"a": 10, "b": 301, "c": 90}),
     ):
-        windows = shop.Windows.of(examples, Split(strategy="leave_one_out", evaluate_on=evaluate_on))
+        windows = Windows.of(examples, Split(strategy="leave_one_out", evaluate_on=evaluate_on))
         folders = [example_io.split_folder(str(tmp_path), split) for split in windows.splits]
         past, future = windows.divide(EventLog.read(folders))
         assert future.items[future.item].tolist() == future_items
