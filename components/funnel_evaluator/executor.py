@@ -23,8 +23,9 @@ import pyarrow as pa
 import tensorflow as tf
 
 from components.candidate_sampler.executor import tensor
-from components.common import metrics, slicing
+from components.common import metrics, slicing, standing
 from components.common.candidate_lists import padded, request_inputs
+from components.common.registry import Reference
 from components.common.windows import Windows
 from models.data import arrays, example_io
 from models.data.event_log import EventLog
@@ -248,7 +249,7 @@ def run(
     log: EventLog,
     windows: Windows,
     model_folder: str,
-    blessed_folder: str | None,
+    last: Reference | None,
     ranking_blessed: bool,
     users: Users | None,
     users_uri: str | None,
@@ -263,7 +264,7 @@ def run(
       log: all events up to the end of the evaluation window.
       windows: past and future.
       model_folder: the candidate SavedModel.
-      blessed_folder: the last blessed SavedModel, None if there is none.
+      last: the pushed version that the model is compared with, None if there is none.
       ranking_blessed: whether the Evaluator blessed the ranking head.
       users, users_uri: for slices.
       candidates: `min_events`, `history_length`.
@@ -287,8 +288,8 @@ def run(
     if unknown:
         raise UserError(f"quality.must_beat: unknown baseline {sorted(unknown)}; known are {sorted(others)}")
     systems |= others
-    if blessed_folder:
-        blessed = tf.saved_model.load(blessed_folder)
+    if last:
+        blessed = tf.saved_model.load(last.folder)
         systems["last_blessed"] = servable(blessed, protocol, candidates.history_length, k)
     slices = slicing.user_slices(protocol.past, users, users_uri)
     # every system's lists are compared by the same vectors
@@ -328,9 +329,7 @@ def run(
             f"known are {sorted(values['funnel', 'all'])}"
         )
     calibrated = calibration(model, lists, tuple(log.contexts))
-    reasons, passed = _decide(
-        values, counts, quality, ranking_blessed, bool(blessed_folder), calibrated["purchase"]["ece"]
-    )
+    reasons, passed = _decide(values, counts, quality, ranking_blessed, last, calibrated["purchase"]["ece"])
     result = {
         "n_users": counts,
         "catalogue": len(protocol.catalogue),
@@ -340,10 +339,11 @@ def run(
         "slices": sliced,
         "paired": _paired(values, counts),
         "calibration": calibrated,
+        "standing": _standing(values, counts, primary, last),
         "blessed": passed,
         "reasons": reasons,
     }
-    if blessed_folder:
+    if last:
         result["last_blessed"] = scores["last_blessed"]
     tf.io.gfile.makedirs(output)
     with tf.io.gfile.GFile(os.path.join(output, METRICS), "w") as file:
@@ -356,7 +356,7 @@ def _decide(
     counts: Mapping[str, int],
     quality: Quality,
     ranking_blessed: bool,
-    has_previous: bool,
+    last: Reference | None,
     ece: float,
 ) -> tuple[list[str], bool]:
     """(reasons, verdict). A difference is given with the standard error of the paired one."""
@@ -385,16 +385,41 @@ def _decide(
                 f"funnel {metric} of task {task} {ours:.4f} {'>' if better else '<='} {name} {theirs:.4f} "
                 f"({difference(name)})"
             )
-        if has_previous:
+        if last:
             theirs = values["last_blessed", task][metric].mean()
-            kept = bool(ours >= theirs * (1 - quality.max_regression))
+            before = last.standing.get(figure(task, metric), standing.START)
+            kept = bool(ours >= standing.floor(theirs, before, quality.max_regression))
             passed &= kept
+            best = f" of the best, {1 / before - 1:.1%} above it" if before < standing.START else ""
             reasons.append(
                 f"funnel {metric} of task {task} {ours:.4f} {'keeps up with' if kept else 'falls behind'} "
                 f"the last blessed model's {theirs:.4f} ({difference('last_blessed')}, "
-                f"tolerance {quality.max_regression:.0%})"
+                f"tolerance {quality.max_regression:.0%}{best})"
             )
     return reasons, passed
+
+
+def figure(task: str, metric: str) -> str:
+    """Name of a task's metric among the figures of a push."""
+    return f"{task}/{metric}"
+
+
+def _standing(
+    values: Mapping[tuple[str, str], dict[str, np.ndarray]],
+    counts: Mapping[str, int],
+    metric: str,
+    last: Reference | None,
+) -> dict[str, float]:
+    """Figure -> how it compares with the best of the pushed line (see `components.common.standing`)."""
+    out = {}
+    for task in TASKS:
+        name = figure(task, metric)
+        before = last.standing.get(name, standing.START) if last else standing.START
+        if last and counts[task]:
+            ours, theirs = (values[system, task][metric].mean() for system in ("funnel", "last_blessed"))
+            before = standing.after(before, standing.ratio(float(ours), float(theirs)))
+        out[name] = before
+    return out
 
 
 def _paired(
