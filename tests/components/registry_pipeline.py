@@ -55,9 +55,12 @@ def Judge(
 ) -> None:
     """Blesses everything; the model has 98.5 % of its baseline's quality."""
     last = registry.read_reference(baseline)
-    before = last.standing["auc"] if last else 1 / 0.985
+    standing = last.standing["auc"] * 0.985 if last else 1.0
     line = registry.Line(
-        figures={"auc": 0.8}, standing={"auc": before * 0.985}, window=(1, 2), baseline=last and last.version
+        figures={"auc": 0.8},
+        standing={"auc": standing},
+        window=(1, 2),
+        baseline=last.version if last else None,
     )
     registry.set_line(blessing, line)
     for verdict in (blessing, infra):
@@ -66,7 +69,7 @@ def Judge(
 
 def create(folder, days=130, layers="small"):
     """The pipeline in a folder."""
-    serving = str(folder / "serving")
+    serving, store = str(folder / "serving"), str(folder / "metadata.sqlite")
     sessions = Sessions(days=days)
     examples = sessions.outputs["examples"]
     warm_start = WarmStartModel(
@@ -90,7 +93,5 @@ def create(folder, days=130, layers="small"):
         pipeline_root=str(folder / "artifacts"),
         components=[sessions, warm_start, trainer, baseline, judge, pusher],
         enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(
-            str(folder / "metadata.sqlite")
-        ),
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(store),
     )

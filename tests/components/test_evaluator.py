@@ -55,8 +55,8 @@ def evaluated(model, baseline, standing=()):
     from pipeline.stages import evaluation
 
     against = "_".join(f"{figure}_{value}" for figure, value in standing)
-    name = f"evaluation_{os.path.basename(model)}_{os.path.basename(baseline or '')}_{against}"
-    folder = tiny_shop.folder() / name
+    names = (os.path.basename(model), os.path.basename(baseline or ""), against)
+    folder = tiny_shop.folder() / "_".join(["evaluation", *names])
     examples = standard_artifacts.Examples()
     examples.uri = tiny_shop.built().candidates
     examples.split_names = artifact_utils.encode_split_names(["train", "eval", "full"])
