@@ -4,11 +4,16 @@ import shutil
 
 import pytest
 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+from tfx.types import standard_artifacts
 
 from components.common import registry
+from components.common.windows import Windows
 from components.model_registry import executor
 from pipeline.run import record as run_record
+from schema.config import Split
 from tests.components import registry_pipeline
+from tests.components.registry_pipeline import SETTINGS
+from tests.shops.tiny_shop import DAY, START
 
 NODES = {"Sessions", "WarmStartModel", "Trainer", "BaselineModel", "Judge", "Pusher"}
 
@@ -59,7 +64,7 @@ def test_the_line_of_a_shop(tmp_path):
     assert runs.go(days=158, layers="large") == NODES
     assert runs.nodes["Trainer"].first("model").properties["started_from"] == str(second.version)
     third = runs.versions()[2]
-    assert third.record.learned_until == second.record.learned_until + 28 * registry_pipeline.DAY
+    assert third.record.learned_until == second.record.learned_until + 28 * DAY
     assert third.record.standing == {"auc": pytest.approx(0.985**2)}
     assert runs.go(days=158, layers="large") == set()
 
@@ -76,11 +81,36 @@ def test_the_line_of_a_shop(tmp_path):
     assert runs.found("BaselineModel") == f"pushed version {runs.versions()[3].version}"
 
 
+def asked(serving, evaluate_on):
+    """(version that a run would start from, until when its towers learn)."""
+    sessions = standard_artifacts.Examples()
+    for name, day in (("train_end", 100), ("eval_end", 115), ("data_end", 130)):
+        sessions.set_int_custom_property(name, START + day * DAY)
+    settings = SETTINGS.model_copy(update={"split": Split(evaluate_on=evaluate_on)})
+    until = Windows.of(sessions, settings.split).label_starts(settings.ranking)[0]
+    properties = {"destination": str(serving), "config": settings.to_json()}
+    found = executor.WarmStartExecutor.ask({"raw_sessions": [sessions]}, properties)
+    return found and found.version, until
+
+
+def test_a_run_on_the_validation_window_does_not_start_from_one_on_the_test_window(tmp_path):
+    tested, validated = (asked(tmp_path, name)[1] for name in ("test", "eval"))
+    assert (tested, validated) == (START + 105 * DAY, START + 90 * DAY)
+    for version, until in ((1, tested), (2, validated)):
+        record = registry.PushRecord(
+            **{"model": "/gone", "identity": "a", "pushed_at": "", "learned_until": until},
+            **{"window": (1, 2), "baseline": None, "figures": {}, "standing": {}, "software": {}},
+        )
+        (tmp_path / str(version) / "assets.extra").mkdir(parents=True)
+        (tmp_path / str(version) / "saved_model.pb").write_bytes(b"graph")
+        (tmp_path / str(version) / registry.RECORD).write_text(record.model_dump_json())
+    assert asked(tmp_path, "eval")[0] is None
+    assert asked(tmp_path, "test")[0] == "2"
+
+
 @pytest.mark.parametrize("driven", [True, False])
 def test_the_executor_asks_where_no_driver_did(tmp_path, driven):
     """Kubeflow runs no driver of ours."""
-    from tfx.types import standard_artifacts
-
     model, version = standard_artifacts.Model(), standard_artifacts.String()
     model.uri, version.uri = str(tmp_path / "model"), str(tmp_path / "deep" / "version")
     (tmp_path / "model" / "Format-Serving").mkdir(parents=True)
