@@ -183,9 +183,9 @@ def read(base: str) -> list[Pushed]:
         folder = os.path.join(base, str(version))
         path = os.path.join(folder, RECORD)
         if not tf.io.gfile.exists(os.path.join(folder, SAVED_MODEL)):
-            _log.info("registry: %s is left out: it is not complete", folder)
+            _log.warning("registry: %s is left out: it is not complete", folder)
         elif not tf.io.gfile.exists(path):
-            _log.info("registry: %s is left out: it has no record (an earlier release pushed it)", folder)
+            _log.warning("registry: %s is left out: it has no record (an earlier release pushed it)", folder)
         else:
             try:
                 with tf.io.gfile.GFile(path, "r") as file:

@@ -28,12 +28,12 @@ class Executor(executor.Executor):
         baseline = registry.read_reference(exec_properties[BASELINE])
         key = standard_component_specs.EVAL_CONFIG_KEY
         config = json_format.Parse(exec_properties[key], tfma.EvalConfig())
+        held = hold(config, baseline) if baseline else config
         if baseline:
             model = standard_artifacts.Model()
             model.uri = baseline.folder
             input_dict = input_dict | {standard_component_specs.BASELINE_MODEL_KEY: [model]}
-            hold(config, baseline)
-        super().Do(input_dict, output_dict, exec_properties | {key: json_format.MessageToJson(config)})
+        super().Do(input_dict, output_dict, exec_properties | {key: json_format.MessageToJson(held)})
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
         # a version is no artifact and has no id: on Kubeflow, TFX would look one up
         blessing.mlmd_artifact.custom_properties.pop(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, None)
@@ -41,27 +41,28 @@ class Executor(executor.Executor):
         registry.set_line(blessing, line(config, tfma.load_eval_result(evaluation), baseline))
 
 
-def hold(config: tfma.EvalConfig, baseline: registry.Reference) -> None:
-    """Makes the thresholds on changes those against the best of the line, in place.
+def hold(config: tfma.EvalConfig, baseline: registry.Reference) -> tfma.EvalConfig:
+    """The configuration with thresholds on the change against a baseline.
 
     Args:
-      config: its thresholds are tolerances against the best.
+      config: its thresholds on changes are tolerances against the best of the line.
       baseline: the version that is compared with.
     """
-    for figure, threshold in _changes(config).items():
-        before = baseline.standing.get(figure, standing.START)
-        tolerated = threshold.relative
-        if threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER:
-            tolerated.value = standing.most_change(before, tolerated.value)
-        else:
-            tolerated.value = standing.least_change(before, -tolerated.value)
+    held = tfma.EvalConfig()
+    held.CopyFrom(config)
+    for figure, threshold in _changes(held).items():
+        lower, tolerance = _tolerance(threshold)
+        before = standing.before(baseline.standing, figure, tolerance, lower)
+        change = standing.most_change if lower else standing.least_change
+        threshold.relative.value = change(before, tolerance)
+    return held
 
 
 def line(config: tfma.EvalConfig, result: Any, baseline: registry.Reference | None) -> registry.Line:
     """The figures with a threshold on their change, of all examples, and their standing.
 
     Args:
-      config: names the figures and says which should be low.
+      config: names the figures, says which should be low and what is tolerated against the best.
       result: TFMA's `EvalResult` of the new model.
       baseline: the version that it was compared with, if any.
     """
@@ -72,11 +73,10 @@ def line(config: tfma.EvalConfig, result: Any, baseline: registry.Reference | No
         if not math.isfinite(values.get(figure, math.nan)):
             continue  # the thresholds refuse it
         figures[figure] = values[figure]
-        before = standing.START
+        lower, tolerance = _tolerance(threshold)
+        before = standing.before(baseline.standing if baseline else {}, figure, tolerance, lower)
         if baseline:
-            before = baseline.standing.get(figure, standing.START)
             theirs = values[figure] - values[f"{figure}_diff"]
-            lower = threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER
             before = standing.after(before, standing.ratio(values[figure], theirs, lower))
         standings[figure] = before
     return registry.Line(figures=figures, standing=standings)
@@ -93,4 +93,11 @@ def _changes(config: tfma.EvalConfig) -> dict[str, Any]:
     return found
 
 
+def _tolerance(threshold: Any) -> tuple[bool, float]:
+    """(whether lower is better, relative loss that is tolerated) of a threshold on the change."""
+    lower = threshold.direction == tfma.MetricDirection.LOWER_IS_BETTER
+    return lower, threshold.relative.value if lower else -threshold.relative.value
+
+
+# TFMA's names of the metrics that have such a threshold (`pipeline.stages.evaluation`).
 _NAMES = {"AUC": "auc", "BinaryCrossEntropy": "binary_cross_entropy"}

@@ -339,7 +339,7 @@ def run(
         "slices": sliced,
         "paired": _paired(values, counts),
         "calibration": calibrated,
-        "standing": _standing(values, counts, primary, last),
+        "standing": _standing(values, counts, quality, last),
         "blessed": passed,
         "reasons": reasons,
     }
@@ -387,7 +387,7 @@ def _decide(
             )
         if last:
             theirs = values["last_blessed", task][metric].mean()
-            before = last.standing.get(figure(task, metric), standing.START)
+            before = standing.before(last.standing, figure(task, metric), quality.max_regression)
             kept = bool(ours >= standing.floor(theirs, before, quality.max_regression))
             passed &= kept
             best = f" of the best, {1 / before - 1:.1%} above it" if before < standing.START else ""
@@ -407,14 +407,15 @@ def figure(task: str, metric: str) -> str:
 def _standing(
     values: Mapping[tuple[str, str], dict[str, np.ndarray]],
     counts: Mapping[str, int],
-    metric: str,
+    quality: Quality,
     last: Reference | None,
 ) -> dict[str, float]:
     """Figure -> how it compares with the best of the pushed line (see `components.common.standing`)."""
     out = {}
+    metric = quality.primary_metric
     for task in TASKS:
         name = figure(task, metric)
-        before = last.standing.get(name, standing.START) if last else standing.START
+        before = standing.before(last.standing if last else {}, name, quality.max_regression)
         if last and counts[task]:
             ours, theirs = (values[system, task][metric].mean() for system in ("funnel", "last_blessed"))
             before = standing.after(before, standing.ratio(float(ours), float(theirs)))

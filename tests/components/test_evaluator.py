@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from components.common import artifacts, registry
 from components.common.candidate_lists import padded
+from components.evaluator import executor, extractors
 from components.funnel_evaluator import executor as funnel_executor
 from components.servable_builder import executor as servable_executor
 from models.data import example_io
+from pipeline.stages import evaluation
 from schema import names as F
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, WINDOWS
@@ -50,9 +52,6 @@ def evaluated(model, baseline, standing=()):
     from tfx.dsl.components.base import base_beam_executor
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import json_utils, proto_utils
-
-    from components.evaluator import executor, extractors
-    from pipeline.stages import evaluation
 
     against = "_".join(f"{figure}_{value}" for figure, value in standing)
     names = (os.path.basename(model), os.path.basename(baseline or ""), against)
@@ -192,12 +191,30 @@ def test_a_worse_baseline_is_no_hindrance():
 
 
 def test_a_line_that_has_slipped_may_not_slip_further():
-    """As good as a baseline that stands 5 % below its best: more than the tolerated 2 % below the best."""
+    """Thresholds on a change are those that lead back to the best of the line."""
+    last = registry.Reference(folder="17", standing={"auc": 0.985, "binary_cross_entropy": 0.99})
+    config = evaluation.eval_config(CONFIG)
+    tolerance = CONFIG.quality.max_regression
+    assert tolerance == 0.02
+    held = {
+        metric.class_name: metric.per_slice_thresholds[0].threshold.change_threshold.relative.value
+        for metric in executor.hold(config, last).metrics_specs[0].metrics
+        if metric.per_slice_thresholds
+    }
+    assert held == {
+        "AUC": pytest.approx(0.98 / 0.985 - 1),
+        "BinaryCrossEntropy": pytest.approx(1.02 * 0.99 - 1),
+    }
+    assert config == evaluation.eval_config(CONFIG)
+    first = registry.Reference(folder="17")
+    assert executor.hold(config, first) == config
+
+
+def test_the_same_model_again_stands_where_its_baseline_does():
     good = tiny_shop.built().servable
-    for figure in ("auc", "binary_cross_entropy"):
-        blessing, _ = evaluated(good, good, ((figure, 0.95),))
-        assert not is_blessed(blessing)
-        assert registry.line_of(blessing).standing[figure] == pytest.approx(0.95)
-    blessing, _ = evaluated(good, good, (("auc", 0.99), ("binary_cross_entropy", 0.99)))
+    standing = (("auc", 0.99), ("binary_cross_entropy", 0.985))
+    blessing, _ = evaluated(good, good, standing)
     assert is_blessed(blessing)
+    assert registry.line_of(blessing).standing == pytest.approx(dict(standing))
     assert not blessing.has_custom_property("baseline_model_id")
+    assert blessing.get_string_custom_property("baseline_model") == artifacts.model_folder(good)

@@ -350,6 +350,9 @@ def test_the_last_blessed_model_sets_the_floor(ours, blessed):
     assert [("keeps up" in reason, "behind" in reason) for reason in reasons] == [(blessed, not blessed)] * 2
 
 
+NDCG_5 = Quality(ks=[5], primary_metric="ndcg@5", max_regression=0.02)
+
+
 def test_a_loss_that_is_tolerated_once_does_not_add_up():
     """Releases of -1.5 % each, all of them measured against the one before: the second is refused."""
     release, pushed, standing = 0.2, 1, {}
@@ -368,7 +371,7 @@ def test_a_loss_that_is_tolerated_once_does_not_add_up():
                 for name, value in (("funnel", new), ("last_blessed", release))
                 for task in executor.TASKS
             }
-            standing = executor._standing(values, dict.fromkeys(executor.TASKS, 1), "ndcg@5", last)
+            standing = executor._standing(values, dict.fromkeys(executor.TASKS, 1), NDCG_5, last)
             release, pushed = new, pushed + 1
     assert pushed == 2
     assert standing == pytest.approx({"all/ndcg@5": 0.985, "novel/ndcg@5": 0.985})
@@ -378,9 +381,9 @@ def test_a_loss_that_is_tolerated_once_does_not_add_up():
 def test_a_task_without_users_keeps_its_standing():
     last = Reference(folder="17", standing={"novel/ndcg@5": 0.99})
     values = {(name, "all"): {"ndcg@5": np.asarray([0.2])} for name in ("funnel", "last_blessed")}
-    found = executor._standing(values, {"all": 1, "novel": 0}, "ndcg@5", last)
+    found = executor._standing(values, {"all": 1, "novel": 0}, NDCG_5, last)
     assert found == {"all/ndcg@5": 1.0, "novel/ndcg@5": 0.99}
-    assert executor._standing(values, {"all": 1, "novel": 0}, "ndcg@5", None) == dict.fromkeys(found, 1.0)
+    assert executor._standing(values, {"all": 1, "novel": 0}, NDCG_5, None) == dict.fromkeys(found, 1.0)
 
 
 def test_the_evaluators_refusal_stands():

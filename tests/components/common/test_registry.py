@@ -1,7 +1,6 @@
 """Which pushed version a run looks back at: by what it is and learned from, not by when it was made."""
 
 import json
-import logging
 import os
 import shutil
 
@@ -66,7 +65,6 @@ def test_no_folder_is_no_version(base):
 
 
 def test_what_is_not_a_whole_push_is_left_out_with_a_line(base, caplog):
-    caplog.set_level(logging.INFO)
     version(base, 1)  # of an earlier release
     os.remove(os.path.join(version(base, 2, record()), "saved_model.pb"))
     text = record().model_dump_json()

@@ -64,6 +64,16 @@ def test_one_release_is_judged_as_without_a_line():
     assert standing.most_change(standing.START, TOLERANCE) == TOLERANCE
 
 
+@pytest.mark.parametrize("lower_is_better", [False, True])
+def test_a_loss_that_was_accepted_on_purpose_begins_a_new_line(lower_is_better):
+    """Pushed under a wider tolerance than this run's; at the limit itself it was not."""
+    limit = 1 / (1 + TOLERANCE) if lower_is_better else 1 - TOLERANCE
+    for stands, counts in ((0.9, 1.0), (limit - 1e-4, 1.0), (limit - 1e-9, limit), (0.99, 0.99), (1.0, 1.0)):
+        found = standing.before({"auc": stands}, "auc", TOLERANCE, lower_is_better)
+        assert found == pytest.approx(counts)
+    assert standing.before({"auc": 0.99}, "ndcg", TOLERANCE, lower_is_better) == 1
+
+
 def test_figures_of_zero():
     assert standing.ratio(0.1, 0.0) == 1
     assert standing.ratio(0.0, 0.1, lower_is_better=True) == 1
