@@ -267,9 +267,11 @@ class _Run:
             names = run_record.cancel_abandoned(store, self._dir / "artifacts")
             if names:
                 print("executions that were interrupted:", ", ".join(names))
-        # saved_model.pb is copied last: without it a version was not pushed completely.
-        for version in (self._dir / "serving").glob("*/[0-9]*"):
-            if version.is_dir() and not (version / "saved_model.pb").exists():
+        # A push is copied to a hidden folder, and saved_model.pb is copied last.
+        serving = self._dir / "serving"
+        for version in [*serving.glob("*/.[0-9]*.part"), *serving.glob("*/[0-9]*")]:
+            complete = (version / "saved_model.pb").exists() and version.suffix != ".part"
+            if version.is_dir() and not complete:
                 print("incomplete version removed:", version)
                 shutil.rmtree(version)
 

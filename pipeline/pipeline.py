@@ -1,16 +1,12 @@
 """The pipeline: one function that reads like the picture in the README."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 
 from tfx.components import ExampleValidator, StatisticsGen, Transform
-from tfx.dsl.components.common.resolver import Resolver
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import transform_pb2
-from tfx.types import Channel, standard_artifacts
 
 from components.candidate_index import settings as candidate_index
 from components.candidate_index.component import CandidateIndex
@@ -27,6 +23,8 @@ from components.event_example_gen.component import EventExampleGen
 from components.funnel_evaluator import settings as funnel_settings
 from components.funnel_evaluator.component import FunnelEvaluator
 from components.infra_validator.component import InfraValidator
+from components.model_registry.component import BaselineModel, WarmStartModel
+from components.model_registry.settings import Settings as WarmStartSettings
 from components.pusher.component import Pusher
 from components.ranking_trainer import settings as ranking_trainer
 from components.ranking_trainer.component import RankingTrainer
@@ -41,7 +39,6 @@ from components.servable_builder.component import ServableBuilder
 from components.text_encoder_trainer import settings as text_encoder_trainer
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline.stages import evaluation
-from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
 from schema.config import Config, dump_sections
 
 # Code that the model components share; a component adds its own package. What is not listed
@@ -61,6 +58,7 @@ _SHOP_CODE = (
     "models.data.item_table",
     "models.data.arrays",
 )
+_REGISTRY_CODE = ("components.common.registry", "components.common.standing")
 _TEXT_CODE = (
     "models.data.event_log",
     "models.text.encoder",
@@ -191,24 +189,15 @@ def create_pipeline(
         config=text_encoder_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.text_encoder_trainer", *_TEXT_CODE, *_SHOP_CODE),
     )
-    blessed_models = {
-        "model": Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
-        "model_blessing": Channel(
-            type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"
-        ),
-    }
-    # Kubeflow's compiler knows TFX's own strategies only; with leave-one-out no model is earlier
+    # with leave-one-out no model is earlier than another
     warm_start = (
-        Resolver(
-            strategy_class=LatestBlessedEarlierModelStrategy,
-            config={
-                "split": config.split.to_json(),
-                "ranking": json.dumps(_only(config, "ranking", "windows", "window_days")),
-            },
+        WarmStartModel(
             **raw_sessions,
-            **blessed_models,
-        ).with_id("WarmStartModel")
-        if config.retrieval.warm_start and metadata_path and config.split.strategy == "time"
+            destination=serving_dir,
+            config=WarmStartSettings.of(config).to_json(),
+            code_version=code_version("components.model_registry", *_REGISTRY_CODE),
+        )
+        if config.retrieval.warm_start and config.split.strategy == "time"
         else None
     )
     retrieval = RetrievalTrainer(
@@ -218,7 +207,7 @@ def create_pipeline(
         **item_inputs,
         **user_inputs,
         text_encoder=text_encoder.outputs["model"],
-        **({"last_model": warm_start.outputs["model"]} if warm_start else {}),
+        **({"last_model": warm_start.outputs["version"].future()[0].value} if warm_start else {}),
         config=retrieval_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.retrieval_trainer", *_TOWER_CODE),
     )
@@ -297,19 +286,18 @@ def create_pipeline(
     )
 
     # --- blessing --------------------------------------------------------------------
-    # Kubeflow's compiler knows TFX's own strategies only
-    strategy = LatestBlessedOtherModelStrategy if metadata_path else LatestBlessedModelStrategy
-    latest_blessed = Resolver(
-        strategy_class=strategy,
-        **({"current": servable.outputs["model"]} if metadata_path else {}),
-        **blessed_models,
-    ).with_id("LatestBlessedModel")
+    baseline = BaselineModel(
+        model=servable.outputs["model"],
+        destination=serving_dir,
+        code_version=code_version("components.model_registry", *_REGISTRY_CODE),
+    )
+    last_pushed = baseline.outputs["version"].future()[0].value
     evaluator = Evaluator(
         examples=sampler.outputs["candidates"],
         model=servable.outputs["model"],
-        baseline_model=latest_blessed.outputs["model"],
+        baseline=last_pushed,
         eval_config=evaluation.eval_config(config),
-        code_version=code_version("components.evaluator", "schema.names"),
+        code_version=code_version("components.evaluator", "schema.names", *_REGISTRY_CODE),
     )
     funnel_evaluator = FunnelEvaluator(
         **raw_sessions,
@@ -317,10 +305,11 @@ def create_pipeline(
         candidates=sampler.outputs["candidates"],
         model=servable.outputs["model"],
         ranking_blessing=evaluator.outputs["blessing"],
-        baseline_model=latest_blessed.outputs["model"],
+        baseline=last_pushed,
         config=funnel_settings.Settings.of(config).to_json(),
         code_version=code_version(
             "components.funnel_evaluator",
+            *_REGISTRY_CODE,
             "components.common.candidate_lists",
             "components.common.slicing",
             "models.ranking.calibration",
@@ -336,15 +325,16 @@ def create_pipeline(
     pusher = Pusher(
         model=servable.outputs["model"],
         model_blessing=funnel_evaluator.outputs["blessing"],
+        ranking_blessing=evaluator.outputs["blessing"],
         infra_blessing=infra_validator.outputs["blessing"],
         destination=serving_dir,
-        code_version=code_version("components.pusher"),
+        code_version=code_version("components.pusher", *_REGISTRY_CODE),
     )
     nodes = [catalog, events, *statistics.values(), *schemas.values(), *validators.values(), gate]
     nodes += [*transforms.values(), text_encoder, *([warm_start] if warm_start else [])]
     nodes += [retrieval, index, sampler]
     nodes += [*([tuner] if tuner else []), ranking, servable]
-    nodes += [latest_blessed, evaluator, funnel_evaluator, infra_validator, pusher]
+    nodes += [baseline, evaluator, funnel_evaluator, infra_validator, pusher]
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
