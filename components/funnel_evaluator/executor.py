@@ -148,30 +148,6 @@ def _popularity(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return share, own
 
 
-def figure(task: str, metric: str) -> str:
-    """Name of a task's metric among the figures of a push."""
-    return f"{task}/{metric}"
-
-
-def _standing(
-    values: Mapping[tuple[str, str], dict[str, np.ndarray]],
-    counts: Mapping[str, int],
-    quality: Quality,
-    last: Reference | None,
-) -> dict[str, float]:
-    """Figure -> how it compares with the best of the pushed line (see `components.common.standing`)."""
-    out = {}
-    metric = quality.primary_metric
-    for task in TASKS:
-        name = figure(task, metric)
-        before = standing.before(last.standing if last else {}, name, quality.max_regression)
-        if last and counts[task]:
-            ours, theirs = (values[system, task][metric].mean() for system in ("funnel", "last_blessed"))
-            before = standing.after(before, standing.ratio(float(ours), float(theirs)))
-        out[name] = before
-    return out
-
-
 def _paired(
     values: Mapping[tuple[str, str], dict[str, np.ndarray]], counts: Mapping[str, int]
 ) -> dict[str, dict[str, dict[str, list[float]]]]:

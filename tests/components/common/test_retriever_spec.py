@@ -68,4 +68,4 @@ def test_the_function_gets_the_folders(with_users):
     arguments["retrieval_model"].set_int_custom_property(artifacts.LEARNED_UNTIL, 12)
     function(config="{}", **arguments)
     wanted = {name: f"/{name}" for name in arguments}
-    assert given == {"retriever": RetrieverInputs(**wanted, learned_until=12), "config": "{}"}
+    assert given == {"retriever": RetrieverInputs(**wanted), "config": "{}"}
