@@ -31,11 +31,11 @@ from rich.table import Table
 
 from benchmarks import run_models, synthetic_servable
 from benchmarks.serving_load import CpuUse
-from components.candidate_sampler.executor import tensor
+from components.common.candidate_lists import tensor
 from models.data.event_log import EventLog
 from models.data.parameters import parameters
 from models.funnel.servable import Funnel
-from models.retrieval.sources import Found, Some
+from models.retrieval.sources.base import FoundCandidates, SparseValues
 from schema import names as F
 from schema.errors import UserError
 from serving.model_server.core import servable
@@ -114,9 +114,11 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
     return {name: functools.partial(run, until=name) for name in names} | {"reasons": funnel.recommend}
 
 
-def _tensors(found: Found) -> dict[str, Any]:
+def _tensors(found: FoundCandidates) -> dict[str, Any]:
     """What a graph can return of it."""
-    return {name: vars(value) if isinstance(value, Some) else value for name, value in vars(found).items()}
+    return {
+        name: vars(value) if isinstance(value, SparseValues) else value for name, value in vars(found).items()
+    }
 
 
 def concrete(stage: Callable[[Request], Any], spec: Mapping[str, tf.TensorSpec]) -> Callable[..., Any]:

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import run_models  # (sets TensorFlow's environment)
-from components.candidate_sampler.executor import tensor
 from components.common import metrics
-from components.funnel_evaluator.executor import TASKS, Protocol
+from components.common.candidate_lists import tensor
+from components.common.protocol import TASKS, Protocol
 from models.funnel.reranking import Explorer, Reranker, boosts_of
 from models.funnel.servable import Funnel
 from schema import names as F

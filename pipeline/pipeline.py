@@ -12,36 +12,51 @@ from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import transform_pb2
 from tfx.types import Channel, standard_artifacts
 
+from components.candidate_index import settings as candidate_index
 from components.candidate_index.component import CandidateIndex
+from components.candidate_sampler import settings as candidate_sampler
 from components.candidate_sampler.component import CandidateSampler
-from components.catalog_example_gen import executor as catalog_executor
+from components.catalog_example_gen import settings as catalog_example_gen
 from components.catalog_example_gen.component import CatalogExampleGen
-from components.common import retriever_inputs as retrieval_setup
-from components.common import shop
+from components.common import artifacts, catalogue
 from components.common.fingerprint import code_version, data_version
 from components.data_quality_gate.component import DataQualityGate
 from components.evaluator.component import Evaluator
-from components.event_example_gen import executor as event_executor
+from components.event_example_gen import settings as event_example_gen
 from components.event_example_gen.component import EventExampleGen
+from components.funnel_evaluator import settings as funnel_settings
 from components.funnel_evaluator.component import FunnelEvaluator
+from components.infra_validator import settings as infra_validator_settings
 from components.infra_validator.component import InfraValidator
 from components.pusher.component import Pusher
+from components.ranking_trainer import settings as ranking_trainer
 from components.ranking_trainer.component import RankingTrainer
+from components.ranking_tuner import settings as ranking_tuner
 from components.ranking_tuner.component import RankingTuner
+from components.retrieval_trainer import settings as retrieval_trainer
 from components.retrieval_trainer.component import RetrievalTrainer
 from components.schema_importer import executor as schema_executor
 from components.schema_importer.component import SchemaImporter
+from components.servable_builder import settings as servable_builder
 from components.servable_builder.component import ServableBuilder
+from components.text_encoder_trainer import settings as text_encoder_trainer
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline.stages import evaluation
 from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
-from schema.config import LISTS, Config, dump_sections
+from schema.config import Config
 
 # Code that the model components share; a component adds its own package. What is not listed
 # here cannot change a component's output, so it does not re-run it.
-_DATA_CODE = ("components.common.tables", "components.common.beam_io")
+_DATA_CODE = (
+    "components.common.artifacts",
+    "components.common.beam_io",
+    "components.common.columns",
+    "components.common.tables",
+)
 _SHOP_CODE = (
-    "components.common.shop",
+    "components.common.artifacts",
+    "components.common.catalogue",
+    "components.common.windows",
     "models.data.example_io",
     "schema.names",
     "models.data.item_table",
@@ -66,6 +81,9 @@ _TOWER_CODE = (
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
     "components.common.retriever_inputs",
+    "components.common.retriever_spec",
+    "components.common.sections",
+    "components.common.candidate_lists",
     "models.data.event_log",
     "models.retrieval.index",
     "models.ranking.features",
@@ -79,8 +97,11 @@ _RETRIEVER_CODE = (
 _RANKER_CODE = (
     "components.ranking_trainer",
     "components.common.candidate_lists",
+    "components.common.hyperparameters",
+    "components.common.labelled_features",
     "models.ranking.calibration",
     "models.ranking.ranker",
+    "models.ranking.training",
     *_RETRIEVER_CODE,
 )
 
@@ -106,12 +127,12 @@ def create_pipeline(
     """
     # --- data ------------------------------------------------------------------------
     catalog = CatalogExampleGen(
-        config=catalog_executor.settings_json(config),
+        config=catalog_example_gen.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
         code_version=code_version("components.catalog_example_gen", "schema.names", *_DATA_CODE),
     )
     events = EventExampleGen(
-        config=event_executor.settings_json(config),
+        config=event_example_gen.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen", *_DATA_CODE),
     )
@@ -164,12 +185,11 @@ def create_pipeline(
     raw_users = {"raw_users": catalog.outputs["users"]} if config.users is not None else {}
     raw_sessions = {"raw_sessions": events.outputs["examples"]}
     session_graph = {"session_graph": transforms["Event"].outputs["transform_graph"]}
-    retriever_config = dump_sections(config, *retrieval_setup.SECTIONS)
 
     text_encoder = TextEncoderTrainer(
         **item_inputs,
         **(raw_sessions if config.text_encoder.mode != "frozen" else {}),
-        config=_text_encoder_config(config),
+        config=text_encoder_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.text_encoder_trainer", *_TEXT_CODE, *_SHOP_CODE),
     )
     blessed_models = {
@@ -200,7 +220,7 @@ def create_pipeline(
         **user_inputs,
         text_encoder=text_encoder.outputs["model"],
         **({"last_model": warm_start.outputs["model"]} if warm_start else {}),
-        config=_retrieval_config(config),
+        config=retrieval_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.retrieval_trainer", *_TOWER_CODE),
     )
     index = CandidateIndex(
@@ -210,7 +230,7 @@ def create_pipeline(
         **item_inputs,
         text_encoder=text_encoder.outputs["model"],
         retrieval_model=retrieval.outputs["model"],
-        config=_index_config(config),
+        config=candidate_index.Settings.of(config).to_json(),
         code_version=code_version(
             "components.candidate_index",
             "components.common.artifact_types",
@@ -230,7 +250,7 @@ def create_pipeline(
         **user_inputs,
         **raw_users,
         **retrieved,
-        config=_sampler_config(config),
+        config=candidate_sampler.Settings.of(config).to_json(),
         code_version=code_version(
             "components.candidate_sampler", "components.common.slicing", *_RETRIEVER_CODE
         ),
@@ -241,16 +261,20 @@ def create_pipeline(
         **item_inputs,
         **user_inputs,
         **retrieved,
-        "config": retriever_config,
     }
     tuner = (
-        RankingTuner(**learning, code_version=code_version("components.ranking_tuner", *_RANKER_CODE))
+        RankingTuner(
+            **learning,
+            config=ranking_tuner.Settings.of(config).to_json(),
+            code_version=code_version("components.ranking_tuner", *_RANKER_CODE),
+        )
         if config.ranking.tune
         else None
     )
     ranking = RankingTrainer(
         **learning,
         **({"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}),
+        config=ranking_trainer.Settings.of(config).to_json(),
         code_version=code_version(*_RANKER_CODE),
     )
     servable = ServableBuilder(
@@ -261,7 +285,7 @@ def create_pipeline(
         **retrieved,
         text_encoder=text_encoder.outputs["model"],
         ranking_model=ranking.outputs["model"],
-        config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
+        config=servable_builder.Settings.of(config).to_json(),
         code_version=code_version(
             "components.servable_builder",
             "components.common.artifact_types",
@@ -295,7 +319,7 @@ def create_pipeline(
         model=servable.outputs["model"],
         ranking_blessing=evaluator.outputs["blessing"],
         baseline_model=latest_blessed.outputs["model"],
-        config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
+        config=funnel_settings.Settings.of(config).to_json(),
         code_version=code_version(
             "components.funnel_evaluator",
             "components.common.candidate_lists",
@@ -307,7 +331,7 @@ def create_pipeline(
     )
     infra_validator = InfraValidator(
         model=servable.outputs["model"],
-        config=dump_sections(config, "infra_validator"),
+        config=infra_validator_settings.Settings.of(config).to_json(),
         code_version=code_version("components.infra_validator", "serving.model_server"),
     )
     pusher = Pusher(
@@ -357,8 +381,8 @@ def _transform_splits(config: Config) -> dict[str, tuple[list[str], list[str]]]:
     """Table -> (splits whose values make the vocabularies, splits that are transformed)."""
     past = ["train", "eval"] if config.split.evaluate_on == "test" else ["train"]
     return {
-        "Item": ([shop.ITEMS_SPLIT], [shop.ITEMS_SPLIT]),
-        "User": ([shop.USERS_SPLIT], [shop.USERS_SPLIT]),
+        "Item": ([artifacts.ITEMS_SPLIT], [artifacts.ITEMS_SPLIT]),
+        "User": ([artifacts.USERS_SPLIT], [artifacts.USERS_SPLIT]),
         "Event": (past, past),
     }
 
@@ -368,7 +392,7 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
         "Item": {
             "text": list(config.items.text),
             "categorical": list(config.items.categorical),
-            "channels": shop.channels(config.exposures),
+            "channels": catalogue.channels(config.exposures),
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
         "Event": {
@@ -381,33 +405,3 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
 def _only(config: Config, section: str, *names: str) -> dict[str, object]:
     dumped = getattr(config, section).model_dump(mode="json")
     return {name: dumped[name] for name in names}
-
-
-def _text_encoder_config(config: Config) -> str:
-    sections = json.loads(dump_sections(config, "items", "text_encoder"))
-    if config.text_encoder.mode == "frozen":
-        return json.dumps(sections, sort_keys=True)
-    sections |= json.loads(dump_sections(config, "split"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections, sort_keys=True)
-
-
-def _retrieval_config(config: Config) -> str:
-    # of the ranker, the towers only need to know when its label windows begin: a change of
-    # its layers must not train them again
-    sections = json.loads(dump_sections(config, "items", "users", "events", "split", "retrieval"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections | {"candidates": _only(config, "candidates", "collaborative")}, sort_keys=True)
-
-
-def _sampler_config(config: Config) -> str:
-    # the ranker's layers and losses do not change what it learns from
-    sections = json.loads(dump_sections(config, *retrieval_setup.SECTIONS))
-    sections["ranking"] = _only(config, "ranking", *LISTS)
-    return json.dumps(sections | {"quality": _only(config, "quality", "item_slices")}, sort_keys=True)
-
-
-def _index_config(config: Config) -> str:
-    sections = json.loads(dump_sections(config, "items", "exposures", "split", "candidates"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections | {"quality": _only(config, "quality", "min_index_recall")}, sort_keys=True)

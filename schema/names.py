@@ -89,13 +89,13 @@ FEATURE_NAME = "feature_name"
 
 # ---- candidate sources ------------------------------------------------------------------------
 
-# In the order in which they claim an item that several found.
+# Settings in `candidates`, and what an answer says of an item. Their order stands in
+# models/retrieval/sources.
 BUY_AGAIN = "buy_again"
 CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
-SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING, NEW_ITEMS)
 EXPLORATION = "exploration"
 
 

@@ -44,7 +44,7 @@ def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
       Extracts of the real candidates, [R, 1] each; of the features only the slices. An item that
       one of the models does not hold (its probability is exactly 0, see `models.funnel.servable`) is no
-      row of any: who withdraws an item does not mispredict it, and its log loss has no value.
+      row of any: a withdrawn item is not a misprediction, and p = 0 makes log loss infinite.
     """
     features = extracts[tfma.FEATURES_KEY]
     real = features[F.CANDIDATE_WEIGHT] > 0

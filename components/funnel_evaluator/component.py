@@ -6,11 +6,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import artifacts
+from components.common.windows import Windows
 from components.funnel_evaluator import executor
+from components.funnel_evaluator.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
-from schema.config import load_sections
 
 
 @component
@@ -35,20 +36,20 @@ def FunnelEvaluator(
       ranking_blessing: the Evaluator's verdict on the ranking head.
       evaluation: metrics.json and the recommendation lists.
       blessing: positive only if the Evaluator blessed the model too.
-      config: sections `users`, `events`, `split`, `candidates`, `quality`.
+      config: JSON of :class:`components.funnel_evaluator.settings.Settings`.
       code_version: part of the cache key.
       baseline_model: the last blessed servable, if any.
       raw_users: the users table, for slices.
     """
     del code_version
-    settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
+    settings = Settings.from_json(config)
+    windows = Windows.of(raw_sessions, settings.split)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     found = executor.run(
         log=EventLog.read(folders, list(settings.events.context)),
         windows=windows,
-        model_folder=shop.model_folder(model.uri),
-        blessed_folder=shop.model_folder(baseline_model.uri) if baseline_model else None,
+        model_folder=artifacts.model_folder(model.uri),
+        blessed_folder=artifacts.model_folder(baseline_model.uri) if baseline_model else None,
         ranking_blessed=ranking_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
         == 1,
         users=settings.users,
@@ -73,15 +74,6 @@ def FunnelEvaluator(
         file.write("\n".join(found["reasons"]))
     metric = settings.quality.primary_metric
     scores = ", ".join(f"{task} {values[metric]:.4f}" for task, values in found["funnel"].items())
-    evaluation.set_string_custom_property(
-        "summary",
-        f"{metric} {scores}: {'blessed' if blessed else 'NOT blessed: ' + '; '.join(_failures(found))}",
-    )
-
-
-def _failures(found: dict[str, object]) -> list[str]:
-    return [
-        reason
-        for reason in found["reasons"]
-        if any(sign in reason for sign in (" <= ", "falls behind", "did not", "exceeds"))
-    ]
+    failed = [check["text"] for check in found["checks"] if not check["passed"]]
+    outcome = f"NOT blessed: {'; '.join(failed)}" if failed else "blessed"
+    evaluation.set_string_custom_property("summary", f"{metric} {scores}: {outcome}")

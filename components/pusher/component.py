@@ -4,7 +4,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import artifacts
 from components.pusher import executor
 
 
@@ -40,7 +40,7 @@ def Pusher(
             "summary", f"not pushed: not blessed by {' and '.join(refused)}"
         )
         return
-    version = executor.push(shop.model_folder(model.uri), destination)
+    version = executor.push(artifacts.model_folder(model.uri), destination)
     pushed_model.set_int_custom_property("pushed", 1)
     pushed_model.set_string_custom_property("pushed_version", str(version))
     pushed_model.set_string_custom_property("pushed_destination", f"{destination.rstrip('/')}/{version}")

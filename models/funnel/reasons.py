@@ -16,9 +16,10 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval.snapshot import Snapshot
-from models.retrieval.sources import CandidateSources, Found
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 from schema.config import Numbered, Phrases, Serving
 
@@ -170,8 +171,8 @@ class Reasons(tf.Module):
         self._as_of = int(snapshot.as_of)
         week = np.expm1(snapshot.stats[snapshot.candidate_row, snapshot.stat_names.index("log_lines_7")])
         code = None if category is None else category.numpy()[snapshot.candidate_row]
-        self._top_of_week = table(_best_sellers(week, code))
-        self._top = table(_best_sellers(snapshot.trending, code))
+        self._top_of_week = frozen_table(_best_sellers(week, code))
+        self._top = frozen_table(_best_sellers(snapshot.trending, code))
 
         templates = config.reasons.model_dump()
         self._number = {name: number for number, name in enumerate(templates)}
@@ -189,7 +190,7 @@ class Reasons(tf.Module):
         self,
         request: Mapping[str, tf.Tensor],
         now: tf.Tensor,
-        found: Found,
+        found: FoundCandidates,
         row: tf.Tensor,
         position: tf.Tensor,
         explored: tf.Tensor,
@@ -298,7 +299,9 @@ class Reasons(tf.Module):
         """Items' short names: the first of the parts that their texts are joined from."""
         return tf.strings.regex_replace(tf.gather(self._text, row), r"^(.*?)\.( .*)?$", r"\1")
 
-    def _source(self, found: Found, position: tf.Tensor, linked: tf.Tensor, explored: tf.Tensor) -> tf.Tensor:
+    def _source(
+        self, found: FoundCandidates, position: tf.Tensor, linked: tf.Tensor, explored: tf.Tensor
+    ) -> tf.Tensor:
         # The source in which the item stands highest speaks for it; what is in the history is
         # always "buy again".
         sizes = self._sources.sizes

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import absent
 from models.retrieval.snapshot import Snapshot
@@ -93,10 +93,12 @@ class Reranker(tf.Module):
     ) -> None:
         super().__init__(name="reranker")
         self._vectors, self._row = item_vectors, candidate_row
-        self._category = None if category is None else table(np.append(category, 0), tf.int32)
+        self._category = None if category is None else frozen_table(np.append(category, 0), tf.int32)
         # an empty place has a row of its own
         self._added, self._factor = (
-            (None, None) if boosts is None else (table(np.append(values, 0), tf.float32) for values in boosts)
+            (None, None)
+            if boosts is None
+            else (frozen_table(np.append(values, 0), tf.float32) for values in boosts)
         )
         self._diversity, self._cap, self._depth = config.diversity, config.category_cap, config.rerank_depth
 
@@ -207,11 +209,11 @@ class Explorer(tf.Module):
         self.count = len(rows)
         place = np.full(len(items), self.count, np.int32)
         place[rows] = np.arange(self.count, dtype=np.int32)
-        self._place = table(place)
-        self._row = table(np.append(rows, 0), tf.int32)
-        self._vectors = table(vectors[rows], tf.float32)
+        self._place = frozen_table(place)
+        self._row = frozen_table(np.append(rows, 0), tf.int32)
+        self._vectors = frozen_table(vectors[rows], tf.float32)
         self._ids = tf.constant([*items.item_id[rows], ""])
-        self._category = None if category is None else table(category[rows], tf.int32)
+        self._category = None if category is None else frozen_table(category[rows], tf.int32)
         self._share = share
 
     @classmethod

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import absent, lookup, request_spec
 from models.funnel.reasons import Reasons
 from models.funnel.reranking import Explorer, Reranker, boosts_of
 from models.funnel.retriever import Retriever
 from models.ranking.explanations import Explainer
-from models.retrieval.sources import Found
+from models.retrieval.sources.base import FoundCandidates
 from schema import names as F
 from schema.config import Config
 
@@ -50,10 +50,10 @@ class Funnel(tf.Module):
         self.retriever = retriever
         self._ranker = ranker
         parts = ranker.item_parts(*retriever.pair_features.of_candidates())
-        self._item_parts = [table(part.numpy()) for part in parts]
+        self._item_parts = [frozen_table(part.numpy()) for part in parts]
         self._text_encoder = text_encoder
         self._encode_text = encode_text
-        self._item_text = table(items.text, tf.string, "item_text")
+        self._item_text = frozen_table(items.text, tf.string, "item_text")
         serving, snapshot = config.serving, retriever.snapshot
         self._default_k, self._max_k = serving.default_k, serving.max_k
         self._drop_bought_days = serving.drop_bought_days
@@ -63,8 +63,8 @@ class Funnel(tf.Module):
         if config.items.category:
             codes = items.categorical[config.items.category]
             names = items.vocabularies[config.items.category].tolist()
-            self._category = table(codes, tf.int32)
-            self._candidate_category = table(codes[snapshot.candidate_row], tf.int32)
+            self._category = frozen_table(codes, tf.int32)
+            self._candidate_category = frozen_table(codes[snapshot.candidate_row], tf.int32)
             self._category_code = lookup(names[1:], np.arange(1, len(names)), "category", len(names))
             self._category_count = len(names)
         self.reranker = Reranker(
@@ -277,7 +277,7 @@ class Funnel(tf.Module):
         self,
         inputs: Mapping[str, tf.Tensor],
         request: Mapping[str, tf.Tensor],
-        found: Found,
+        found: FoundCandidates,
         probability: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Puts ranked candidates into the order in which they are shown, new items among them.

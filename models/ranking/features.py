@@ -10,10 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.retrieval.snapshot import Snapshot
-from models.retrieval.sources import CandidateSources, Found, segment_sum
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
+from models.retrieval.sources.segments import segment_sum
 from schema import names as F
 
 _NEVER_DAYS = 720.0  # age given to "never bought"
@@ -64,16 +66,18 @@ class PairFeatures(tf.Module):
         super().__init__(name="pair_features")
         self._sources = sources
         self._learned = learned
-        self._text = table(text, tf.float32)
+        self._text = frozen_table(text, tf.float32)
         prices = snapshot.stats[:, snapshot.stat_names.index("log_price")]
-        self._log_price = table(prices, tf.float32)
-        self._cycle = table(np.expm1(snapshot.stats[:, snapshot.stat_names.index("log_cycle")]), tf.float32)
+        self._log_price = frozen_table(prices, tf.float32)
+        self._cycle = frozen_table(
+            np.expm1(snapshot.stats[:, snapshot.stat_names.index("log_cycle")]), tf.float32
+        )
         stats = snapshot.stats[snapshot.candidate_row]
-        self._stats = table(np.concatenate([stats, np.zeros_like(stats[:1])]), tf.float32)
+        self._stats = frozen_table(np.concatenate([stats, np.zeros_like(stats[:1])]), tf.float32)
         self._sizes = {name: len(items.vocabularies[name]) for name in items.categorical}
         # all categories at once: the price is in the number of ops, not in their sizes
         codes = np.stack([*items.categorical.values(), np.zeros(len(items))], -1)[:, :-1]
-        self._codes = table(codes, tf.int32)  # [V, categories]
+        self._codes = frozen_table(codes, tf.int32)  # [V, categories]
         self._first = np.cumsum([0, *self._sizes.values()])[:-1].astype(np.int32)
         self.item_width = len(snapshot.stat_names)
         own = sources.own_names
@@ -117,7 +121,7 @@ class PairFeatures(tf.Module):
 
     @tf.Module.with_name_scope
     def __call__(
-        self, request: Mapping[str, tf.Tensor], found: Found
+        self, request: Mapping[str, tf.Tensor], found: FoundCandidates
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Features of every candidate.
 
@@ -133,7 +137,7 @@ class PairFeatures(tf.Module):
 
     @tf.Module.with_name_scope
     def of_pair(
-        self, request: Mapping[str, tf.Tensor], found: Found
+        self, request: Mapping[str, tf.Tensor], found: FoundCandidates
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """`__call__` without the first `item_width` features, which are the item's alone."""
         at = found.position

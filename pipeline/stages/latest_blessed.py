@@ -2,7 +2,8 @@
 
 from tfx.dsl.components.common import resolver
 
-from components.common import shop
+from components.common import artifacts
+from components.common.windows import Windows
 from schema.config import Ranking, Split
 
 _CURRENT, _MODEL, _BLESSING, _SESSIONS = "current", "model", "model_blessing", "raw_sessions"
@@ -56,13 +57,13 @@ class LatestBlessedEarlierModelStrategy(resolver.ResolverStrategy):
         """See the base class: the artifacts of each input that are passed on."""
         del store
         (sessions,) = input_dict[_SESSIONS]
-        until = shop.Windows.of(sessions, self._split).label_starts(self._ranking)[0]
+        until = Windows.of(sessions, self._split).label_starts(self._ranking)[0]
         blessed = _blessed(input_dict)
         learned = [
             # a servable of an earlier release does not say what it learned from
-            (model.get_int_custom_property(shop.LEARNED_UNTIL), model.id, model)
+            (model.get_int_custom_property(artifacts.LEARNED_UNTIL), model.id, model)
             for model in input_dict.get(_MODEL, [])
-            if model.id in blessed and model.has_custom_property(shop.LEARNED_UNTIL)
+            if model.id in blessed and model.has_custom_property(artifacts.LEARNED_UNTIL)
         ]
         earlier = [found for found in learned if found[0] < until]
         return {_SESSIONS: [], _MODEL: [max(earlier)[2]] if earlier else [], _BLESSING: []}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from components.common.candidate_lists import padded
 from components.funnel_evaluator import executor as funnel_executor
 from components.servable_builder import executor as servable_executor
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 def spoiled():
     """A servable whose ranker has the negated weights of the purchase head."""
     built = tiny_shop.built()
-    ranker = tf.saved_model.load(shop.model_folder(built.ranking))
+    ranker = tf.saved_model.load(artifacts.model_folder(built.ranking))
     heads = [part for part in ranker.parameters if part.name == "purchase/kernel:0"]
     assert len(heads) == 1
     heads[0].assign(-heads[0])
@@ -33,7 +33,7 @@ def spoiled():
         built.factory.at(CUTOFF),
         tiny_shop.items(),
         str(folder / "spoiled_ranker"),
-        shop.model_folder(built.text_encoder),
+        artifacts.model_folder(built.text_encoder),
         tiny_shop.past_log(),
         CUTOFF,
         CONFIG,
@@ -149,8 +149,8 @@ def test_a_spoiled_model_passes_neither_gate(tmp_path):
         return funnel_executor.run(
             log=tiny_shop.log(),
             windows=WINDOWS,
-            model_folder=shop.model_folder(model),
-            blessed_folder=shop.model_folder(good),
+            model_folder=artifacts.model_folder(model),
+            blessed_folder=artifacts.model_folder(good),
             ranking_blessed=True,
             users=None,
             users_uri=None,

@@ -27,8 +27,10 @@ from safetensors.numpy import save_file
 
 from components.candidate_index import executor as index_executor
 from components.candidate_sampler import executor as sampler_executor
-from components.common import shop, slicing
+from components.candidate_sampler.label_window import LabelWindow
+from components.common import artifacts, slicing
 from components.common.retriever_inputs import RetrieverFactory
+from components.common.windows import Windows
 from components.ranking_trainer import executor as ranking_executor
 from components.retrieval_trainer import executor as retrieval_executor
 from components.servable_builder import executor as servable_executor
@@ -42,7 +44,7 @@ from schema.config import Config
 DAY = 86_400
 START = 1_483_920_000  # Monday, 9 January 2017
 TRAIN_END, CUTOFF, END = START + 144 * DAY, START + 172 * DAY, START + 200 * DAY
-WINDOWS = shop.Windows(("train", "eval"), "test", CUTOFF, END)
+WINDOWS = Windows(("train", "eval"), "test", CUTOFF, END)
 SPLITS = {"train": (0, TRAIN_END), "eval": (TRAIN_END, CUTOFF), "test": (CUTOFF, END)}
 
 ITEMS = [str(100 + number) for number in range(60)]
@@ -401,43 +403,21 @@ def text_encoder() -> tuple[str, str]:
     return out, found
 
 
-# What the towers learned from: the sessions' indices by use, and the items' sampling probabilities.
-LEARNED: dict[str, np.ndarray] = {}
-
-
 @functools.cache
 def towers() -> tuple[str, str]:
-    """(artifact folder, summary) of the two towers; fills `LEARNED`."""
+    """(artifact folder, summary) of the two towers."""
     out = str(folder() / "retrieval")
-    batches, model = retrieval_executor.batches, retrieval_executor.RetrievalModel
-
-    def noted_batches(sessions, chosen, rows, vocabularies, config, training, *rest):
-        # the held-out sessions first, then those that weigh the learned part
-        LEARNED["training" if training else "weighed" if "holdout" in LEARNED else "holdout"] = chosen
-        return batches(sessions, chosen, rows, vocabularies, config, training, *rest)
-
-    class NotedModel(model):
-        """The real one."""
-
-        def __init__(self, query, item, probability, *rest):
-            super().__init__(query, item, probability, *rest)
-            LEARNED["probability"] = probability
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval_executor, "batches", noted_batches)
-        patch.setattr(retrieval_executor, "RetrievalModel", NotedModel)
-        summary = retrieval_executor.run(
-            [transformed_folders()[split] for split in WINDOWS.past],
-            items(),
-            item_vocabulary(),
-            vocabularies(),
-            os.path.join(text_encoder()[0], text_executor.VECTORS),
-            LABEL_START,
-            CONFIG.retrieval,
-            CONFIG.candidates.collaborative,
-            out,
-            str(folder() / "retrieval_run"),
-        )
+    inputs = retrieval_executor.Inputs(
+        [transformed_folders()[split] for split in WINDOWS.past],
+        items(),
+        item_vocabulary(),
+        vocabularies(),
+        os.path.join(text_encoder()[0], artifacts.TEXT_VECTORS),
+        LABEL_START,
+    )
+    summary = retrieval_executor.run(
+        inputs, CONFIG.retrieval, CONFIG.candidates.collaborative, out, str(folder() / "retrieval_run")
+    )
     return out, summary
 
 
@@ -448,7 +428,7 @@ def factory() -> RetrieverFactory:
     index_executor.run(
         past_log(),
         items(),
-        arrays.load(os.path.join(towers()[0], index_executor.VECTORS))["vectors"],
+        arrays.load(os.path.join(towers()[0], artifacts.ITEM_VECTORS))["vectors"],
         index_executor.load_queries(towers()[0], items(), items()),
         np.zeros(0, np.int32),
         [LABEL_START, CUTOFF],
@@ -470,7 +450,7 @@ def built() -> Built:
     summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1]}
     makes = factory()
     starts = [(LABEL_START, CUTOFF)]
-    window = sampler_executor.Request.window
+    window = LabelWindow.between
     _, summaries["candidates"] = sampler_executor.run(
         [window(past_log(), start, end, makes.at(start), items()) for start, end in starts],
         window(log(), CUTOFF, END, makes.at(CUTOFF), items()),
@@ -491,8 +471,8 @@ def built() -> Built:
     summaries["servable"] = servable_executor.run(
         makes.at(CUTOFF),
         items(),
-        shop.model_folder(of["ranking"]),
-        shop.model_folder(text_encoder()[0]),
+        artifacts.model_folder(of["ranking"]),
+        artifacts.model_folder(text_encoder()[0]),
         past_log(),
         CUTOFF,
         CONFIG,

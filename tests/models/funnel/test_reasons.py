@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.funnel.reasons import Calendar, utc_offsets, wording
 from models.funnel.servable import Funnel
 from schema import names as F
@@ -79,7 +79,7 @@ def inputs_of(rows, now, **more):
 def funnel(**serving):
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
     built = tiny_shop.built()
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
+    ranker = tiny_shop.load(artifacts.model_folder(built.ranking))
     config = CONFIG.model_copy(update={"serving": section})
     return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
 
@@ -101,7 +101,7 @@ def proven(answer, rows, now, serving):
 
 def test_every_reason_holds_in_the_requests_own_data():
     rows, now = requests(1)
-    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable))
+    servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable))
     answer = servable.signatures["recommend"](**inputs_of(rows, now))
     seen = proven({name: text(value) for name, value in answer.items()}, rows, now, CONFIG.serving)
     wanted = set(Reasons.model_fields) - {"similar", "exploration", "exploration_anywhere"}

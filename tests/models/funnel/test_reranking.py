@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
-from models.data.frozen import table
+from components.common import artifacts
+from models.data.frozen import frozen_table
 from models.funnel.reranking import PAGE, Reranker, boosts_of
 from models.funnel.servable import Funnel
 from schema import names as F
@@ -33,8 +33,8 @@ def category():
 
 
 def reranker(vectors, category=None, boosts=None, **config):
-    rows = table(np.append(np.arange(1, COUNT + 1), 0), tf.int32)
-    return Reranker(table(vectors), rows, category, boosts, Serving(**config))
+    rows = frozen_table(np.append(np.arange(1, COUNT + 1), 0), tf.int32)
+    return Reranker(frozen_table(vectors), rows, category, boosts, Serving(**config))
 
 
 def naive(position, value, vectors, category, d, cap, depth, places):
@@ -160,7 +160,7 @@ def test_boosts_of_a_catalogue():
 def funnel(**serving):
     built = tiny_shop.built()
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
+    ranker = tiny_shop.load(artifacts.model_folder(built.ranking))
     config = CONFIG.model_copy(update={"serving": section})
     return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
 

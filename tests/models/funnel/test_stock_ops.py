@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.common import shop
-from models.retrieval.index import KINDS
+from components.common import artifacts
+from models.retrieval.index.kinds import KINDS
 from tests.models.retrieval import test_index
 from tests.shops import tiny_shop
 
@@ -45,7 +45,7 @@ def stock():
 @pytest.fixture(scope="module")
 def used():
     """Names of all ops of the servable."""
-    return ops_of(shop.model_folder(tiny_shop.built().servable))
+    return ops_of(artifacts.model_folder(tiny_shop.built().servable))
 
 
 def ops_of(folder):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.ranking.explanations import ITEM, OTHER, Explainer, groups_of, shapley_weights
 from schema import names as F
 from tests.shops import tiny_shop
@@ -60,7 +60,7 @@ def test_attributions_of_a_known_function():
 
 @pytest.fixture(scope="module")
 def explain():
-    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable))
+    servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable))
 
     def call(name, **inputs):
         return {key: text(value) for key, value in servable.signatures[name](**inputs).items()}

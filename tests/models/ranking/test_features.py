@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from models.data.requests import RequestParser
 from models.ranking.features import text_space
+from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from tests.models.retrieval import test_sources as naive
 from tests.shops import tiny_shop
@@ -80,7 +81,7 @@ def naive_pair(history, query, candidate):
     out["co_purchased_score"] = math.log1p(scores[F.CO_PURCHASED][candidate])
     sizes = naive.sources().sizes
     top = naive.naive_top(scores, np.ones(naive.sources().count, bool), sizes)
-    for name in F.SOURCES:
+    for name in SOURCES:
         rank = top[name].index(candidate) if candidate in top[name] else sizes[name]
         out[f"{name}_log_rank"] = math.log1p(rank)
     out["user_log_events"] = math.log1p(len(known))

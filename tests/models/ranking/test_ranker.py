@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.ranking_trainer import executor
+from models.ranking import training
 from models.ranking.ranker import (
     MixtureOfExperts,
     PiecewiseLinearEncoding,
@@ -349,7 +349,7 @@ def test_calibration_makes_the_heads_say_what_happens():
 def test_save_load(tmp_path):
     model, inputs = make(), batch()
     model.calibrate([inputs])
-    executor.export(model, WIDTH, OF_ITEM, ["department", "brand"], str(tmp_path))
+    training.export(model, WIDTH, OF_ITEM, ["department", "brand"], str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     for chosen in (inputs, tf.nest.map_structure(lambda v: v[:1, :2], inputs)):
         arguments = chosen["features"], chosen["codes"]

@@ -2,8 +2,8 @@
 
 from tfx.types import standard_artifacts
 
-from components.common import shop
-from components.common.shop import Windows
+from components.common import artifacts
+from components.common.windows import Windows
 from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy
 from schema.config import Ranking, Split
 from tests.shops.tiny_shop import DAY, START
@@ -29,7 +29,7 @@ def resolve(models, blessed, split=None):
         for number, verdict in blessed.items()
     ]
     models = [
-        artifact(standard_artifacts.Model, number, **({shop.LEARNED_UNTIL: until} if until else {}))
+        artifact(standard_artifacts.Model, number, **({artifacts.LEARNED_UNTIL: until} if until else {}))
         for number, until in models.items()
     ]
     strategy = LatestBlessedEarlierModelStrategy(split.to_json(), RANKING.to_json())

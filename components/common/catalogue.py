@@ -1,8 +1,7 @@
-"""What every model component reads: the catalogue, the vocabularies and the time windows."""
+"""The catalogue and the vocabularies, read from artifacts as every model component needs them."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 import numpy as np
@@ -10,87 +9,12 @@ import pyarrow as pa
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models.data import example_io
-from models.data.event_log import EventLog
+from components.common import artifacts
+from models.data import arrays, example_io
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from schema import names as F
-from schema.config import Exposures, Items, Ranking, Split, Users
-
-ITEMS_SPLIT, USERS_SPLIT = "items", "users"
-SPLITS = ("train", "eval", "test")
-# Property of models: unix seconds; their towers learned from events before it only.
-LEARNED_UNTIL = "learned_until"
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """Which events are the past and which are the labels of an evaluation.
-
-    Attributes:
-      past: splits that models may learn from.
-      future: the split that they are scored on.
-      cutoff: unix seconds: everything before it is the past. With leave-one-out, where the future
-        of one user is the past of another, the second after the last event.
-      end: unix seconds: the future ends before it.
-      by_time: whether the cutoff alone divides past and future (not leave-one-out).
-    """
-
-    past: tuple[str, ...]
-    future: str
-    cutoff: int
-    end: int
-    by_time: bool = True
-
-    @classmethod
-    def of(cls, examples: object, split: Split) -> Windows:
-        """From the properties of EventExampleGen's artifact and the configuration.
-
-        Args:
-          examples: the Examples artifact.
-          split: the configuration's section.
-        """
-        train_end, eval_end, data_end = (
-            examples.get_int_custom_property(name) for name in ("train_end", "eval_end", "data_end")
-        )
-        by_time = split.strategy == "time"
-        if split.evaluate_on == "test":
-            return cls(("train", "eval"), "test", eval_end, data_end + 1, by_time)
-        return cls(("train",), "eval", train_end, eval_end, by_time)
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        """Past and future: the folders of a log for :meth:`divide`, in this order."""
-        return (*self.past, self.future)
-
-    def divide(self, log: EventLog) -> tuple[EventLog, EventLog]:
-        """(past, future) of a log read from the folders of `splits`."""
-        if self.by_time:
-            return log.before(self.cutoff), log.between(self.cutoff, self.end)
-        is_past = log.part < len(self.past)
-        return log.where(is_past), log.where(~is_past)
-
-    def moments(self, future: EventLog) -> np.ndarray:
-        """When each user asks: the cutoff or, with leave-one-out, when their session begins.
-
-        Args:
-          future: from :meth:`divide`.
-
-        Returns:
-          int64 [users of the log], unix seconds.
-        """
-        out = np.full(len(future.users), self.cutoff, np.int64)
-        if not self.by_time:
-            np.minimum.at(out, future.user, future.timestamp)
-        return out
-
-    def label_starts(self, ranking: Ranking) -> list[int]:
-        """Starts of the ranker's label windows, oldest first, in unix seconds.
-
-        Window i spans `window_days` and the last one ends at the cutoff.
-        """
-        length = int(ranking.window_days * F.SECONDS_PER_DAY)
-        return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]
+from schema.config import Exposures, Items, Users
 
 
 def channels(exposures: Exposures | None) -> list[str]:
@@ -107,7 +31,7 @@ def load_items(examples_uri: str, graph_uri: str, items: Items, exposure_channel
       items: the configuration's section.
       exposure_channels: channels to keep the exposures of.
     """
-    table = example_io.read_table(example_io.split_folder(examples_uri, ITEMS_SPLIT))
+    table = example_io.read_table(example_io.split_folder(examples_uri, artifacts.ITEMS_SPLIT))
     return _item_table(table, tft.TFTransformOutput(graph_uri), items, exposure_channels)
 
 
@@ -128,7 +52,7 @@ def transform_items(
       missing (0).
     """
     graph = tft.TFTransformOutput(graph_uri)
-    files = example_io.record_files(example_io.split_folder(examples_uri, ITEMS_SPLIT))
+    files = example_io.record_files(example_io.split_folder(examples_uri, artifacts.ITEMS_SPLIT))
     layer, spec = graph.transform_features_layer(), graph.raw_feature_spec()
     records = tf.data.TFRecordDataset(files, "GZIP" if files[0].endswith(".gz") else "").batch(batch)
     tables = [example_io.to_table(layer(tf.io.parse_example(record, spec))) for record in records]
@@ -161,7 +85,7 @@ def load_vocabularies(
     names = [name for name in users.categorical if name not in users.sensitive] if users and users_uri else []
     attributes, values, ids = {}, {}, np.zeros(0, object)
     if names:
-        table = example_io.read_table(example_io.split_folder(users_uri, USERS_SPLIT))
+        table = example_io.read_table(example_io.split_folder(users_uri, artifacts.USERS_SPLIT))
         ids = example_io.first(table, F.USER_ID, "")
         user_graph = tft.TFTransformOutput(user_graph_uri)
         attributes = {name: example_io.first(table, name, 0).astype(np.int32) for name in names}
@@ -185,6 +109,17 @@ def _vocabulary(graph: tft.TFTransformOutput, name: str) -> list[str]:
     return [word.decode("utf-8") for word in graph.vocabulary_by_name(name)]
 
 
-def model_folder(uri: str) -> str:
-    """Folder of the SavedModel inside a Model artifact, where TFX looks for it."""
-    return os.path.join(uri, "Format-Serving")
+def index_catalogue(uri: str) -> tuple[ItemTable, dict[str, np.ndarray]] | None:
+    """The catalogue of a CandidateIndex artifact that the models did not learn from.
+
+    Args:
+      uri: the artifact's folder.
+
+    Returns:
+      (its item table, the towers' tables of it: `models.retrieval.towers.item_tables`); None if the
+      index is of the catalogue that the models learned from.
+    """
+    folder = os.path.join(uri, artifacts.CATALOGUE)
+    if not tf.io.gfile.isdir(folder):
+        return None
+    return ItemTable.load(folder), arrays.load(os.path.join(folder, artifacts.ITEM_TABLES))

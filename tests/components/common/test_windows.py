@@ -1,14 +1,14 @@
-"""Windows and slices."""
+"""Which events are learned from, and which are predicted."""
 
 import numpy as np
 import pytest
 
-from components.common import shop, slicing
+from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
-from schema.config import Split, Users
+from schema.config import Split
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, START, record_batch
+from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, record_batch
 
 
 class Properties:
@@ -27,9 +27,7 @@ class Properties:
 )
 def test_windows(evaluate_on, past, future, cutoff, end):
     examples = Properties(train_end=100, eval_end=200, data_end=300)
-    assert shop.Windows.of(examples, Split(evaluate_on=evaluate_on)) == shop.Windows(
-        past, future, cutoff, end
-    )
+    assert Windows.of(examples, Split(evaluate_on=evaluate_on)) == Windows(past, future, cutoff, end)
 
 
 def test_leave_one_out_divides_by_split_and_each_user_asks_when_their_session_begins(tmp_path):
@@ -47,7 +45,7 @@ def test_leave_one_out_divides_by_split_and_each_user_asks_when_their_session_be
         ("test", ["train a", "eval a"], ["test a"], {"a": 10, "b": 301, "c": 301}),
         ("eval", ["train a"], ["eval a", "eval c"], {"a": 10, "b": 301, "c": 90}),
     ):
-        windows = shop.Windows.of(examples, Split(strategy="leave_one_out", evaluate_on=evaluate_on))
+        windows = Windows.of(examples, Split(strategy="leave_one_out", evaluate_on=evaluate_on))
         folders = [example_io.split_folder(str(tmp_path), split) for split in windows.splits]
         past, future = windows.divide(EventLog.read(folders))
         assert future.items[future.item].tolist() == future_items
@@ -68,46 +66,3 @@ def test_label_windows_end_at_the_cutoff_and_meet(windows, days):
     starts = tiny_shop.WINDOWS.label_starts(ranking)
     assert len(starts) == windows
     assert np.diff([*starts, CUTOFF]).tolist() == [int(days * DAY)] * windows
-
-
-def test_activity_counts_past_events():
-    log = tiny_shop.log()
-    moment = START + 40 * DAY
-    frame = tiny_shop.events()
-    counts = frame[frame["timestamp"] < moment].groupby("user_id").size()
-    found = slicing.user_slices(log.before(moment), None, None)
-    assert set(found) == {"activity"}
-    for user, group in zip(log.users, found["activity"], strict=True):
-        count = counts.get(user, 0)
-        expected = "cold (<10)" if count < 10 else "regular (10-299)" if count < 300 else "heavy (>=300)"
-        assert group == expected
-    assert len(set(found["activity"])) == 2
-
-
-def test_the_limits_of_activity(monkeypatch):
-    """10 and 300 events belong to the upper group."""
-    monkeypatch.setattr(slicing, "_ACTIVITY", ((5, "few"), (9, "some"), (np.inf, "many")))
-    log = tiny_shop.log()
-    chosen = np.concatenate(
-        [np.flatnonzero(log.user == user)[:size] for user, size in enumerate((4, 5, 8, 9))]
-    )
-    part = log.where(np.isin(np.arange(len(log)), chosen))
-    groups = slicing.user_slices(part, None, None)["activity"]
-    assert groups[:5].tolist() == ["few", "some", "some", "many", "few"]
-
-
-def test_attributes_of_the_users_table_sensitive_ones_included(tmp_path):
-    columns = {
-        "user_id": [["u02"], ["u00"], ["not in the log"]],
-        "region": [["north"], [], ["south"]],
-        "age": [["30"], ["40"], ["50"]],
-    }
-    example_io.write_records(str(tmp_path / "Split-users"), [record_batch(columns)])
-    users = Users(path="x", user_id="x", categorical={"region": "x", "age": "x"}, sensitive=["age"])
-    log = tiny_shop.log()
-    found = slicing.user_slices(log, users, str(tmp_path))
-    by_user = {name: dict(zip(log.users, values, strict=True)) for name, values in found.items()}
-    assert by_user["region"]["u02"] == "north"
-    assert by_user["region"]["u00"] == by_user["region"]["u05"] == "unknown"
-    assert by_user["age"]["u00"] == "40"
-    assert by_user["age"]["u05"] == "unknown"
