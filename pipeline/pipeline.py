@@ -22,6 +22,7 @@ from components.event_example_gen import settings as event_example_gen
 from components.event_example_gen.component import EventExampleGen
 from components.funnel_evaluator import settings as funnel_settings
 from components.funnel_evaluator.component import FunnelEvaluator
+from components.infra_validator import settings as infra_validator_settings
 from components.infra_validator.component import InfraValidator
 from components.model_registry.component import BaselineModel, WarmStartModel
 from components.model_registry.settings import Settings as WarmStartSettings
@@ -39,7 +40,7 @@ from components.servable_builder.component import ServableBuilder
 from components.text_encoder_trainer import settings as text_encoder_trainer
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline.stages import evaluation
-from schema.config import Config, dump_sections
+from schema.config import Config
 
 # Code that the model components share; a component adds its own package. What is not listed
 # here cannot change a component's output, so it does not re-run it.
@@ -319,7 +320,7 @@ def create_pipeline(
     )
     infra_validator = InfraValidator(
         model=servable.outputs["model"],
-        config=dump_sections(config, "infra_validator"),
+        config=infra_validator_settings.Settings.of(config).to_json(),
         code_version=code_version("components.infra_validator", "serving.model_server"),
     )
     pusher = Pusher(

@@ -89,8 +89,8 @@ FEATURE_NAME = "feature_name"
 
 # ---- candidate sources ------------------------------------------------------------------------
 
-# Names of candidate sources: settings in `candidates`, and what an answer says of an item. Their order
-# stands in models/retrieval/sources.
+# Settings in `candidates`, and what an answer says of an item. Their order stands in
+# models/retrieval/sources.
 BUY_AGAIN = "buy_again"
 CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"

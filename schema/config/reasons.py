@@ -65,16 +65,16 @@ def _template(reason: Reason) -> tuple[type[str], Any]:
 
 
 # One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
-_Templates = pydantic.create_model(
-    "_Templates",
+_ReasonTemplates = pydantic.create_model(
+    "_ReasonTemplates",
     __base__=Section,
     __doc__="The words of each reason.",
     **{reason.key: _template(reason) for reason in REASONS},
 )
 
 
-class Reasons(_Templates):
-    """Templates of the reasons why an item is shown."""
+class Reasons(_ReasonTemplates):
+    """Templates of the reasons why an item is shown; `schema.reasons` says when each is given."""
 
     @pydantic.model_validator(mode="after")
     def _names_known_facts(self) -> Reasons:
