@@ -37,53 +37,6 @@ from pipeline.stages import evaluation
 from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
 from schema.config import LISTS, Config, dump_sections
 
-# Code that the model components share; a component adds its own package. What is not listed
-# here cannot change a component's output, so it does not re-run it.
-_DATA_CODE = ("components.common.tables", "components.common.beam_io")
-_SHOP_CODE = (
-    "components.common.shop",
-    "models.data.example_io",
-    "schema.names",
-    "models.data.item_table",
-    "models.data.arrays",
-)
-_TEXT_CODE = (
-    "models.data.event_log",
-    "models.text.encoder",
-    "models.text.groups",
-    "models.text.noise",
-    "models.text.training",
-)
-_TOWER_CODE = (
-    *_SHOP_CODE,
-    "models.retrieval.towers",
-    "models.retrieval.two_tower",
-    "models.retrieval.collaborative",
-    "models.data.parameters",
-    "models.data.frozen",
-    "models.retrieval.warm_start",
-)
-_RETRIEVER_CODE = (
-    *_TOWER_CODE,
-    "components.common.retriever_inputs",
-    "models.data.event_log",
-    "models.retrieval.index",
-    "models.ranking.features",
-    "models.data.preprocessing",
-    "models.data.requests",
-    "models.funnel.retriever",
-    "models.retrieval.snapshot",
-    "models.retrieval.collaborative",
-    "models.retrieval.sources",
-)
-_RANKER_CODE = (
-    "components.ranking_trainer",
-    "components.common.candidate_lists",
-    "models.ranking.calibration",
-    "models.ranking.ranker",
-    *_RETRIEVER_CODE,
-)
-
 
 def create_pipeline(
     config: Config,
@@ -108,12 +61,12 @@ def create_pipeline(
     catalog = CatalogExampleGen(
         config=catalog_executor.settings_json(config),
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
-        code_version=code_version("components.catalog_example_gen", "schema.names", *_DATA_CODE),
+        code_version=code_version("components.catalog_example_gen"),
     )
     events = EventExampleGen(
         config=event_executor.settings_json(config),
         data_version=fingerprint(_files(config, "events")),
-        code_version=code_version("components.event_example_gen", *_DATA_CODE),
+        code_version=code_version("components.event_example_gen"),
     )
     tables = {"Item": catalog.outputs["items"], "Event": events.outputs["examples"]}
     if config.users is not None:
@@ -142,7 +95,7 @@ def create_pipeline(
             splits_config=transform_pb2.SplitsConfig(analyze=analyze, transform=transform),
             disable_statistics=True,  # the model components check what they read
             custom_config=_transform_config(config)[name]
-            | {"code_version": code_version("models.data.preprocessing", "schema.names")},
+            | {"code_version": code_version("models.data.preprocessing")},
         ).with_id(f"{name}Transform")
         for name, (analyze, transform) in _transform_splits(config).items()
         if name in tables
@@ -170,7 +123,7 @@ def create_pipeline(
         **item_inputs,
         **(raw_sessions if config.text_encoder.mode != "frozen" else {}),
         config=_text_encoder_config(config),
-        code_version=code_version("components.text_encoder_trainer", *_TEXT_CODE, *_SHOP_CODE),
+        code_version=code_version("components.text_encoder_trainer"),
     )
     blessed_models = {
         "model": Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
@@ -201,7 +154,7 @@ def create_pipeline(
         text_encoder=text_encoder.outputs["model"],
         **({"last_model": warm_start.outputs["model"]} if warm_start else {}),
         config=_retrieval_config(config),
-        code_version=code_version("components.retrieval_trainer", *_TOWER_CODE),
+        code_version=code_version("components.retrieval_trainer"),
     )
     index = CandidateIndex(
         **raw_sessions,
@@ -211,16 +164,7 @@ def create_pipeline(
         text_encoder=text_encoder.outputs["model"],
         retrieval_model=retrieval.outputs["model"],
         config=_index_config(config),
-        code_version=code_version(
-            "components.candidate_index",
-            "components.common.artifact_types",
-            "models.retrieval.index",
-            "models.retrieval.snapshot",
-            "models.retrieval.collaborative",
-            "models.funnel.retriever",
-            "models.data.event_log",
-            *_TOWER_CODE,
-        ),
+        code_version=code_version("components.candidate_index"),
     )
     retrieved = {"retrieval_model": retrieval.outputs["model"], "index": index.outputs["index"]}
     sampler = CandidateSampler(
@@ -231,9 +175,7 @@ def create_pipeline(
         **raw_users,
         **retrieved,
         config=_sampler_config(config),
-        code_version=code_version(
-            "components.candidate_sampler", "components.common.slicing", *_RETRIEVER_CODE
-        ),
+        code_version=code_version("components.candidate_sampler"),
     )
     learning = {
         "candidates": sampler.outputs["candidates"],
@@ -244,14 +186,14 @@ def create_pipeline(
         "config": retriever_config,
     }
     tuner = (
-        RankingTuner(**learning, code_version=code_version("components.ranking_tuner", *_RANKER_CODE))
+        RankingTuner(**learning, code_version=code_version("components.ranking_tuner"))
         if config.ranking.tune
         else None
     )
     ranking = RankingTrainer(
         **learning,
         **({"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}),
-        code_version=code_version(*_RANKER_CODE),
+        code_version=code_version("components.ranking_trainer"),
     )
     servable = ServableBuilder(
         **raw_sessions,
@@ -262,15 +204,7 @@ def create_pipeline(
         text_encoder=text_encoder.outputs["model"],
         ranking_model=ranking.outputs["model"],
         config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
-        code_version=code_version(
-            "components.servable_builder",
-            "components.common.artifact_types",
-            "models.ranking.explanations",
-            "models.funnel.servable",
-            "models.funnel.reasons",
-            "models.funnel.reranking",
-            *_RETRIEVER_CODE,
-        ),
+        code_version=code_version("components.servable_builder"),
     )
 
     # --- blessing --------------------------------------------------------------------
@@ -286,7 +220,7 @@ def create_pipeline(
         model=servable.outputs["model"],
         baseline_model=latest_blessed.outputs["model"],
         eval_config=evaluation.eval_config(config),
-        code_version=code_version("components.evaluator", "schema.names"),
+        code_version=code_version("components.evaluator"),
     )
     funnel_evaluator = FunnelEvaluator(
         **raw_sessions,
@@ -296,19 +230,12 @@ def create_pipeline(
         ranking_blessing=evaluator.outputs["blessing"],
         baseline_model=latest_blessed.outputs["model"],
         config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
-        code_version=code_version(
-            "components.funnel_evaluator",
-            "components.common.candidate_lists",
-            "components.common.slicing",
-            "models.ranking.calibration",
-            "models.data.event_log",
-            *_SHOP_CODE,
-        ),
+        code_version=code_version("components.funnel_evaluator"),
     )
     infra_validator = InfraValidator(
         model=servable.outputs["model"],
         config=dump_sections(config, "infra_validator"),
-        code_version=code_version("components.infra_validator", "serving.model_server"),
+        code_version=code_version("components.infra_validator"),
     )
     pusher = Pusher(
         model=servable.outputs["model"],
