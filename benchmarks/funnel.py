@@ -34,7 +34,7 @@ from benchmarks import baselines, retrieval, run_models  # noqa: E402
 from benchmarks.retrieval import Ours, Result  # noqa: E402
 from components.funnel_evaluator import executor as funnel_evaluator  # noqa: E402
 from pipeline import local_runner  # noqa: E402
-from pipeline.run import record as run_record  # noqa: E402
+from pipeline import record as run_record  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 FUNNEL = "funnel"

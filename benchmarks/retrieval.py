@@ -41,7 +41,7 @@ from components.candidate_sampler.executor import tensor  # noqa: E402
 from components.common import metrics, slicing  # noqa: E402
 from components.funnel_evaluator.executor import Protocol  # noqa: E402
 from pipeline import local_runner  # noqa: E402
-from pipeline.run.progress import format_bytes, format_seconds  # noqa: E402
+from pipeline.formats import format_bytes, format_seconds  # noqa: E402
 from schema import names as F  # noqa: E402
 from schema.config import Config  # noqa: E402
 from schema.errors import UserError  # noqa: E402

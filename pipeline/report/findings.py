@@ -12,7 +12,7 @@ from pathlib import Path
 from google.protobuf import message, text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from pipeline.run.record import ArtifactRecord, NodeRecord
+from pipeline.record import ArtifactRecord, NodeRecord
 
 
 @dataclasses.dataclass(frozen=True)

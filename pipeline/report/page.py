@@ -18,9 +18,9 @@ from typing import Any
 
 import jinja2
 
+from pipeline.formats import format_bytes, format_seconds
+from pipeline.record import RunRecord, read_run
 from pipeline.report import charts, findings, summary
-from pipeline.run.progress import format_bytes, format_seconds
-from pipeline.run.record import RunRecord, read_run
 from schema.errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"

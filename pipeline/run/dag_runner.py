@@ -19,9 +19,9 @@ from tfx.orchestration.portable import launcher, partial_run_utils, runtime_para
 from tfx.proto.orchestration import local_deployment_config_pb2, pipeline_pb2
 from tfx.utils import telemetry_utils
 
+from pipeline import record as run_record
+from pipeline.record import Stage
 from pipeline.report import findings
-from pipeline.report.summary import Stage
-from pipeline.run import record as run_record
 from pipeline.run.progress import MemorySampler, Progress
 
 

@@ -18,7 +18,7 @@ from ml_metadata import metadata_store
 from tfx.orchestration.portable import partial_run_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline.run import record as run_record
+from pipeline import record as run_record
 from schema.errors import UserError
 
 REBUILT = frozenset(

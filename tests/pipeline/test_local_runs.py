@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import record as run_record
+from pipeline import record as run_record
 
 pytestmark = pytest.mark.slow
 

@@ -10,10 +10,10 @@ from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
+from pipeline import record as run_record
+from pipeline.record import ArtifactRecord, NodeRecord, RunRecord
 from pipeline.report import charts, findings, summary
 from pipeline.report import page as report
-from pipeline.run import record as run_record
-from pipeline.run.record import ArtifactRecord, NodeRecord, RunRecord
 from schema.errors import UserError
 
 
