@@ -97,7 +97,7 @@ setup(
         "protobuf>=6,<7",
         "psutil>=5.9",
         "pyarrow>=14",
-        "pydantic>=2.5,<3",
+        "pydantic>=2.7,<3",
         "pyyaml>=6",
         "rich>=13",
         "keras-tuner>=1.4",

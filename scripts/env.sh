@@ -4,6 +4,7 @@
 # Does nothing when .venv is up to date. The stamp is written last, and every step before it can
 # be repeated, so an interrupted run is continued by the next one.
 #
+#   scripts/env.sh --check       exit status 0: .venv is up to date, 1: it is not; changes nothing
 #   PYTHON=/path/to/python3.11   use this interpreter instead of looking for one
 set -euo pipefail
 
@@ -59,6 +60,8 @@ sys.exit(tuple(map(int, version.split("."))) < (2, 28))' 2>/dev/null ||
 }
 
 make_venv() {
+  # What a link leads to belongs to another checkout: neither replaced nor installed into.
+  [ ! -L "$venv" ] || fail "$venv is a link; remove it to get an environment of this checkout"
   # A virtual environment knows its own path and interpreter: a moved or broken one is made anew.
   if [ -e "$venv" ]; then
     if is_python311 "$venv/bin/python" && grep -qF "$venv" "$venv/bin/activate" 2>/dev/null; then
@@ -66,12 +69,15 @@ make_venv() {
     fi
     [ -f "$venv/pyvenv.cfg" ] || [ -z "$(ls -A "$venv")" ] ||
       fail "$venv exists and is not a virtual environment; move it away"
-    say "replacing $venv (moved, broken or another Python)"
-    rm -rf "$venv"
   fi
   local python
   python=$(find_python)
   check_platform "$python"
+  # Only now that there is an interpreter to make the new one with.
+  if [ -e "$venv" ]; then
+    say "replacing $venv (moved, broken or another Python)"
+    rm -rf "$venv"
+  fi
   say "creating .venv with $("$python" -c 'import sys; print(f"CPython {sys.version.split()[0]}", sys.executable)')"
   # Without pip: Debian splits ensurepip off into python3.11-venv, and uv installs the rest.
   "$python" -m venv --without-pip "$venv" || fail "python -m venv failed; on Debian and Ubuntu: sudo apt install python3.11-venv"
@@ -143,6 +149,11 @@ up_to_date() {
   [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$(key)" ] && "$venv/bin/python" -c '' 2>/dev/null
 }
 
+case "$*" in
+  "") ;;
+  --check) if up_to_date; then exit 0; else exit 1; fi ;;
+  *) fail "unknown argument: $* (try --check, or none)" ;;
+esac
 up_to_date && exit 0
 # Two `make`s at once take turns.
 if command -v flock >/dev/null; then

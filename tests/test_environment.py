@@ -5,6 +5,7 @@ import functools
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -174,16 +175,191 @@ def test_every_import_is_declared_in_setup_py():
     assert undeclared == {}
 
 
-def test_env_script_does_nothing_when_up_to_date():
-    stamp = ROOT / ".venv" / ".shelfwise-stamp"
-    if Path(sys.prefix) != stamp.parent:
+def test_the_environment_of_the_session_is_up_to_date():
+    if Path(sys.prefix) != ROOT / ".venv":
         pytest.skip("not the environment of `make env`")
-    before = stamp.stat()
+    # `--check` only: without it, an outdated stamp would replace the environment under this session
     result = subprocess.run(
-        [ROOT / "scripts" / "env.sh"], capture_output=True, text=True, check=True, timeout=10
+        [ROOT / "scripts" / "env.sh", "--check"], capture_output=True, text=True, timeout=10
     )
-    assert (result.stdout, result.stderr) == ("", "")
-    assert stamp.stat().st_mtime_ns == before.st_mtime_ns
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), "run `make env`"
+
+
+# Stands for uv in the tests of env.sh: "installs" itself, and notes what else it is asked to install.
+_UV = """#!/usr/bin/env bash
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+if [ "$1" = --version ]; then echo "uv {version}"; exit; fi
+while [ "$1" != --python ]; do shift; done
+python=$2; shift 2
+case "$*" in
+  uv==*) cp "$0" "$(dirname "$python")/uv" ;;
+  *) echo "$*" >>"$here/../asked" ;;
+esac
+"""
+
+
+class Checkout:
+    """A folder with what `env.sh` reads, its own `.venv`, and a stub of uv in place of a package index."""
+
+    def __init__(self, folder):
+        self.root = folder
+        self.venv = folder / ".venv"
+        for name in ("lock-py311.txt", "tools.txt"):
+            self._copy(f"requirements/{name}")
+        for name in ("scripts/env.sh", "setup.py", "shelfwise_env.py", "shelfwise_env.pth"):
+            self._copy(name)
+        [version] = re.findall(r"^uv==(.+)", (ROOT / "requirements/tools.txt").read_text(), re.MULTILINE)
+        self.path = folder.parent / f"{folder.name}_path"
+        self.path.mkdir()
+        (self.path / "uv").write_text(_UV.replace("{version}", version))
+        (self.path / "uv").chmod(0o755)
+
+    def _copy(self, name):
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+
+    def run(self, *arguments):
+        """Exit status and stderr of `env.sh`, which never writes to stdout."""
+        environment = {"PATH": f"{self.path}:{os.defpath}", "PYTHON": sys._base_executable}
+        done = subprocess.run(
+            [self.root / "scripts/env.sh", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    def check(self):
+        """Exit status of `--check`, which says nothing and changes nothing."""
+        before = self.files()
+        status, said = self.run("--check")
+        assert said == ""
+        assert self.files() == before
+        return status
+
+    def files(self):
+        """Every file and folder with its inode and time of change."""
+        found = (self.root, *self.root.rglob("*"))
+        return {path: (path.lstat().st_ino, path.lstat().st_mtime_ns) for path in found}
+
+    def asked(self):
+        """What the stub was asked to install."""
+        path = self.venv / "asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A checkout after `make env`."""
+    checkout = Checkout(tmp_path_factory.mktemp("checkout"))
+    assert checkout.check() == 1
+    status, said = checkout.run()
+    assert status == 0, said
+    assert "env: creating .venv with CPython 3.11" in said
+    assert said.splitlines()[-1].startswith("env: ready in ")
+    return checkout
+
+
+@pytest.fixture
+def checkout(made, tmp_path):
+    """A copy of it, with an environment that knows its new place."""
+    copy = Checkout(tmp_path / "checkout")
+    shutil.copytree(made.venv, copy.venv, symlinks=True)
+    activate = copy.venv / "bin" / "activate"
+    activate.write_text(activate.read_text().replace(str(made.root), str(copy.root)))
+    status, said = copy.run()
+    assert (status, "replacing" in said) == (0, False), said
+    (copy.venv / "asked").unlink()
+    return copy
+
+
+def test_env_script_installs_the_lock_and_then_does_nothing(made):
+    lock, shelfwise = made.asked()
+    assert lock.endswith("-r requirements/lock-py311.txt")
+    assert "--no-deps --require-hashes" in lock
+    assert shelfwise.endswith("--reinstall-package shelfwise -e .")
+    assert made.check() == 0
+    before = made.files()
+    assert made.run() == (0, "")
+    assert made.files() == before
+
+
+@pytest.mark.parametrize("changed", ["requirements/lock-py311.txt", "setup.py", "scripts/env.sh"])
+def test_env_script_keeps_an_outdated_environment_and_installs_into_it(checkout, changed):
+    own = checkout.venv / "own.txt"
+    own.write_text("kept")
+    with (checkout.root / changed).open("a") as file:
+        file.write("# more\n")
+    assert checkout.check() == 1
+    assert checkout.asked() == []
+    assert checkout.run()[0] == 0
+    assert len(checkout.asked()) == 2
+    assert own.exists()
+    assert checkout.check() == 0
+
+
+def test_env_script_continues_an_interrupted_installation(checkout):
+    (checkout.venv / ".shelfwise-stamp").unlink()
+    site = next((checkout.venv / "lib").glob("python3.11/site-packages"))
+    for name, whole in (("half-1.0", False), ("whole-1.0", True)):
+        (site / f"{name}.dist-info").mkdir()
+        if whole:
+            (site / f"{name}.dist-info" / "INSTALLER").write_text("uv")
+    assert checkout.check() == 1
+    assert "env: installing half-1.0 again (was interrupted)" in checkout.run()[1].splitlines()
+    assert sorted(path.name for path in site.glob("*.dist-info")) == ["whole-1.0.dist-info"]
+
+
+def test_env_script_replaces_a_moved_environment(checkout):
+    moved = checkout.root.rename(checkout.root.with_name("moved"))
+    checkout.root, checkout.venv = moved, moved / ".venv"
+    assert checkout.check() == 1
+    status, said = checkout.run()
+    assert (status, said.splitlines()[0]) == (
+        0,
+        f"env: replacing {moved}/.venv (moved, broken or another Python)",
+    )
+    assert checkout.check() == 0
+
+
+def test_env_script_deletes_nothing_before_it_has_an_interpreter(checkout, monkeypatch):
+    (checkout.venv / "bin" / "activate").write_text("of another place")
+    (checkout.venv / ".shelfwise-stamp").unlink()
+    before = {path: kept for path, kept in checkout.files().items() if path.is_relative_to(checkout.venv)}
+    monkeypatch.setattr(sys, "_base_executable", "/no/python3.11")
+    status, said = checkout.run()
+    assert (status, said) == (1, "env: PYTHON=/no/python3.11 is not a 64-bit CPython 3.11\n")
+    assert before.items() <= checkout.files().items()
+
+
+def test_env_script_keeps_what_is_not_its_own(checkout, tmp_path):
+    (checkout.venv / ".shelfwise-stamp").unlink()
+    elsewhere = checkout.venv.rename(tmp_path / "elsewhere")
+    before = sorted(elsewhere.rglob("*"))
+    checkout.venv.symlink_to(elsewhere)
+    assert checkout.check() == 1
+    assert checkout.run() == (
+        1,
+        f"env: {checkout.venv} is a link; remove it to get an environment of this checkout\n",
+    )
+    assert checkout.venv.is_symlink()
+    assert sorted(elsewhere.rglob("*")) == before
+    checkout.venv.unlink()
+    checkout.venv.mkdir()
+    (checkout.venv / "notes.txt").write_text("mine")
+    status, said = checkout.run()
+    assert (status, "is not a virtual environment; move it away" in said) == (1, True)
+    assert (checkout.venv / "notes.txt").exists()
+
+
+def test_env_script_refuses_what_it_does_not_know(checkout):
+    before = checkout.files()
+    assert checkout.run("--chek") == (1, "env: unknown argument: --chek (try --check, or none)\n")
+    assert checkout.files() == before
 
 
 @pytest.mark.slow
