@@ -169,10 +169,11 @@ class _Run:
         mark = None
         if self._refresh:
             from pipeline.run import refresh
+            from pipeline.stages.nodes import rebuilt_ids
 
             mark = functools.partial(
                 refresh.mark,
-                rebuilt=refresh.rebuilt(pipeline),
+                rebuilt=rebuilt_ids(pipeline),
                 metadata_path=self._dir / "metadata.sqlite",
             )
         return dag_runner.ProgressDagRunner(
