@@ -168,6 +168,7 @@ def _server(base_path: Path, log_path: Path) -> Iterator[int]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> int:
     end = time.monotonic() + SERVER_START_SECONDS
+    assert process.stdout is not None  # it is a pipe
     output = process.stdout.fileno()
     seen = b""
     while (left := end - time.monotonic()) > 0:

@@ -66,7 +66,7 @@ def tiles(result: dict[str, Any]) -> list[dict[str, str]]:
         rivals = {name: rival for name, rival in rivals.items() if rival}
         note, css = "", ""
         if rivals:
-            best = max(rivals, key=rivals.get)
+            best = max(rivals, key=lambda name: rivals[name])
             change = value / rivals[best] - 1
             note = f"{change:+.1%} against {best.replace('_', ' ')}"
             css = "good" if change > 0 else "bad"
@@ -314,7 +314,7 @@ def _curves(epochs: list[dict[str, Any]]) -> list[Any]:
         name: name.replace("_", " ") + (", held out" if "training" not in panels[name] else "")
         for name in panels
     }
-    return [charts.line_chart(titles[name], panels[name]) for name in order]
+    return [charts.line_chart(titles[name], {**panels[name]}) for name in order]
 
 
 def stages(result: dict[str, Any]) -> dict[str, Any]:

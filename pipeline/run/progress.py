@@ -196,7 +196,7 @@ class Progress:
             frame = spinner.render(time.monotonic())
             elapsed = time.monotonic() - started
             text = format_line(index, len(self._names), name, self._width, elapsed, "", "")
-            return rich.text.Text.assemble(text, " ", frame, style="cyan")
+            return rich.text.Text.assemble(text, " ", str(frame), style="cyan")
 
         live = rich.live.Live(
             get_renderable=line,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+_Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,7 +38,7 @@ class Interruption:
 def as_exceptions() -> Iterator[Interruption]:
     """Makes SIGTERM raise like SIGINT, and notes either.
 
-    A signal that the process was started to ignore (SIGINT in a shell's background job) stays so.
+    A SIGINT that the process was started to ignore (a shell's background job) stays ignored.
     Outside the main thread, which alone may set handlers, nothing is noted.
     """
     interruption = Interruption()
@@ -57,14 +59,14 @@ def ignored() -> Iterator[None]:
 
 
 @contextmanager
-def _handled(handler: object, ignored_too: bool) -> Iterator[None]:
+def _handled(handler: _Handler, ignored_too: bool) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, earlier in before.items():
         if ignored_too or earlier is not signal.SIG_IGN or number == signal.SIGTERM:
-            signal.signal(number, handler)  # type: ignore
+            signal.signal(number, handler)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from pipeline import record as run_record
 from pipeline.record import ArtifactRecord, NodeRecord, RunRecord
 from pipeline.report import charts, findings, summary
 from pipeline.report import page as report
+from pipeline.run.state import cancel_abandoned
 from schema.errors import UserError
 
 
@@ -418,12 +419,12 @@ def test_cancel_abandoned_closes_open_executions_and_removes_their_outputs(store
     for folder in (half, whole):
         folder.mkdir(parents=True)
         (folder / "data").write_text("x")
-    assert run_record.cancel_abandoned(store, tmp_path / "artifacts") == ["Rows"]
+    assert cancel_abandoned(store, tmp_path / "artifacts") == ["Rows"]
     assert not half.exists()
     assert (whole / "data").read_text() == "x"
     states = {e.id: e.last_known_state for e in store.get_executions()}
     assert states == {killed.id: mlmd.Execution.CANCELED, finished.id: mlmd.Execution.COMPLETE}
-    assert run_record.cancel_abandoned(store, tmp_path / "artifacts") == []
+    assert cancel_abandoned(store, tmp_path / "artifacts") == []
 
 
 @pytest.mark.slow
