@@ -43,7 +43,7 @@ benchmark-retrieval: env ## towers and sources beside classical recommenders (AR
 lint: env ## rules and formatting (ruff), who imports whom (import-linter), types (pyrefly)
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
-	@.venv/bin/lint-imports --no-cache
+	@.venv/bin/lint-imports --no-logo --no-cache
 	@.venv/bin/pyrefly check --python-interpreter-path $(PY) --min-severity error
 
 format: env ## ruff: fix what can be fixed, format all files

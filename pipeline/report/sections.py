@@ -89,7 +89,8 @@ def tiles(result: dict[str, Any]) -> list[dict[str, str]]:
     return tiles
 
 
-def _metric_key(name: str) -> tuple[int, int, str]:
+def metric_key(name: str) -> tuple[int, int, str]:
+    """Sorts metrics by family (`_METRIC_ORDER`), then by cut-off."""
     order = next((i for i, prefix in enumerate(_METRIC_ORDER) if name.startswith(prefix)), len(_METRIC_ORDER))
     cutoff = re.search(r"@(\d+)", name)
     return order, int(cutoff.group(1)) if cutoff else 0, name
@@ -117,7 +118,7 @@ def quality(result: dict[str, Any], record: RunRecord | None, missing: Missing) 
                 for metric, value in values.items()
                 if not metric.endswith("_se") and isinstance(value, (int, float))
             },
-            key=_metric_key,
+            key=metric_key,
         )
         # more popular than the user's own taste is neither good nor bad
         best = {
