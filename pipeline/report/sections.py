@@ -178,7 +178,7 @@ def quality(result: dict[str, Any], record: RunRecord | None, missing: Missing) 
 
 
 def _calibration(calibration: dict[str, Any]) -> dict[str, Any] | None:
-    """What the heads said beside what happened, None for a run that did not measure it."""
+    """What the heads predicted and what happened; None for a run that did not measure it."""
     heads = [
         {"name": name, **{key: calibration[name].get(key) for key in ("predicted", "observed", "ece")}}
         for name in ("purchase", "repeat", "value")
@@ -300,7 +300,7 @@ def training(record: RunRecord | None, missing: Missing) -> dict[str, Any]:
 
 
 def _curves(epochs: list[dict[str, Any]]) -> list[Any]:
-    """A chart for each metric; `val_x` is drawn beside `x`."""
+    """A chart for each metric; `val_x` and `x` are two lines of one chart."""
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for position, epoch in enumerate(epochs, start=1):
         x = float(epoch.get("epoch", position))

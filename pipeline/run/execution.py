@@ -230,7 +230,7 @@ class _Run:
             print(f"error: {self._error['message']}", file=self._output.terminal_error, flush=True)
 
     def _publish_histories(self, record: RunRecord) -> None:
-        """Puts the users' request states beside the pushed model that they belong to."""
+        """Copies the users' request states of a pushed model into the run's folder."""
         pushed = [node.first("pushed_model") for node in record.of_kind("Pusher")]
         if any(model is not None and model.properties.get("pushed") == 1 for model in pushed):
             for _, path in record.find_file("histories", "histories.parquet"):
