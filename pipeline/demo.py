@@ -27,7 +27,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import local_runner
+from pipeline.report import summary as run_summary
+from pipeline.run import command as runner
 from schema import config as config_lib
 from schema.errors import UserError
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        config = local_runner.load_config(args)
+        config = runner.load_config(args)
         run_dir = Path(args.runs_dir) / config.name
         _run(_python("pipeline.local_runner", *_runner_arguments(args)), "the pipeline")
         base_path = run_dir / "serving" / "shelfwise"
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = local_runner.parser()  # its arguments are ours
+    parser = runner.parser()  # its arguments are ours
     parser.prog = "python -m pipeline.demo"
     parser.description = "Runs the pipeline, serves the model that it pushed and asks it over gRPC."
     parser.add_argument(
@@ -167,6 +168,7 @@ def _server(base_path: Path, log_path: Path) -> Iterator[int]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> int:
     end = time.monotonic() + SERVER_START_SECONDS
+    assert process.stdout is not None  # it is a pipe
     output = process.stdout.fileno()
     seen = b""
     while (left := end - time.monotonic()) > 0:
@@ -251,7 +253,7 @@ def _close(run_dir: Path, base_path: Path, started: float) -> None:
     """Says what was reached, where to look and how to go on."""
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print()
-    for line in local_runner.closing_lines(summary, str(run_dir / "report.html")):
+    for line in run_summary.closing_lines(summary, str(run_dir / "report.html")):
         print(line)
     server = _python(
         "serving.model_server", "--port=8500", "--model_name=shelfwise", f"--model_base_path={base_path}"
