@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores among t
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import shelfwise_env  # noqa: E402, F401  (for checkouts that are not installed)
+from tests.shops import cache  # noqa: E402, F401  (its version is of the code before any of it is imported)
 
 # What builds the tiny shop up to its towers or further: 30 s that one process spends once.
 _BUILDS = ("tiny_shop.towers()", "tiny_shop.factory()", "tiny_shop.built()")

@@ -137,8 +137,7 @@ def test_a_session_without_targets_gives_none(sessions):
 @pytest.fixture(scope="module")
 def trained():
     """What the tiny shop's towers learned from."""
-    tiny_shop.towers()
-    return tiny_shop.LEARNED
+    return tiny_shop.learned()
 
 
 def test_only_sessions_before_the_label_window_are_learned_from(trained, sessions, truth):
@@ -269,7 +268,7 @@ def test_sampling_probabilities_are_the_shares_of_drawn_targets(trained, truth):
 
 def test_history_and_export():
     folder, _ = tiny_shop.towers()
-    (epoch,) = json.loads((tiny_shop.folder() / "retrieval_run/history.json").read_text())["epochs"]
+    (epoch,) = json.loads((tiny_shop.towers_run() / "history.json").read_text())["epochs"]
     assert epoch["epoch"] == 1
     assert np.isfinite(epoch["loss"])
     assert 0 < epoch["holdout_recall@100"] <= 1

@@ -1,7 +1,8 @@
 """A tiny synthetic shop, and the models that the components' own executors build from it.
 
-Everything is made once a process (`functools.cache`) below one temporary folder, so that tests
-of `models` and of `components` share it. Days count from `START`, a Monday.
+The tables are made once a process (`functools.cache`) below one temporary folder, the models once
+for all processes that run the same code (`cache.kept`), so that tests of `models` and of
+`components` share them. Days count from `START`, a Monday.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from schema.config import Config
+from tests.shops import cache
 
 DAY = 86_400
 START = 1_483_920_000  # Monday, 9 January 2017
@@ -122,7 +124,7 @@ CONFIG = Config.model_validate(
 
 @functools.cache
 def folder() -> Path:
-    """Where everything is written; the fixtures remove it at the end."""
+    """Where a process writes what is its own; the fixtures remove it at the end."""
     return Path(tempfile.mkdtemp(prefix="tiny_shop_"))
 
 
@@ -390,30 +392,28 @@ def bert_preset(layers: int) -> str:
     return str(target)
 
 
-@functools.cache
+@cache.kept
+def _text_encoder(base: Path) -> str:
+    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset(1)})
+    return text_executor.run(
+        items(), None, None, 0, config, tf.distribute.get_strategy(), str(base / "model"), str(base / "run")
+    )
+
+
 def text_encoder() -> tuple[str, str]:
     """(artifact folder, summary) of the tiny BERT."""
-    out = str(folder() / "text_encoder")
-    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset(1)})
-    found = text_executor.run(
-        items(), None, None, 0, config, tf.distribute.get_strategy(), out, str(folder() / "text_encoder_run")
-    )
-    return out, found
+    base, summary = _text_encoder()
+    return str(base / "model"), summary
 
 
-# What the towers learned from: the sessions' indices by use, and the items' sampling probabilities.
-LEARNED: dict[str, np.ndarray] = {}
-
-
-@functools.cache
-def towers() -> tuple[str, str]:
-    """(artifact folder, summary) of the two towers; fills `LEARNED`."""
-    out = str(folder() / "retrieval")
+@cache.kept
+def _towers(base: Path) -> str:
     batches, model = retrieval_executor.batches, retrieval_executor.RetrievalModel
+    learned: dict[str, np.ndarray] = {}
 
     def noted_batches(sessions, chosen, rows, vocabularies, config, training, *rest):
         # the held-out sessions first, then those that weigh the learned part
-        LEARNED["training" if training else "weighed" if "holdout" in LEARNED else "holdout"] = chosen
+        learned["training" if training else "weighed" if "holdout" in learned else "holdout"] = chosen
         return batches(sessions, chosen, rows, vocabularies, config, training, *rest)
 
     class NotedModel(model):
@@ -421,7 +421,7 @@ def towers() -> tuple[str, str]:
 
         def __init__(self, query, item, probability, *rest):
             super().__init__(query, item, probability, *rest)
-            LEARNED["probability"] = probability
+            learned["probability"] = probability
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval_executor, "batches", noted_batches)
@@ -435,16 +435,32 @@ def towers() -> tuple[str, str]:
             LABEL_START,
             CONFIG.retrieval,
             CONFIG.candidates.collaborative,
-            out,
-            str(folder() / "retrieval_run"),
+            str(base / "model"),
+            str(base / "run"),
         )
-    return out, summary
+    np.savez(base / "learned.npz", **learned)
+    return summary
 
 
-@functools.cache
-def factory() -> RetrieverFactory:
-    """Retrievers as of LABEL_START and CUTOFF."""
-    out = str(folder() / "index")
+def towers() -> tuple[str, str]:
+    """(artifact folder, summary) of the two towers."""
+    base, summary = _towers()
+    return str(base / "model"), summary
+
+
+def towers_run() -> Path:
+    """Where the training of the towers wrote its history."""
+    return _towers()[0] / "run"
+
+
+def learned() -> dict[str, np.ndarray]:
+    """What the towers learned from: the sessions' indices by use, and the items' sampling probabilities."""
+    with np.load(_towers()[0] / "learned.npz") as found:
+        return dict(found)
+
+
+@cache.kept
+def _index(base: Path) -> None:
     index_executor.run(
         past_log(),
         items(),
@@ -454,61 +470,76 @@ def factory() -> RetrieverFactory:
         [LABEL_START, CUTOFF],
         CONFIG.candidates,
         0.95,
-        out,
+        str(base),
     )
-    return RetrieverFactory(CONFIG, items(), vocabularies(), towers()[0], out)
 
 
 @functools.cache
-def built() -> Built:
-    """The whole chain up to the servable."""
-    base = str(folder())
-    of = {
-        name: os.path.join(base, name)
-        for name in ("index", "candidates", "ranking", "servable", "histories", "ranking_run")
-    }
-    summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1]}
-    makes = factory()
+def factory() -> RetrieverFactory:
+    """Retrievers as of LABEL_START and CUTOFF."""
+    return RetrieverFactory(CONFIG, items(), vocabularies(), towers()[0], str(_index()[0]))
+
+
+@cache.kept
+def _candidates(base: Path) -> str:
     starts = [(LABEL_START, CUTOFF)]
     window = sampler_executor.Request.window
-    _, summaries["candidates"] = sampler_executor.run(
+    makes = factory()
+    _, summary = sampler_executor.run(
         [window(past_log(), start, end, makes.at(start), items()) for start, end in starts],
         window(log(), CUTOFF, END, makes.at(CUTOFF), items()),
         {"half": np.where(np.arange(len(log().users)) % 2, "odd", "even").astype(object)},
         slicing.item_slices(log().before(CUTOFF), items(), CONFIG.quality.item_slices),
         CONFIG.candidates.history_length,
         CONFIG.ranking,
-        of["candidates"],
+        str(base),
     )
-    summaries["ranking"] = ranking_executor.run(
-        example_io.split_folder(of["candidates"], "train"),
-        makes.at,
+    return summary
+
+
+@cache.kept
+def _ranking(base: Path) -> str:
+    return ranking_executor.run(
+        example_io.split_folder(str(_candidates()[0]), "train"),
+        factory().at,
         ("store_id",),
         CONFIG.ranking,
-        of["ranking"],
-        of["ranking_run"],
+        str(base / "model"),
+        str(base / "run"),
     )
-    summaries["servable"] = servable_executor.run(
-        makes.at(CUTOFF),
+
+
+@cache.kept
+def _servable(base: Path) -> str:
+    return servable_executor.run(
+        factory().at(CUTOFF),
         items(),
-        shop.model_folder(of["ranking"]),
+        shop.model_folder(str(_ranking()[0] / "model")),
         shop.model_folder(text_encoder()[0]),
         past_log(),
         CUTOFF,
         CONFIG,
-        of["servable"],
-        of["histories"],
+        str(base / "model"),
+        str(base / "histories"),
     )
+
+
+@functools.cache
+def built() -> Built:
+    """The whole chain up to the servable."""
+    servable, summary = _servable()
+    summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1], "servable": summary}
+    summaries |= {"candidates": _candidates()[1], "ranking": _ranking()[1]}
     return Built(
         text_encoder()[0],
         towers()[0],
-        of["index"],
-        of["candidates"],
-        of["ranking"],
-        of["servable"],
-        of["histories"],
+        str(_index()[0]),
+        str(_candidates()[0]),
+        str(_ranking()[0] / "model"),
+        str(servable / "model"),
+        str(servable / "histories"),
         summaries,
-        makes,
+        factory(),
     )
 
 
