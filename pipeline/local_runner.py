@@ -45,6 +45,7 @@ from schema import config as config_lib  # noqa: E402
 from schema.errors import ConfigError, UserError, find_user_error  # noqa: E402
 
 DEFAULT_CONFIG = _ROOT / "pipeline" / "configs" / "complete_journey.yaml"
+_PROG = "python -m pipeline.local_runner"
 
 if TYPE_CHECKING:
     from pipeline.run.dag_runner import ProgressDagRunner
@@ -55,17 +56,23 @@ if TYPE_CHECKING:
 PipelineFactory = Callable[..., Any]
 
 
-def main(argv: list[str] | None = None, create_pipeline: PipelineFactory | None = None) -> int:
+def main(
+    argv: list[str] | None = None,
+    create_pipeline: PipelineFactory | None = None,
+    *,
+    prog: str = _PROG,
+) -> int:
     """The command.
 
     Args:
       argv: arguments without the program's name; those of the process if None.
       create_pipeline: builds the pipeline; `pipeline.pipeline.create_pipeline` if None.
+      prog: the program's name in its help.
 
     Returns:
       The exit status: 0, 1 after an error (one line on stderr), 130 or 143 when interrupted.
     """
-    args = parser().parse_args(argv)
+    args = parser(prog).parse_args(argv)
     try:
         config = load_config(args)
         if _registering():
@@ -214,7 +221,7 @@ class _Run:
         self._error: dict[str, str] | None = None
 
     def execute(self, create_pipeline: PipelineFactory | None) -> int:
-        started = dt.datetime.now(dt.timezone.utc)
+        started = dt.datetime.now(dt.UTC)
         clock = time.monotonic()
         log = _shown(self._dir / "run.log")
         self._say(f"pipeline {self._config.name}: loading TensorFlow and TFX; the full log is {log}")
@@ -260,9 +267,11 @@ class _Run:
             names = run_record.cancel_abandoned(store, self._dir / "artifacts")
             if names:
                 print("executions that were interrupted:", ", ".join(names))
-        # saved_model.pb is copied last: without it a version was not pushed completely.
-        for version in (self._dir / "serving").glob("*/[0-9]*"):
-            if version.is_dir() and not (version / "saved_model.pb").exists():
+        # A push is copied to a hidden folder, and saved_model.pb is copied last.
+        serving = self._dir / "serving"
+        for version in [*serving.glob("*/.[0-9]*.part"), *serving.glob("*/[0-9]*")]:
+            complete = (version / "saved_model.pb").exists() and version.suffix != ".part"
+            if version.is_dir() and not complete:
                 print("incomplete version removed:", version)
                 shutil.rmtree(version)
 
@@ -484,10 +493,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="pipeline name in place of the configuration's `name`")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+def parser(prog: str = _PROG) -> argparse.ArgumentParser:
+    """The arguments of the command, which its help calls `prog`."""
     parser = Parser(
-        prog="python -m pipeline.local_runner",
+        prog=prog,
         description="Runs the pipeline on this machine, from the shop's files to a pushed model.",
         epilog="SHELFWISE_CONFIG, SHELFWISE_SAMPLE and SHELFWISE_RUNS_DIR in the environment are the "
         "defaults of --config, --sample and --runs-dir; `tfx run create` is configured by them.",

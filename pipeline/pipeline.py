@@ -1,52 +1,64 @@
 """The pipeline: one function that reads like the picture in the README."""
 
-import json
 import os
 from collections.abc import Callable, Mapping
 
 from tfx.components import ExampleValidator, StatisticsGen, Transform
-from tfx.dsl.components.common.resolver import Resolver
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.proto import transform_pb2
-from tfx.types import Channel, standard_artifacts
 
+from components.candidate_index import settings as candidate_index
 from components.candidate_index.component import CandidateIndex
+from components.candidate_sampler import settings as candidate_sampler
 from components.candidate_sampler.component import CandidateSampler
-from components.catalog_example_gen import executor as catalog_executor
+from components.catalog_example_gen import settings as catalog_example_gen
 from components.catalog_example_gen.component import CatalogExampleGen
-from components.common import retriever_inputs as retrieval_setup
-from components.common import shop
+from components.common import artifacts, catalogue
 from components.common.fingerprint import code_version, data_version
 from components.data_quality_gate.component import DataQualityGate
 from components.evaluator.component import Evaluator
-from components.event_example_gen import executor as event_executor
+from components.event_example_gen import settings as event_example_gen
 from components.event_example_gen.component import EventExampleGen
+from components.funnel_evaluator import settings as funnel_settings
 from components.funnel_evaluator.component import FunnelEvaluator
 from components.infra_validator.component import InfraValidator
+from components.model_registry.component import BaselineModel, WarmStartModel
+from components.model_registry.settings import Settings as WarmStartSettings
 from components.pusher.component import Pusher
+from components.ranking_trainer import settings as ranking_trainer
 from components.ranking_trainer.component import RankingTrainer
+from components.ranking_tuner import settings as ranking_tuner
 from components.ranking_tuner.component import RankingTuner
+from components.retrieval_trainer import settings as retrieval_trainer
 from components.retrieval_trainer.component import RetrievalTrainer
 from components.schema_importer import executor as schema_executor
 from components.schema_importer.component import SchemaImporter
+from components.servable_builder import settings as servable_builder
 from components.servable_builder.component import ServableBuilder
+from components.text_encoder_trainer import settings as text_encoder_trainer
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline.stages import evaluation
-from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy, LatestBlessedOtherModelStrategy
-from schema.config import LISTS, Config, dump_sections
+from schema.config import Config, dump_sections
 
 # Code that the model components share; a component adds its own package. What is not listed
 # here cannot change a component's output, so it does not re-run it.
-_DATA_CODE = ("components.common.tables", "components.common.beam_io")
+_DATA_CODE = (
+    "components.common.artifacts",
+    "components.common.beam_io",
+    "components.common.columns",
+    "components.common.tables",
+)
 _SHOP_CODE = (
-    "components.common.shop",
+    "components.common.artifacts",
+    "components.common.catalogue",
+    "components.common.windows",
     "models.data.example_io",
     "schema.names",
     "models.data.item_table",
     "models.data.arrays",
 )
+_REGISTRY_CODE = ("components.common.registry", "components.common.standing")
 _TEXT_CODE = (
     "models.data.event_log",
     "models.text.encoder",
@@ -66,6 +78,9 @@ _TOWER_CODE = (
 _RETRIEVER_CODE = (
     *_TOWER_CODE,
     "components.common.retriever_inputs",
+    "components.common.retriever_spec",
+    "components.common.sections",
+    "components.common.candidate_lists",
     "models.data.event_log",
     "models.retrieval.index",
     "models.ranking.features",
@@ -79,8 +94,11 @@ _RETRIEVER_CODE = (
 _RANKER_CODE = (
     "components.ranking_trainer",
     "components.common.candidate_lists",
+    "components.common.hyperparameters",
+    "components.common.labelled_features",
     "models.ranking.calibration",
     "models.ranking.ranker",
+    "models.ranking.training",
     *_RETRIEVER_CODE,
 )
 
@@ -106,12 +124,12 @@ def create_pipeline(
     """
     # --- data ------------------------------------------------------------------------
     catalog = CatalogExampleGen(
-        config=catalog_executor.settings_json(config),
+        config=catalog_example_gen.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
         code_version=code_version("components.catalog_example_gen", "schema.names", *_DATA_CODE),
     )
     events = EventExampleGen(
-        config=event_executor.settings_json(config),
+        config=event_example_gen.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen", *_DATA_CODE),
     )
@@ -164,32 +182,22 @@ def create_pipeline(
     raw_users = {"raw_users": catalog.outputs["users"]} if config.users is not None else {}
     raw_sessions = {"raw_sessions": events.outputs["examples"]}
     session_graph = {"session_graph": transforms["Event"].outputs["transform_graph"]}
-    retriever_config = dump_sections(config, *retrieval_setup.SECTIONS)
 
     text_encoder = TextEncoderTrainer(
         **item_inputs,
         **(raw_sessions if config.text_encoder.mode != "frozen" else {}),
-        config=_text_encoder_config(config),
+        config=text_encoder_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.text_encoder_trainer", *_TEXT_CODE, *_SHOP_CODE),
     )
-    blessed_models = {
-        "model": Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
-        "model_blessing": Channel(
-            type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"
-        ),
-    }
-    # Kubeflow's compiler knows TFX's own strategies only; with leave-one-out no model is earlier
+    # with leave-one-out no model is earlier than another
     warm_start = (
-        Resolver(
-            strategy_class=LatestBlessedEarlierModelStrategy,
-            config={
-                "split": config.split.to_json(),
-                "ranking": json.dumps(_only(config, "ranking", "windows", "window_days")),
-            },
+        WarmStartModel(
             **raw_sessions,
-            **blessed_models,
-        ).with_id("WarmStartModel")
-        if config.retrieval.warm_start and metadata_path and config.split.strategy == "time"
+            destination=serving_dir,
+            config=WarmStartSettings.of(config).to_json(),
+            code_version=code_version("components.model_registry", *_REGISTRY_CODE),
+        )
+        if config.retrieval.warm_start and config.split.strategy == "time"
         else None
     )
     retrieval = RetrievalTrainer(
@@ -199,8 +207,8 @@ def create_pipeline(
         **item_inputs,
         **user_inputs,
         text_encoder=text_encoder.outputs["model"],
-        **({"last_model": warm_start.outputs["model"]} if warm_start else {}),
-        config=_retrieval_config(config),
+        **({"last_model": warm_start.outputs["version"].future()[0].value} if warm_start else {}),
+        config=retrieval_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.retrieval_trainer", *_TOWER_CODE),
     )
     index = CandidateIndex(
@@ -210,7 +218,7 @@ def create_pipeline(
         **item_inputs,
         text_encoder=text_encoder.outputs["model"],
         retrieval_model=retrieval.outputs["model"],
-        config=_index_config(config),
+        config=candidate_index.Settings.of(config).to_json(),
         code_version=code_version(
             "components.candidate_index",
             "components.common.artifact_types",
@@ -230,7 +238,7 @@ def create_pipeline(
         **user_inputs,
         **raw_users,
         **retrieved,
-        config=_sampler_config(config),
+        config=candidate_sampler.Settings.of(config).to_json(),
         code_version=code_version(
             "components.candidate_sampler", "components.common.slicing", *_RETRIEVER_CODE
         ),
@@ -241,16 +249,20 @@ def create_pipeline(
         **item_inputs,
         **user_inputs,
         **retrieved,
-        "config": retriever_config,
     }
     tuner = (
-        RankingTuner(**learning, code_version=code_version("components.ranking_tuner", *_RANKER_CODE))
+        RankingTuner(
+            **learning,
+            config=ranking_tuner.Settings.of(config).to_json(),
+            code_version=code_version("components.ranking_tuner", *_RANKER_CODE),
+        )
         if config.ranking.tune
         else None
     )
     ranking = RankingTrainer(
         **learning,
         **({"hyperparameters": tuner.outputs["best_hyperparameters"]} if tuner else {}),
+        config=ranking_trainer.Settings.of(config).to_json(),
         code_version=code_version(*_RANKER_CODE),
     )
     servable = ServableBuilder(
@@ -261,7 +273,7 @@ def create_pipeline(
         **retrieved,
         text_encoder=text_encoder.outputs["model"],
         ranking_model=ranking.outputs["model"],
-        config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
+        config=servable_builder.Settings.of(config).to_json(),
         code_version=code_version(
             "components.servable_builder",
             "components.common.artifact_types",
@@ -274,19 +286,18 @@ def create_pipeline(
     )
 
     # --- blessing --------------------------------------------------------------------
-    # Kubeflow's compiler knows TFX's own strategies only
-    strategy = LatestBlessedOtherModelStrategy if metadata_path else LatestBlessedModelStrategy
-    latest_blessed = Resolver(
-        strategy_class=strategy,
-        **({"current": servable.outputs["model"]} if metadata_path else {}),
-        **blessed_models,
-    ).with_id("LatestBlessedModel")
+    baseline = BaselineModel(
+        model=servable.outputs["model"],
+        destination=serving_dir,
+        code_version=code_version("components.model_registry", *_REGISTRY_CODE),
+    )
+    last_pushed = baseline.outputs["version"].future()[0].value
     evaluator = Evaluator(
         examples=sampler.outputs["candidates"],
         model=servable.outputs["model"],
-        baseline_model=latest_blessed.outputs["model"],
+        baseline=last_pushed,
         eval_config=evaluation.eval_config(config),
-        code_version=code_version("components.evaluator", "schema.names"),
+        code_version=code_version("components.evaluator", "schema.names", *_REGISTRY_CODE),
     )
     funnel_evaluator = FunnelEvaluator(
         **raw_sessions,
@@ -294,10 +305,11 @@ def create_pipeline(
         candidates=sampler.outputs["candidates"],
         model=servable.outputs["model"],
         ranking_blessing=evaluator.outputs["blessing"],
-        baseline_model=latest_blessed.outputs["model"],
-        config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
+        baseline=last_pushed,
+        config=funnel_settings.Settings.of(config).to_json(),
         code_version=code_version(
             "components.funnel_evaluator",
+            *_REGISTRY_CODE,
             "components.common.candidate_lists",
             "components.common.slicing",
             "models.ranking.calibration",
@@ -313,15 +325,16 @@ def create_pipeline(
     pusher = Pusher(
         model=servable.outputs["model"],
         model_blessing=funnel_evaluator.outputs["blessing"],
+        ranking_blessing=evaluator.outputs["blessing"],
         infra_blessing=infra_validator.outputs["blessing"],
         destination=serving_dir,
-        code_version=code_version("components.pusher"),
+        code_version=code_version("components.pusher", *_REGISTRY_CODE),
     )
     nodes = [catalog, events, *statistics.values(), *schemas.values(), *validators.values(), gate]
     nodes += [*transforms.values(), text_encoder, *([warm_start] if warm_start else [])]
     nodes += [retrieval, index, sampler]
     nodes += [*([tuner] if tuner else []), ranking, servable]
-    nodes += [latest_blessed, evaluator, funnel_evaluator, infra_validator, pusher]
+    nodes += [baseline, evaluator, funnel_evaluator, infra_validator, pusher]
     return tfx_pipeline.Pipeline(
         pipeline_name=config.name,
         pipeline_root=pipeline_root,
@@ -357,8 +370,8 @@ def _transform_splits(config: Config) -> dict[str, tuple[list[str], list[str]]]:
     """Table -> (splits whose values make the vocabularies, splits that are transformed)."""
     past = ["train", "eval"] if config.split.evaluate_on == "test" else ["train"]
     return {
-        "Item": ([shop.ITEMS_SPLIT], [shop.ITEMS_SPLIT]),
-        "User": ([shop.USERS_SPLIT], [shop.USERS_SPLIT]),
+        "Item": ([artifacts.ITEMS_SPLIT], [artifacts.ITEMS_SPLIT]),
+        "User": ([artifacts.USERS_SPLIT], [artifacts.USERS_SPLIT]),
         "Event": (past, past),
     }
 
@@ -368,7 +381,7 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
         "Item": {
             "text": list(config.items.text),
             "categorical": list(config.items.categorical),
-            "channels": shop.channels(config.exposures),
+            "channels": catalogue.channels(config.exposures),
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
         "Event": {
@@ -381,33 +394,3 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
 def _only(config: Config, section: str, *names: str) -> dict[str, object]:
     dumped = getattr(config, section).model_dump(mode="json")
     return {name: dumped[name] for name in names}
-
-
-def _text_encoder_config(config: Config) -> str:
-    sections = json.loads(dump_sections(config, "items", "text_encoder"))
-    if config.text_encoder.mode == "frozen":
-        return json.dumps(sections, sort_keys=True)
-    sections |= json.loads(dump_sections(config, "split"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections, sort_keys=True)
-
-
-def _retrieval_config(config: Config) -> str:
-    # of the ranker, the towers only need to know when its label windows begin: a change of
-    # its layers must not train them again
-    sections = json.loads(dump_sections(config, "items", "users", "events", "split", "retrieval"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections | {"candidates": _only(config, "candidates", "collaborative")}, sort_keys=True)
-
-
-def _sampler_config(config: Config) -> str:
-    # the ranker's layers and losses do not change what it learns from
-    sections = json.loads(dump_sections(config, *retrieval_setup.SECTIONS))
-    sections["ranking"] = _only(config, "ranking", *LISTS)
-    return json.dumps(sections | {"quality": _only(config, "quality", "item_slices")}, sort_keys=True)
-
-
-def _index_config(config: Config) -> str:
-    sections = json.loads(dump_sections(config, "items", "exposures", "split", "candidates"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections | {"quality": _only(config, "quality", "min_index_recall")}, sort_keys=True)

@@ -896,16 +896,17 @@ class _Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: {message}; see --help\n")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serving.client") -> int:
     """Runs the command line.
 
     Args:
       arguments: without the program name; None reads `sys.argv`.
+      prog: the program's name in its help.
 
     Returns:
       The exit status: 0, or 1 after one line on stderr.
     """
-    options = _parser().parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     # gRPC logs failed connections on its own; our one line says it better.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
@@ -935,7 +936,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     common = _Parser(add_help=False)
     common.add_argument("--address", default=DEFAULT_ADDRESS, help="host:port of the server (%(default)s)")
     common.add_argument("--model", default="shelfwise", help="model name (%(default)s)")
@@ -969,7 +970,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     user.add_argument("--context", action="append", default=[], metavar="NAME=VALUE", help="repeat for more")
 
-    parser = _Parser(prog="python -m serving.client", description="Asks a Shelfwise model server.")
+    parser = _Parser(prog=prog, description="Asks a Shelfwise model server.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(

@@ -5,7 +5,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import artifacts
 from components.infra_validator import executor
 from schema.config import load_sections
 
@@ -29,7 +29,9 @@ def InfraValidator(
       code_version: part of the cache key.
     """
     del code_version
-    passed, found = executor.validate(shop.model_folder(model.uri), load_sections(config).infra_validator)
+    passed, found = executor.validate(
+        artifacts.model_folder(model.uri), load_sections(config).infra_validator
+    )
     blessing.set_int_custom_property("blessed", int(passed))
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{'INFRA_BLESSED' if passed else 'INFRA_NOT_BLESSED'}", "w") as file:

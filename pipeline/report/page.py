@@ -403,11 +403,9 @@ def _push(record: RunRecord | None, missing: _Missing) -> dict[str, Any]:
     return {"missing": missing.reason("pushed model", "Pusher")}
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.report.page", description="Writes a run's report.html anew."
-    )
+def main(argv: list[str] | None = None, *, prog: str = "python -m pipeline.report.page") -> int:
+    """The command, called `prog` in its help; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Writes a run's report.html anew.")
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="folder of the run, e.g. runs/complete_journey"
     )
@@ -425,7 +423,7 @@ def _window(window: dict[str, Any] | None) -> dict[str, str] | None:
     if not window:
         return None
     return {
-        name: dt.datetime.fromtimestamp(value, dt.timezone.utc).strftime("%Y-%m-%d %H:%M")
+        name: dt.datetime.fromtimestamp(value, dt.UTC).strftime("%Y-%m-%d %H:%M")
         for name, value in window.items()
     }
 

@@ -25,7 +25,7 @@ REBUILT = frozenset(
     {
         *("CatalogExampleGen", "ItemStatistics", "ItemValidator", "DataQualityGate"),
         *("CandidateIndex", "ServableBuilder", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
-        *("LatestBlessedModel", "WarmStartModel"),  # resolvers have no outputs of their own to re-use
+        "BaselineModel",
     }
 )
 # Settings that a trained model does not depend on: what is found with it, and where today's files lie.

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components.common import shop
+from components.common import artifacts
 from components.infra_validator import executor
 from schema.config import InfraValidation
 from tests.shops import tiny_shop
@@ -40,7 +40,7 @@ def export(folder, result=None, module=None):
 
 
 def test_the_servable_passes():
-    folder = shop.model_folder(tiny_shop.built().servable)
+    folder = artifacts.model_folder(tiny_shop.built().servable)
     passed, found = executor.validate(folder, SETTINGS)
     assert passed, found
     assert found.startswith("32 requests answered over gRPC as by the graph, median ")
@@ -66,9 +66,9 @@ def test_a_model_that_cannot_be_loaded_is_refused_at_once(tmp_path, broken):
         export(folder, tf.ones([1, 1]))
         (folder / "saved_model.pb").write_bytes(b"not a graph")
     else:
-        shutil.copytree(shop.model_folder(tiny_shop.text_encoder()[0]), folder)
+        shutil.copytree(artifacts.model_folder(tiny_shop.text_encoder()[0]), folder)
         shutil.copytree(
-            os.path.join(shop.model_folder(tiny_shop.built().servable), "assets.extra"),
+            os.path.join(artifacts.model_folder(tiny_shop.built().servable), "assets.extra"),
             folder / "assets.extra",
         )
         (folder / "variables" / "variables.index").unlink()

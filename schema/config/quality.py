@@ -1,0 +1,58 @@
+"""What a model must reach before it is blessed and pushed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pydantic
+from pydantic import Field
+
+from schema.config.base import Name, Section
+
+
+class Quality(Section):
+    """When a model is blessed."""
+
+    ks: list[int] = [10, 20, 50, 100]
+    """Cut-offs k of the funnel's metrics."""
+    primary_metric: str = "ndcg@10"
+    """Metric by which the funnel is compared with baselines and with the last blessed model."""
+    must_beat: list[Literal["popularity", "popularity_recent", "personal_frequency"]] = [
+        "popularity",
+        "popularity_recent",
+        "personal_frequency",
+    ]
+    """Baselines that the funnel must beat."""
+    min_auc: float = 0.6
+    """Least area under the ROC curve of the ranker."""
+    max_ece: float = Field(0.05, ge=0)
+    """Largest expected calibration error of purchases."""
+    max_regression: float = Field(0.02, ge=0)
+    """Tolerated relative loss against the last blessed model."""
+    min_index_recall: float = Field(0.95, ge=0, le=1)
+    """Least recall of the index against exact search."""
+    item_slices: list[Name] = []
+    """Of `items.categorical`: the ranker is also judged for each value of these."""
+    max_users: int | None = None
+    """Users in the sample that the funnel is scored for; all if not given."""
+
+    @pydantic.model_validator(mode="after")
+    def _measured(self) -> Quality:
+        known = [f"{name}@{k}" for name in ("ndcg", "recall", "recall_cap", "hr", "mrr") for k in self.ks]
+        if self.primary_metric not in known:
+            raise ValueError(f"primary_metric '{self.primary_metric}' is not measured; known are {known}")
+        return self
+
+
+class InfraValidation(Section):
+    """What a server must do with a model before it is pushed.
+
+    A section of its own, so that a change here does not build the model again.
+    """
+
+    server: Literal["model_server", "tensorflow_serving"] = "model_server"
+    """Server that is started: Shelfwise's own, or TensorFlow Serving."""
+    binary: str = "tensorflow_model_server"
+    """Binary of TensorFlow Serving: a path, or a name in PATH."""
+    max_p99_ms: float = Field(500.0, gt=0)
+    """Largest 99th percentile of latency in milliseconds, of every signature, one request at a time."""

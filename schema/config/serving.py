@@ -1,0 +1,65 @@
+"""What the servable answers, and what the shop wants shown more often."""
+
+from __future__ import annotations
+
+import zoneinfo
+
+import pydantic
+from pydantic import Field
+
+from schema.config.base import Name, Section
+from schema.config.reasons import Phrases, Reasons
+
+
+class Boost(Section):
+    """Items that the shop wants to be shown more often, or less."""
+
+    attribute: Name
+    """One of `items.categorical`, or item_id."""
+    values: list[str] = Field(min_length=1)
+    """Values of the attribute that are boosted."""
+    factor: float = Field(1.0, gt=0)
+    """Multiplies the probability that decides the order."""
+    log_odds: float = 0.0
+    """Is added to the log-odds of that probability."""
+
+
+class Serving(Section):
+    """What the servable answers."""
+
+    default_k: int = Field(20, ge=1)
+    """Results where the request does not say how many."""
+    max_k: int = Field(200, ge=1)
+    """Results at most."""
+    diversity: float = Field(0.77, ge=0, le=1)
+    """Strength of maximal marginal relevance, 0 (the ranker's order) to 1; a request may give its own."""
+    category_cap: int | None = Field(None, ge=1)
+    """Places that one `items.category` may take while there are others."""
+    rerank_depth: int = Field(100, ge=1)
+    """Ranked candidates that diversity and caps choose from."""
+    boosts: list[Boost] = []
+    """Items shown more often, or less."""
+    drop_bought_days: float = Field(0, ge=0)
+    """Items bought within this many days are not shown; 0 shows all. A request may give its own."""
+    purchase_types: list[str] | None = None
+    """Event types that mean "bought"; only `events.default_event_type` if not given."""
+    exploration_share: float = Field(0, ge=0, le=0.5)
+    """Share of the places for new items.
+
+    These are items with fewer than `candidates.min_events` events, none older than `exploration_days`.
+    """
+    exploration_days: float = Field(28, gt=0)
+    """Age in days of an item's first event up to which it is explored."""
+    time_zone: str = "UTC"
+    """Time zone of the shop: what "yesterday" and "on Monday" mean in reasons."""
+    reasons: Reasons = Reasons()
+    phrases: Phrases = Phrases()
+
+    @pydantic.field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            zoneinfo.ZoneInfo(name)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            raise ValueError("is no time zone of the IANA database, such as Europe/Paris") from error
+        return name

@@ -1,0 +1,68 @@
+"""The whole configuration of one shop: all sections, and what they say about each other."""
+
+from __future__ import annotations
+
+import pydantic
+
+from schema.config.base import Name, Section
+from schema.config.data import Data, Events, Exposures, Items, Split, Users
+from schema.config.kubeflow import Kubeflow
+from schema.config.quality import InfraValidation, Quality
+from schema.config.ranking import Ranking
+from schema.config.retrieval import Candidates, Retrieval
+from schema.config.serving import Serving
+from schema.config.text import TextEncoder
+
+
+class Config(Section):
+    """A shop, its data, its models and what they must reach."""
+
+    name: Name
+    """Name of the pipeline and of its folder below the runs folder."""
+    data: Data
+    events: Events
+    items: Items
+    users: Users | None = None
+    exposures: Exposures | None = None
+    schema_dir: str = "schema/default"
+    """Folder of the reviewed schemas: items.pbtxt, users.pbtxt, events.pbtxt."""
+    split: Split = Split()
+    text_encoder: TextEncoder = TextEncoder()
+    retrieval: Retrieval = Retrieval()
+    candidates: Candidates = Candidates()
+    ranking: Ranking = Ranking()
+    serving: Serving = Serving()
+    quality: Quality = Quality()
+    infra_validator: InfraValidation = InfraValidation()
+    kubeflow: Kubeflow = Kubeflow()
+    beam_args: list[str] = ["--runner=FnApiRunner"]
+    """Command-line arguments of Beam."""
+
+    @pydantic.model_validator(mode="after")
+    def _references(self) -> Config:
+        attributes = sorted(self.items.categorical)
+        for role in ("category", "brand"):
+            name = getattr(self.items, role)
+            if name is not None and name not in attributes:
+                raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {attributes}")
+        for place, boost in enumerate(self.serving.boosts):
+            if boost.attribute not in (*attributes, "item_id"):
+                raise ValueError(
+                    f"serving.boosts.{place}.attribute: '{boost.attribute}' is neither item_id nor one of "
+                    f"items.categorical {attributes}"
+                )
+        if self.serving.category_cap is not None and self.items.category is None:
+            raise ValueError("serving.category_cap: there are no categories; name one as items.category")
+        for name in self.quality.item_slices:
+            if name not in attributes:
+                raise ValueError(
+                    f"quality.item_slices: '{name}' is not one of items.categorical {attributes}"
+                )
+        if self.users is not None:
+            for name in self.users.sensitive:
+                if name not in self.users.categorical:
+                    raise ValueError(
+                        f"users.sensitive: '{name}' is not one of users.categorical "
+                        f"{sorted(self.users.categorical)}"
+                    )
+        return self
