@@ -65,11 +65,9 @@ def _template(reason: Reason) -> tuple[type[str], Any]:
 
 
 # One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
+_TEMPLATES: dict[str, Any] = {reason.key: _template(reason) for reason in REASONS}
 _ReasonTemplates = pydantic.create_model(
-    "_ReasonTemplates",
-    __base__=Section,
-    __doc__="The words of each reason.",
-    **{reason.key: _template(reason) for reason in REASONS},
+    "_ReasonTemplates", __base__=Section, __doc__="The words of each reason.", **_TEMPLATES
 )
 
 
