@@ -58,7 +58,8 @@ class Phrases(Section):
         return self
 
 
-def _template(reason: Reason) -> tuple[type[str], Any]:
+def _template(reason: Reason) -> Any:
+    """The field of a reason, for `pydantic.create_model`."""
     facts = ", ".join(f"{{{fact}}}" for fact in reason.facts)
     text = f"Of items of the source {reason.source}: {reason.given}."
     return str, Field(reason.template, description=f"{text} May name {facts}." if facts else text)
