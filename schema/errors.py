@@ -1,4 +1,4 @@
-"""Errors that a user can mend.
+"""Errors that a user can put right.
 
 Anything raised as a :class:`UserError` reaches the terminal as one line (no traceback) and
 ends the process with status 1. Its message names the file, row, field or configuration key,
@@ -9,7 +9,7 @@ import re
 
 
 class UserError(Exception):
-    """A mistake in data, configuration or a request; the message says where and how to mend it."""
+    """A mistake in data, configuration or a request; the message says where it is and what to do."""
 
 
 class ConfigError(UserError):
@@ -20,13 +20,17 @@ class DataError(UserError):
     """The shop's data is wrong; the message names the file, column or row."""
 
 
+class RequestError(UserError):
+    """A request is wrong; the message names the field."""
+
+
 class GateError(UserError):
     """A quality gate (data anomalies, index recall) stopped the run; the message says why."""
 
 
 # Beam and the TFX launcher wrap an exception in others and keep only its text, so the
 # original is searched in the chain first and in the text afterwards.
-_IN_TEXT = re.compile(r"(?:UserError|ConfigError|DataError|GateError): ([^\n]+)")
+_IN_TEXT = re.compile(r"(?:UserError|ConfigError|DataError|RequestError|GateError): ([^\n]+)")
 
 
 def find_user_error(error: BaseException) -> str | None:
