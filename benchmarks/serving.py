@@ -59,7 +59,7 @@ from benchmarks.serving_load import MODEL, PREDICT, Load, Result, Server, for_se
 SECTIONS = (
     *("load", "overhead", "half", "batching", "swaps", "malformed", "slow", "files", "kill", "memory"),
 )
-BATCHING = ROOT / "serving" / "config" / "batching.config"
+BATCHING = ROOT / "serving" / "deploy" / "configs" / "batching.config"
 _MALFORMED = 500
 _CLIENTS = 4  # of the fault sections
 _BATCHING_CLIENTS = 32
