@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from serving.model_server.core import batching, predictor, servable
+from serving.model_server.core.batching import Batching
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
 from serving.model_server.process import config_files
-from serving.model_server.process.config_files import Batching
 from tests.serving import overlap_model
 from tests.serving.process import Server
 from tests.serving.stubs import Stubs

@@ -19,7 +19,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, regressio
 from serving.model_server.core import inference, tensors
 from serving.model_server.core.errors import StatusError
 from serving.model_server.core.servable import Signature
-from serving.model_server.http_api import json_tensors
+from serving.model_server.http_api import json_tensors, json_values
 from tests.serving import overlap_model
 from tests.serving.conftest import MAX_BYTES
 from tests.serving.http_client import call
@@ -502,7 +502,7 @@ def signature(**inputs: tuple[tf.DType, tuple[int | None, ...]]) -> Signature:
     ],
 )
 def test_json_to_tensor_and_back(dtype: tf.DType, values: list) -> None:
-    document = json_tensors.parse(json.dumps({"inputs": {"x": values}}).encode())
+    document = json_values.parse(json.dumps({"inputs": {"x": values}}).encode())
     arrays, rows = json_tensors.read_inputs(document, signature(x=(dtype, (None, 2))))
     assert not rows
     assert tf.as_dtype(arrays["x"].dtype) == dtype
