@@ -31,7 +31,7 @@ TARGET_QUERY = "target_query"
 HISTORY_ITEM_ID = "history_item_id"
 HISTORY_AGE_DAYS = "history_age_days"
 HISTORY_EVENT_TYPE = "history_event_type"
-HISTORY = (HISTORY_ITEM_ID, HISTORY_AGE_DAYS, HISTORY_EVENT_TYPE)
+HISTORY = (HISTORY_ITEM_ID, HISTORY_AGE_DAYS, HISTORY_EVENT_TYPE)  # parallel lists, oldest event first
 CONTEXT_PREFIX = "context_"  # context_<name>
 CONTEXT_TIMESTAMP = "context_timestamp"  # unix seconds at which the user asks; 0 is "not given"
 

@@ -17,7 +17,7 @@ def InfraValidator(
     config: Parameter[str],
     code_version: Parameter[str],
 ) -> None:
-    """Blesses a servable that a real server loads and answers with, rightly and soon enough.
+    """Blesses a servable that a real server loads, and that answers correctly and soon enough.
 
     TFX's own InfraValidator knows Docker and Kubernetes only; this one starts
     `serving.model_server`, which speaks TensorFlow Serving's gRPC, or a TensorFlow Serving binary.
