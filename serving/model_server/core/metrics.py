@@ -127,7 +127,7 @@ class Metrics:
         self._runtime.labels(model, api, "TF2").observe(seconds * 1e6)
 
     def examples(self, model: str, count: int) -> None:
-        """A request brought so many tf.Examples."""
+        """A request brought `count` tf.Examples."""
         self._examples.labels(model).observe(count)
         self._counters.add(f"{_PREFIX}request_example_count_total", model, amount=count)
 
@@ -136,7 +136,7 @@ class Metrics:
         self._queue.labels(pool).observe(seconds * 1e6)
 
     def batch(self, rows: int) -> None:
-        """A batch of so many rows runs."""
+        """A batch of `rows` rows runs."""
         self._batch.observe(rows)
         self._counters.add(f"{_PREFIX}batching_session:wrapped_run_count")
 

@@ -1,8 +1,8 @@
 """Watches a model's version folders and decides which versions serve.
 
 A policy says how many: the latest n, all, or named ones. Versions that are incomplete, do not
-load or do not pass their warm-up do not count. A new version is loaded and warmed beside the
-old ones, then takes the traffic in one step; an old one is dropped when its last request has
+load or do not pass their warm-up do not count. A new version is loaded and warmed while the
+old ones serve, then takes the traffic in one step; an old one is dropped when its last request has
 ended. A version that fails is reported, logged once, and tried again only when its files
 change, so that a copy in progress needs no restart.
 """
@@ -56,7 +56,7 @@ class Policy:
     """Which versions serve.
 
     Attributes:
-      latest: so many of the highest; None for all of them.
+      latest: how many of the highest; None for all of them.
       specific: exactly these, whatever `latest` says.
     """
 
