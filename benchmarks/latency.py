@@ -142,15 +142,15 @@ def as_served(funnel: Funnel, asked: Sequence[Request]) -> Callable[[Request], A
     return loaded.signatures["recommend"].run
 
 
-def main() -> None:
-    """Runs the command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
     parser.add_argument("--synthetic", type=int, metavar="ITEMS", help="so many items of no shop")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--k", type=int, default=20)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     funnel, asked = subject(options)
@@ -195,10 +195,11 @@ def main() -> None:
         f"{np.mean(ranked):.0f} ranked on average ({min(ranked)} to {max(ranked)}), {options.k} returned; "
         f"{stolen:.0%} of the machine stolen, {others:.0%} used by others"
     )
+    return 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except UserError as error:
         sys.exit(f"latency: {error}")

@@ -89,11 +89,9 @@ def propose(config: configuration.Config, output: Path) -> None:
                 print(f"  {name}: {line}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.infer_schema", description=__doc__.splitlines()[0]
-    )
+def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.infer_schema") -> int:
+    """The command line, called `prog` in its help; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--config", required=True, help="the shop's YAML configuration")
     parser.add_argument(
         "--output", type=Path, default=Path("schema/proposed"), help="folder of the proposals"

@@ -337,7 +337,7 @@ def _attributes(section: str, categorical: dict[str, str]) -> list[Role]:
 def _origin(time: Time) -> int:
     origin = time.origin
     assert origin is not None  # checked by the configuration
-    return int((origin if origin.tzinfo else origin.replace(tzinfo=dt.timezone.utc)).timestamp())
+    return int((origin if origin.tzinfo else origin.replace(tzinfo=dt.UTC)).timestamp())
 
 
 def _by_index(paths: list[str]) -> list[str]:

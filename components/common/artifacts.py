@@ -26,9 +26,6 @@ METRICS = "metrics.json"  # FunnelEvaluator
 BEST_HYPERPARAMETERS = "best_hyperparameters.txt"
 TUNER_RESULTS = "tuner_results.json"
 
-# Custom property of models: unix seconds; their towers learned from events before it only.
-LEARNED_UNTIL = "learned_until"
-
 
 def model_folder(uri: str) -> str:
     """Folder of the SavedModel inside a Model artifact, where TFX looks for it."""

@@ -36,7 +36,6 @@ class RetrieverInputs:
       retrieval_model: RetrievalTrainer's model.
       index: CandidateIndex's artifact.
       users, user_graph: UserTransform's examples and graph; None in a shop without a users table.
-      learned_until: unix seconds; the towers learned from events before it only. None if unknown.
     """
 
     session_graph: str
@@ -46,14 +45,11 @@ class RetrieverInputs:
     index: str
     users: str | None = None
     user_graph: str | None = None
-    learned_until: int | None = None
 
     @classmethod
     def of(cls, inputs: Mapping[str, Any]) -> Self:
         """From artifacts by the name of the input; None stands for an optional one that is missing."""
-        folders = {name: artifact.uri if artifact else None for name, artifact in inputs.items()}
-        until = inputs["retrieval_model"].get_int_custom_property(artifacts.LEARNED_UNTIL)
-        return cls(**folders, learned_until=until)
+        return cls(**{name: artifact.uri if artifact else None for name, artifact in inputs.items()})
 
     def factory(self, settings: RetrieverSettings) -> RetrieverFactory:
         """Reads the artifacts.

@@ -7,14 +7,17 @@ model once a list, and leaves everything that slices do not need (long histories
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import unbatch_extractor
 
+from components.common import registry
 from schema import names as F
 
 
@@ -31,6 +34,13 @@ def custom_extractors(
     at = names.index(unbatch_extractor.UNBATCH_EXTRACTOR_STAGE_NAME)
     unroll = tfma.extractors.Extractor("ExtractCandidates", "UnrollLists" >> beam.Map(unrolled))
     return [*extractors[:at], unroll, *extractors[at:]]
+
+
+def custom_eval_shared_model(eval_saved_model_path: str, **arguments: Any) -> Any:
+    """TFX's hook: a pushed version is the SavedModel itself, which an artifact has in a folder below it."""
+    if not tf.io.gfile.exists(os.path.join(eval_saved_model_path, registry.SAVED_MODEL)):
+        eval_saved_model_path = os.path.dirname(eval_saved_model_path)
+    return tfma.default_eval_shared_model(eval_saved_model_path=eval_saved_model_path, **arguments)
 
 
 def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:

@@ -124,8 +124,8 @@ def plan(found: Survey, settings: Settings, path: str) -> Plan:
 def fixed_end(split: Split) -> int:
     """Microseconds of `split.end`; a naive time is UTC."""
     end = split.end
-    end = end.replace(tzinfo=dt.timezone.utc) if end.tzinfo is None else end
-    return (end - dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)) // dt.timedelta(microseconds=1)
+    end = end.replace(tzinfo=dt.UTC) if end.tzinfo is None else end
+    return (end - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
 
 
 def empty_window(split: str, train_end: int, eval_end: int) -> str:
@@ -143,4 +143,4 @@ def empty_window(split: str, train_end: int, eval_end: int) -> str:
 
 def iso(seconds: int) -> str:
     """Unix seconds as UTC text."""
-    return dt.datetime.fromtimestamp(seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    return dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S")

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from components.common import artifacts, metrics, slicing
 from components.common.protocol import TASKS, Protocol
+from components.common.registry import Reference
 from components.common.windows import Windows
 from components.funnel_evaluator import calibration, systems, verdict
 from models.data import arrays
@@ -33,7 +34,7 @@ def run(
     log: EventLog,
     windows: Windows,
     model_folder: str,
-    blessed_folder: str | None,
+    last: Reference | None,
     ranking_blessed: bool,
     users: Users | None,
     users_uri: str | None,
@@ -48,7 +49,7 @@ def run(
       log: all events up to the end of the evaluation window.
       windows: past and future.
       model_folder: the candidate SavedModel.
-      blessed_folder: the last blessed SavedModel, None if there is none.
+      last: the pushed version that the model is compared with, None if there is none.
       ranking_blessed: whether the Evaluator blessed the ranking head.
       users, users_uri: for slices.
       candidates: `min_events`, `history_length`.
@@ -72,8 +73,8 @@ def run(
     if unknown:
         raise UserError(f"quality.must_beat: unknown baseline {sorted(unknown)}; known are {sorted(others)}")
     compared |= others
-    if blessed_folder:
-        blessed = tf.saved_model.load(blessed_folder)
+    if last:
+        blessed = tf.saved_model.load(last.folder)
         compared["last_blessed"] = systems.servable(blessed, protocol, candidates.history_length, k)
     # every system's lists are compared by the same vectors
     vectors = systems.item_vectors(model, protocol)
@@ -109,9 +110,7 @@ def run(
     counts = {task: len(asked) for task, asked in asked_users.items()}
     slices = slicing.user_slices(protocol.past, users, users_uri)
     calibrated = calibration.measure(model, lists, tuple(log.contexts))
-    checks = verdict.checks(
-        values, counts, quality, ranking_blessed, bool(blessed_folder), calibrated["purchase"]["ece"]
-    )
+    checks = verdict.checks(values, counts, quality, ranking_blessed, last, calibrated["purchase"]["ece"])
     result = {
         "n_users": counts,
         "catalogue": len(protocol.catalogue),
@@ -121,11 +120,12 @@ def run(
         "slices": _sliced(values, asked_users, slices, primary),
         "paired": _paired(values, counts),
         "calibration": calibrated,
+        "standing": verdict.standings(values, counts, quality, last),
         "blessed": all(check.passed for check in checks),
         "reasons": [check.text for check in checks],
         "checks": [dataclasses.asdict(check) for check in checks],
     }
-    if blessed_folder:
+    if last:
         result["last_blessed"] = scores["last_blessed"]
     tf.io.gfile.makedirs(output)
     with tf.io.gfile.GFile(os.path.join(output, artifacts.METRICS), "w") as file:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from components.common import metrics
+from components.common import metrics, standing
 from components.common.protocol import TASKS
+from components.common.registry import Reference
 from schema.config import Quality
 
 
@@ -33,7 +34,7 @@ def checks(
     counts: Mapping[str, int],
     quality: Quality,
     ranking_blessed: bool,
-    has_previous: bool,
+    last: Reference | None,
     ece: float,
 ) -> list[Check]:
     """Every condition of the blessing; a model is blessed if all of them hold.
@@ -44,7 +45,7 @@ def checks(
       counts: task -> users; a task without users has no condition.
       quality: metric and thresholds.
       ranking_blessed: whether the Evaluator blessed the ranking head; a condition only if not.
-      has_previous: whether there is a last blessed model.
+      last: the pushed version that the model is compared with, None if there is none.
       ece: expected calibration error of purchases.
 
     Returns:
@@ -75,12 +76,38 @@ def checks(
             better = bool(ours > theirs)
             text = f"{said} {'>' if better else '<='} {name} {theirs:.4f} ({difference(name)})"
             found.append(Check(f"{name}.{task}", better, text))
-        if has_previous:
+        if last:
             theirs = values["last_blessed", task][metric].mean()
-            kept = bool(ours >= theirs * (1 - quality.max_regression))
+            before = standing.before(last.standing, figure(task, metric), quality.max_regression)
+            kept = bool(ours >= standing.floor(theirs, before, quality.max_regression))
+            best = f" of the best, {1 / before - 1:.1%} above it" if before < standing.START else ""
             text = (
                 f"{said} {'keeps up with' if kept else 'falls behind'} the last blessed model's "
-                f"{theirs:.4f} ({difference('last_blessed')}, tolerance {quality.max_regression:.0%})"
+                f"{theirs:.4f} ({difference('last_blessed')}, tolerance {quality.max_regression:.0%}{best})"
             )
             found.append(Check(f"last_blessed.{task}", kept, text))
     return found
+
+
+def figure(task: str, metric: str) -> str:
+    """Name of a task's metric among the figures of the pushed line."""
+    return f"{task}/{metric}"
+
+
+def standings(
+    values: Mapping[tuple[str, str], dict[str, np.ndarray]],
+    counts: Mapping[str, int],
+    quality: Quality,
+    last: Reference | None,
+) -> dict[str, float]:
+    """Figure -> how it compares with the best of the pushed line (see `components.common.standing`)."""
+    out = {}
+    metric = quality.primary_metric
+    for task in TASKS:
+        name = figure(task, metric)
+        before = standing.before(last.standing if last else {}, name, quality.max_regression)
+        if last and counts[task]:
+            ours, theirs = (values[system, task][metric].mean() for system in ("funnel", "last_blessed"))
+            before = standing.after(before, standing.ratio(float(ours), float(theirs)))
+        out[name] = before
+    return out

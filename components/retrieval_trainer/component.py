@@ -6,7 +6,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import artifacts, catalogue
+from components.common import artifacts, catalogue, registry
 from components.common.windows import Windows
 from components.retrieval_trainer import executor
 from components.retrieval_trainer.settings import Settings
@@ -27,7 +27,7 @@ def RetrievalTrainer(
     code_version: Parameter[str],
     users: InputArtifact[standard_artifacts.Examples] = None,
     user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
-    last_model: InputArtifact[standard_artifacts.Model] = None,
+    last_model: Parameter[str] = registry.NOTHING,
 ) -> None:
     """Trains the TFRS two-tower model on the sessions before the ranker's label windows.
 
@@ -42,7 +42,7 @@ def RetrievalTrainer(
       config: JSON of :class:`components.retrieval_trainer.settings.Settings`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs, if the shop has a users table.
-      last_model: the servable whose towers to start from; it learned from earlier events only.
+      last_model: the pushed version whose towers to start from; it learned from earlier events only.
     """
     del code_version
     settings = Settings.from_json(config)
@@ -54,6 +54,7 @@ def RetrievalTrainer(
         users.uri if users else None,
         user_graph.uri if user_graph else None,
     )
+    last = registry.read_reference(last_model)
     inputs = executor.Inputs(
         folders=[example_io.split_folder(sessions.uri, split) for split in windows.past],
         items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
@@ -61,10 +62,9 @@ def RetrievalTrainer(
         vocabularies=vocabularies,
         text_vectors=os.path.join(text_encoder.uri, artifacts.TEXT_VECTORS),
         until=windows.label_starts(settings.ranking)[0],
-        previous=os.path.join(last_model.uri, artifacts.WEIGHTS) if last_model else None,
+        previous=last.weights if last else None,
     )
     found = executor.run(
         inputs, settings.retrieval, settings.candidates.collaborative, model.uri, model_run.uri
     )
-    model.set_int_custom_property(artifacts.LEARNED_UNTIL, inputs.until)
     model.set_string_custom_property("summary", found)

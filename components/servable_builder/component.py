@@ -58,8 +58,7 @@ def ServableBuilder(
         model_folder=model.uri,
         histories_folder=histories.uri,
     )
-    # What the next run's towers start from lies next to the SavedModel, so that it is not pushed.
+    # What the next run's towers start from; Pusher takes it along.
     folders = (retriever.retrieval_model, model.uri)
     tf.io.gfile.copy(*(os.path.join(folder, artifacts.WEIGHTS) for folder in folders))
-    model.set_int_custom_property(artifacts.LEARNED_UNTIL, retriever.learned_until)
     model.set_string_custom_property("summary", found)

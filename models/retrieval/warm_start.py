@@ -90,6 +90,12 @@ class Weights:
         return out
 
 
+def learned_until(path: str) -> int:
+    """Unix seconds: the model whose weights a file holds learned from events before it only."""
+    with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as fields:
+        return int(fields[_UNTIL])
+
+
 def difference(previous: Weights, current: Weights) -> str | None:
     """The first difference of two models' architectures, in words; None if there is none.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gettext
+from typing import Any
 
 import pydantic
 from pydantic import Field
 
 from schema.config.base import Section
-from schema.reasons import REASONS
+from schema.reasons import REASONS, Reason
 
 
 class Numbered(Section):
@@ -26,11 +27,15 @@ class Phrases(Section):
     plural: str = "n != 1"
     """Expression of gettext: which of the forms a number n takes."""
     times: Numbered = Numbered(exact={1: "once", 2: "twice"}, forms=["{n} time", "{n} times"])
+    """What {times} says: how often the user bought an item."""
     purchases: Numbered = Numbered(forms=["{n} purchase", "{n} purchases"])
+    """What {purchases} says: how often the user bought in a category."""
     days: Numbered = Numbered(exact={7: "week", 14: "two weeks"}, forms=["{n} day", "{n} days"])
+    """What {cycle} says: the interval at which the user buys an item."""
     days_ago: Numbered = Numbered(exact={0: "today", 1: "yesterday"}, forms=["{n} day ago", "{n} days ago"])
+    """What {when} says."""
     weekdays: list[str] = Field(
-        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"],
+        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"]
     )
     """Seven wordings, from Monday, for two to six days ago; if empty, `days_ago` says it."""
     within_a_day: str = "within a day"
@@ -53,14 +58,17 @@ class Phrases(Section):
         return self
 
 
+def _template(reason: Reason) -> Any:
+    """The field of a reason, for `pydantic.create_model`."""
+    facts = ", ".join(f"{{{fact}}}" for fact in reason.facts)
+    text = f"Of items of the source {reason.source}: {reason.given}."
+    return str, Field(reason.template, description=f"{text} May name {facts}." if facts else text)
+
+
 # One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
+_TEMPLATES: dict[str, Any] = {reason.key: _template(reason) for reason in REASONS}
 _ReasonTemplates = pydantic.create_model(
-    "_ReasonTemplates",
-    __base__=Section,
-    **{
-        reason.key: (str, Field(reason.template, description=f"{reason.source}: {reason.given}"))
-        for reason in REASONS
-    },
+    "_ReasonTemplates", __base__=Section, __doc__="The words of each reason.", **_TEMPLATES
 )
 
 

@@ -116,7 +116,7 @@ def test_without_channels_every_row_is_an_exposure():
 def test_week_starts(time, value, start):
     exposures = Exposures.model_validate({"path": "p", "item_id": "i", "time": time})
     found = executor.week_starts(make_chunk(pd.DataFrame({"time": [value]})), exposures)
-    assert str(dt.datetime.fromtimestamp(int(found[0]), dt.timezone.utc))[:16] == start
+    assert str(dt.datetime.fromtimestamp(int(found[0]), dt.UTC))[:16] == start
 
 
 def test_missing_store_is_an_error():

@@ -13,6 +13,7 @@ import tensorflow as tf
 from components.common import artifacts, metrics
 from components.common.candidate_lists import padded, request_inputs, tensor
 from components.common.protocol import TASKS, Protocol
+from components.common.registry import Reference
 from components.funnel_evaluator import calibration, executor, systems
 from components.funnel_evaluator import verdict as verdicts
 from models.data import example_io
@@ -159,12 +160,12 @@ def test_servable_asks_with_the_right_requests(protocol, folder, task):
             assert not set(ids) & set(past["item_id"])
 
 
-def run(folder, output, blessed_folder=None, ranking_blessed=True, candidates=CONFIG.candidates, **quality):
+def run(folder, output, last=None, ranking_blessed=True, candidates=CONFIG.candidates, **quality):
     return executor.run(
         log=tiny_shop.log(),
         windows=WINDOWS,
         model_folder=folder,
-        blessed_folder=blessed_folder,
+        last=last,
         ranking_blessed=ranking_blessed,
         users=None,
         users_uri=None,
@@ -259,12 +260,13 @@ def test_calibration_is_that_of_every_candidate_of_the_lists(folder):
 
 
 def test_max_users_and_a_previous_model(folder, tmp_path):
-    found = run(folder, tmp_path, blessed_folder=folder, must_beat=[], max_users=7)
+    found = run(folder, tmp_path, last=Reference(folder=folder), must_beat=[], max_users=7)
     assert found["n_users"]["all"] == 7
     assert found["last_blessed"] == found["funnel"]
     assert found["blessed"] is True
     assert all("keeps up with the last blessed" in reason for reason in found["reasons"][1:])
     assert found["paired"]["last_blessed"]["all"]["ndcg@5"] == [0.0, 0.0]
+    assert found["standing"] == {"all/ndcg@5": 1.0, "novel/ndcg@5": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,7 @@ def test_a_duplicated_item_stops_the_evaluation(protocol, monkeypatch, tmp_path,
         run(folder, tmp_path)
 
 
-def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, **quality):
+def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, standing=None, **quality):
     """(texts, all passed) of the checks of constant metrics.
 
     `funnel` is task -> value, `others` name -> task -> value.
@@ -310,7 +312,7 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, **quali
         counts or dict.fromkeys(TASKS, 4),
         settings,
         ranking_blessed,
-        "last_blessed" in others,
+        Reference(folder="17", standing=standing or {}) if "last_blessed" in others else None,
         ece,
     )
     # what a person reads and what is decided are the same
@@ -356,6 +358,42 @@ def test_the_last_blessed_model_sets_the_floor(ours, blessed):
     )
     assert passed is blessed
     assert [("keeps up" in reason, "behind" in reason) for reason in reasons] == [(blessed, not blessed)] * 2
+
+
+NDCG_5 = Quality(ks=[5], primary_metric="ndcg@5", max_regression=0.02)
+
+
+def test_a_loss_that_is_tolerated_once_does_not_add_up():
+    """Releases of -1.5 % each, all of them measured against the one before: the second is refused."""
+    release, pushed, standing = 0.2, 1, {}
+    for _ in range(9):
+        new = release * 0.985
+        reasons, passed = verdict(
+            dict.fromkeys(TASKS, new),
+            {"last_blessed": dict.fromkeys(TASKS, release)},
+            standing=standing,
+            max_regression=0.02,
+        )
+        if passed:
+            last = Reference(folder="17", standing=standing)
+            values = {
+                (name, task): {"ndcg@5": np.asarray([value])}
+                for name, value in (("funnel", new), ("last_blessed", release))
+                for task in TASKS
+            }
+            standing = verdicts.standings(values, dict.fromkeys(TASKS, 1), NDCG_5, last)
+            release, pushed = new, pushed + 1
+    assert pushed == 2
+    assert standing == pytest.approx({"all/ndcg@5": 0.985, "novel/ndcg@5": 0.985})
+    assert all("tolerance 2% of the best, 1.5% above it" in reason for reason in reasons)
+
+
+def test_a_task_without_users_keeps_its_standing():
+    last = Reference(folder="17", standing={"novel/ndcg@5": 0.99})
+    values = {(name, "all"): {"ndcg@5": np.asarray([0.2])} for name in ("funnel", "last_blessed")}
+    found = verdicts.standings(values, {"all": 1, "novel": 0}, NDCG_5, last)
+    assert found == {"all/ndcg@5": 1.0, "novel/ndcg@5": 0.99}
+    assert verdicts.standings(values, {"all": 1, "novel": 0}, NDCG_5, None) == dict.fromkeys(found, 1.0)
 
 
 def test_the_evaluators_refusal_stands():

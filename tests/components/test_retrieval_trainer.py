@@ -262,7 +262,7 @@ def test_sampling_probabilities_are_the_shares_of_drawn_targets(divided, truth):
 
 def test_history_and_export():
     folder, _ = tiny_shop.towers()
-    (epoch,) = json.loads((tiny_shop.folder() / "retrieval_run/history.json").read_text())["epochs"]
+    (epoch,) = json.loads((tiny_shop.towers_run() / "history.json").read_text())["epochs"]
     assert epoch["epoch"] == 1
     assert np.isfinite(epoch["loss"])
     assert 0 < epoch["holdout_recall@100"] <= 1

@@ -6,7 +6,6 @@ import importlib
 import pytest
 from tfx.types import standard_artifacts
 
-from components.common import artifacts
 from components.common.artifact_types import CandidateIndex
 from components.common.retriever_inputs import RetrieverInputs
 from components.common.retriever_spec import TYPES, takes_retriever
@@ -49,8 +48,7 @@ def test_the_components_have_these_inputs(folder, name):
 
 
 def test_every_folder_has_a_type():
-    fields = {field.name for field in dataclasses.fields(RetrieverInputs)}
-    assert fields - set(TYPES) == {"learned_until"}
+    assert {field.name for field in dataclasses.fields(RetrieverInputs)} == set(TYPES)
 
 
 @pytest.mark.parametrize("with_users", [False, True])
@@ -66,7 +64,6 @@ def test_the_function_gets_the_folders(with_users):
         if with_users or not optional:
             arguments[name] = kind()
             arguments[name].uri = f"/{name}"
-    arguments["retrieval_model"].set_int_custom_property(artifacts.LEARNED_UNTIL, 12)
     function(config="{}", **arguments)
     wanted = {name: f"/{name}" for name in arguments}
-    assert given == {"retriever": RetrieverInputs(**wanted, learned_until=12), "config": "{}"}
+    assert given == {"retriever": RetrieverInputs(**wanted), "config": "{}"}

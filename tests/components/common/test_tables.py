@@ -117,7 +117,7 @@ def test_optional_role_may_be_missing():
 
 
 def test_times_of_every_type_are_utc_microseconds():
-    moment = dt.datetime(2017, 12, 4, 4, 1, 20, tzinfo=dt.timezone.utc)
+    moment = dt.datetime(2017, 12, 4, 4, 1, 20, tzinfo=dt.UTC)
     seconds = int(moment.timestamp())
     naive = moment.replace(tzinfo=None)
     arrays = [

@@ -1,7 +1,5 @@
 """New items get their share of the places, drawn by user and day."""
 
-import functools
-
 import numpy as np
 import pytest
 
@@ -10,11 +8,6 @@ from tests.models.funnel import tiny_funnel
 from tests.models.funnel.tiny_funnel import HISTORY, PLAIN, USERS, answer
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, ITEMS, recommend_inputs
-
-
-@functools.cache
-def funnel(**serving):
-    return tiny_funnel.make(tiny_shop.built(), **serving)
 
 
 def new_items():
@@ -26,7 +19,7 @@ def new_items():
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
 def test_a_share_of_the_places_explores_new_items(share):
-    model, plain = funnel(**PLAIN, exploration_share=share), funnel(**PLAIN)
+    model, plain = tiny_funnel.make(**PLAIN, exploration_share=share), tiny_funnel.make(**PLAIN)
     inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY), 20)
     shown, without = answer(model, inputs), answer(plain, inputs)
     fresh = new_items()
@@ -45,7 +38,7 @@ def test_a_share_of_the_places_explores_new_items(share):
 
 
 def test_exploration_is_the_same_for_the_same_request_and_obeys_its_filters():
-    model = funnel(**PLAIN, exploration_share=0.5)
+    model = tiny_funnel.make(**PLAIN, exploration_share=0.5)
     fresh = sorted(new_items())
     base = tiny_shop.request(USERS, HISTORY)
     first = answer(model, recommend_inputs(base, 20))
@@ -66,7 +59,7 @@ def test_exploration_is_the_same_for_the_same_request_and_obeys_its_filters():
 
 def test_other_users_and_days_explore_others():
     """With one place and two new items, each is drawn for some."""
-    model = funnel(**PLAIN, exploration_share=0.5)
+    model = tiny_funnel.make(**PLAIN, exploration_share=0.5)
     users = [f"user {number}" for number in range(30)]
     base = tiny_shop.request(users, [[]] * 30)
     drawn = answer(model, recommend_inputs(base, 2))[F.ITEM_ID][:, 1]

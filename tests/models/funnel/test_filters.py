@@ -1,7 +1,5 @@
 """What a request or the shop does not want is not listed; the signatures' filters are in test_servable."""
 
-import functools
-
 import pytest
 
 from schema import names as F
@@ -9,11 +7,6 @@ from tests.models.funnel import tiny_funnel
 from tests.models.funnel.tiny_funnel import HISTORY, PLAIN, USERS, answer
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import recommend_inputs
-
-
-@functools.cache
-def funnel(**serving):
-    return tiny_funnel.make(tiny_shop.built(), **serving)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +21,7 @@ def funnel(**serving):
     ],
 )
 def test_bought_items_are_dropped_as_the_shop_or_the_request_says(configured, asked, gone):
-    model = funnel(**PLAIN | {"drop_bought_days": configured})
+    model = tiny_funnel.make(**PLAIN | {"drop_bought_days": configured})
     inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY), 80, drop_bought_days=asked)
     shown = answer(model, inputs)[F.ITEM_ID]
     for row, history in enumerate(HISTORY):
@@ -38,7 +31,7 @@ def test_bought_items_are_dropped_as_the_shop_or_the_request_says(configured, as
 
 def test_what_was_only_looked_at_is_not_dropped():
     inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY, event_type="view"), 80, drop_bought_days=1e9)
-    shown = answer(funnel(**PLAIN), inputs)[F.ITEM_ID]
+    shown = answer(tiny_funnel.make(**PLAIN), inputs)[F.ITEM_ID]
     assert {"100", "101", "102", "103"} <= set(shown[0])
-    both = funnel(**PLAIN, purchase_types=("view",))
+    both = tiny_funnel.make(**PLAIN, purchase_types=("view",))
     assert not {"100", "101", "102", "103"} & set(answer(both, inputs)[F.ITEM_ID][0])

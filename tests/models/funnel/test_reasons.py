@@ -75,10 +75,6 @@ def inputs_of(rows, now, **more):
     return recommend_inputs(base, 80, **more)
 
 
-def funnel(**serving):
-    return tiny_funnel.make(tiny_shop.built(), **serving)
-
-
 def proven(answer, rows, now, serving):
     """How often each template was proven."""
     facts, seen = proof_shop(), collections.Counter()
@@ -124,7 +120,7 @@ def test_a_translation_and_another_time_zone():
     }
     rows, now = requests(2)
     rows, now = rows[:80], now[:80]
-    model = funnel(**serving)
+    model = tiny_funnel.make(**serving)
     answer = {name: text(value) for name, value in model.recommend(inputs_of(rows, now)).items()}
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
     seen = proven(answer, rows, now, section)
@@ -138,18 +134,18 @@ def test_a_translation_and_another_time_zone():
 def test_new_items_say_so():
     rows, now = requests(3)
     rows, now = rows[:40], now[:40]
-    model = funnel(exploration_share=0.25)
+    model = tiny_funnel.make(exploration_share=0.25)
     answer = {name: text(value) for name, value in model.recommend(inputs_of(rows, now)).items()}
     seen = proven(answer, rows, now, model_serving := CONFIG.serving)
     assert model_serving.exploration_share == 0
     assert seen["exploration"] >= 40
 
 
-def test_titles():
+def test_titles(monkeypatch):
     """The first part; a point within it does not end it."""
-    model = funnel()
+    model = tiny_funnel.make()
     texts = ["whole milk. dairy. 1 gal.", "bread.", "", "no point", "2.5 l oil. food.", "é. b"]
-    model.reasons._text = tf.constant(texts)
+    monkeypatch.setattr(model.reasons, "_text", tf.constant(texts))
     expected = ["whole milk", "bread", "", "no point", "2.5 l oil", "é"]
     assert text(model.reasons.title(tf.range(6))).tolist() == expected
 

@@ -1,7 +1,5 @@
 """Order of the listed items: against a naive greedy re-ranking, and by what each part promises."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -156,13 +154,8 @@ def test_boosts_of_a_catalogue():
 # --- in the funnel ---------------------------------------------------------------------
 
 
-@functools.cache
-def funnel(**serving):
-    return tiny_funnel.make(tiny_shop.built(), **serving)
-
-
 def test_each_request_of_a_batch_has_its_own_wishes():
-    plain = funnel(**PLAIN)
+    plain = tiny_funnel.make(**PLAIN)
     base = recommend_inputs(tiny_shop.request(USERS, HISTORY), 12)
     mixed = base | {F.DIVERSITY: tf.constant([1.0, 0.0, -1.0]), F.DROP_BOUGHT_DAYS: tf.constant([0.0, 99, 0])}
     together = answer(plain, mixed)
