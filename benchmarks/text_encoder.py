@@ -54,6 +54,7 @@ from components.common.windows import Windows  # noqa: E402
 from components.common.candidate_lists import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
+from components.text_encoder_trainer.behaviour import Behaviour, Searches  # noqa: E402
 from models.data import arrays  # noqa: E402
 from models.text import encoder as text_encoder  # noqa: E402
 from models.text import groups as text_groups  # noqa: E402
@@ -297,8 +298,8 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float, consol
     if dtype == "auto":
         dtype, _ = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
     until = run.windows.label_starts(run.config.ranking)[0]
-    searches = executor.Searches.read(run.folders[: len(run.windows.past)]).without(protocol.held_out)
-    behaviour = executor.Behaviour.of(protocol.past, searches, items, index, until)
+    searches = Searches.read(run.folders[: len(run.windows.past)]).without(protocol.held_out)
+    behaviour = Behaviour.of(protocol.past, searches, items, index, until)
     row_of = np.maximum(run.log.item_rows(items.item_id), 0)
     systems: dict[str, Any] = {}
 

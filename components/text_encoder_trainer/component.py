@@ -7,6 +7,7 @@ from tfx.types import standard_artifacts
 from components.common import catalogue
 from components.common.windows import Windows
 from components.text_encoder_trainer import executor
+from components.text_encoder_trainer.behaviour import Searches
 from components.text_encoder_trainer.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
@@ -44,7 +45,7 @@ def TextEncoderTrainer(
     if raw_sessions:
         windows = Windows.of(raw_sessions, settings.split)
         folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
-        log, searches = EventLog.read(folders), executor.Searches.read(folders)
+        log, searches = EventLog.read(folders), Searches.read(folders)
         until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
         items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from components.common import artifacts
 from components.text_encoder_trainer import executor
+from components.text_encoder_trainer.behaviour import Behaviour, Searches
 from models.data import arrays, example_io
 from models.text import encoder as text_encoder
 from models.text.encoder import TextEncoder
@@ -36,7 +37,7 @@ TUNED = {
     "masked_lm_texts": 8,
     "new_span_days": 200,
 }
-NO_SEARCHES = executor.Searches(np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int64))
+NO_SEARCHES = Searches(np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int64))
 
 
 def tune(tmp_path, log, searches=NO_SEARCHES, until=tiny_shop.LABEL_START, **changes):
@@ -83,12 +84,12 @@ def test_the_component_learns_exports_and_says_so(tmp_path):
 def behaviour(log, searches):
     items = tiny_shop.items()
     text_of_item = np.unique(items.text.astype(str), return_inverse=True)[1]
-    return executor.Behaviour.of(log, searches, items, text_of_item, tiny_shop.LABEL_START)
+    return Behaviour.of(log, searches, items, text_of_item, tiny_shop.LABEL_START)
 
 
 def searches_of(*rows):
     query, item, timestamp = zip(*rows, strict=True)
-    return executor.Searches(np.asarray(query, object), np.asarray(item, object), np.asarray(timestamp))
+    return Searches(np.asarray(query, object), np.asarray(item, object), np.asarray(timestamp))
 
 
 def test_later_events_are_not_learned_from():
@@ -123,7 +124,7 @@ def test_searches_are_read_beside_the_targets(tmp_path):
     }
     folder = str(tmp_path / "Split-train")
     example_io.write_records(folder, [tiny_shop.record_batch(rows)])
-    found = executor.Searches.read([folder])
+    found = Searches.read([folder])
     assert found.query.tolist() == ["rye bread", "milk"]
     assert found.item_id.tolist() == ["8", "9"]
     assert found.timestamp.tolist() == [50, 60]
@@ -132,7 +133,7 @@ def test_searches_are_read_beside_the_targets(tmp_path):
     without = str(tmp_path / "Split-eval")
     del rows["target_query"]
     example_io.write_records(without, [tiny_shop.record_batch(rows)])
-    assert len(executor.Searches.read([without]).query) == 0
+    assert len(Searches.read([without]).query) == 0
 
 
 def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path):
