@@ -28,7 +28,7 @@ RECORD = os.path.join("assets.extra", "push_record.json")
 WEIGHTS = os.path.join("assets.extra", "weights.npz")
 _FINGERPRINT = "fingerprint.pb"
 _LINE = "line"  # custom property of blessings
-_SOFTWARE = ("shelfwise", "tensorflow", "tfx")
+_SOFTWARE = ("shelfwise", "tfx")
 
 _log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def identity(saved_model: str) -> str:
 
 def software() -> dict[str, str]:
     """Installed versions of what makes models; a package that is not installed is missing."""
-    found = {}
+    found = {"tensorflow": tf.__version__}  # its package has several names
     for name in _SOFTWARE:
         try:
             found[name] = importlib.metadata.version(name)

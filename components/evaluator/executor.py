@@ -67,10 +67,10 @@ def line(config: tfma.EvalConfig, result: Any, baseline: registry.Reference | No
       baseline: the version that it was compared with, if any.
     """
     overall = next(outputs[""][""] for key, outputs in result.slicing_metrics if not key)
-    values = {name: value["doubleValue"] for name, value in overall.items() if "doubleValue" in value}
+    values = {name: float(value["doubleValue"]) for name, value in overall.items() if "doubleValue" in value}
     figures, standings = {}, {}
     for figure, threshold in _changes(config).items():
-        if not math.isfinite(values.get(figure, math.nan)):
+        if not math.isfinite(values[figure]):
             continue  # the thresholds refuse it
         figures[figure] = values[figure]
         lower, tolerance = _tolerance(threshold)
@@ -100,4 +100,4 @@ def _tolerance(threshold: Any) -> tuple[bool, float]:
 
 
 # TFMA's names of the metrics that have such a threshold (`pipeline.stages.evaluation`).
-_NAMES = {"AUC": "auc", "BinaryCrossEntropy": "binary_cross_entropy"}
+_NAMES = {"AUC": "auc", "BinaryCrossEntropy": "binary_crossentropy"}

@@ -308,7 +308,7 @@ def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(
     assert any("last blessed" in reason for reason in _metrics(shop)["reasons"])
     first, second = registry.read(str(shop.run / "serving" / "shelfwise"))
     assert (first.record.baseline, second.record.baseline) == (None, str(first.version))
-    figures = {"all/ndcg@10", "novel/ndcg@10", "auc", "binary_cross_entropy"}
+    figures = {"all/ndcg@10", "novel/ndcg@10", "auc", "binary_crossentropy"}
     assert set(second.record.standing) == figures
     assert set(second.record.figures) == {*figures, "ece"}
     assert set(first.record.standing.values()) == {1.0}
