@@ -57,10 +57,11 @@ setup(
     else "",
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     package_dir={"": "."},  # with the root named, an editable install is one path entry, not an import hook
     packages=find_packages(include=[pattern for name in _PACKAGES for pattern in (name, f"{name}.*")]),
-    py_modules=["shelfwise_env"],
+    py_modules=["shelfwise", "shelfwise_env"],
+    entry_points={"console_scripts": ["shelfwise = shelfwise:main"]},
     data_files=[("", ["shelfwise_env.pth"])],
     package_data={"": _DATA + [f"**/{pattern}" for pattern in _DATA]},
     distclass=DistributionWithData,

@@ -32,7 +32,7 @@ from rich.table import Table  # noqa: E402
 
 from benchmarks import baselines, retrieval, run_models  # noqa: E402
 from benchmarks.retrieval import Ours, Result  # noqa: E402
-from components.funnel_evaluator import executor as funnel_evaluator  # noqa: E402
+from components.common.protocol import TASKS  # noqa: E402
 from pipeline import record as run_record  # noqa: E402
 from pipeline.run import command as runner  # noqa: E402
 from pipeline.run import execution  # noqa: E402
@@ -186,10 +186,7 @@ def score_window(args: argparse.Namespace, window: str, console: Console) -> dic
     evaluated = json.loads((found / "metrics.json").read_text())
     console.print(f"\n{folder}, window {window}, cut-off {pd.Timestamp(ours.windows.cutoff, unit='s')}")
     recs = args.recs if window == "test" else None
-    tasks = {
-        task: score(ours, task, found, recs, not args.no_baselines, console)
-        for task in funnel_evaluator.TASKS
-    }
+    tasks = {task: score(ours, task, found, recs, not args.no_baselines, console) for task in TASKS}
     return {"run": str(folder), "blessed": evaluated["blessed"], "tasks": tasks}
 
 

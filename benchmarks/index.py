@@ -30,8 +30,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import tensorflow as tf
 
 from models.data import arrays
-from models.data.frozen import table
-from models.retrieval.index import KINDS, VectorIndex, exact_neighbours, make_plan
+from models.data.frozen import frozen_table
+from models.retrieval.index.kinds import KINDS, build_index, make_plan
+from models.retrieval.index.plan import exact_neighbours
 
 _K = 100
 _ALLOWED = 0.01
@@ -85,10 +86,10 @@ def measure(
       seconds: of each timing.
     """
     everything = np.arange(len(vectors), dtype=np.int32)
-    variable = table(vectors)
+    variable = frozen_table(vectors)
     started = time.monotonic()
     plan = make_plan(kind, vectors, everything, queries[::2], 20, recall)
-    index = VectorIndex(variable, everything, plan)
+    index = build_index(variable, everything, plan)
     build = time.monotonic() - started
     held = queries[1::2]
     search = tf.function(

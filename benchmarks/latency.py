@@ -31,11 +31,11 @@ from rich.table import Table
 
 from benchmarks import run_models, synthetic_servable
 from benchmarks.serving_load import CpuUse
-from components.candidate_sampler.executor import tensor
+from components.common.candidate_lists import tensor
 from models.data.event_log import EventLog
 from models.data.parameters import parameters
 from models.funnel.servable import Funnel
-from models.retrieval.sources import Found, Some
+from models.retrieval.sources.base import FoundCandidates, SparseValues
 from schema import names as F
 from schema.errors import UserError
 from serving.model_server.core import servable
@@ -114,9 +114,11 @@ def stages(funnel: Funnel) -> dict[str, Callable[[Request], Any]]:
     return {name: functools.partial(run, until=name) for name in names} | {"reasons": funnel.recommend}
 
 
-def _tensors(found: Found) -> dict[str, Any]:
+def _tensors(found: FoundCandidates) -> dict[str, Any]:
     """What a graph can return of it."""
-    return {name: vars(value) if isinstance(value, Some) else value for name, value in vars(found).items()}
+    return {
+        name: vars(value) if isinstance(value, SparseValues) else value for name, value in vars(found).items()
+    }
 
 
 def concrete(stage: Callable[[Request], Any], spec: Mapping[str, tf.TensorSpec]) -> Callable[..., Any]:
@@ -140,15 +142,15 @@ def as_served(funnel: Funnel, asked: Sequence[Request]) -> Callable[[Request], A
     return loaded.signatures["recommend"].run
 
 
-def main() -> None:
-    """Runs the command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
     parser.add_argument("--synthetic", type=int, metavar="ITEMS", help="so many items of no shop")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--k", type=int, default=20)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     funnel, asked = subject(options)
@@ -193,10 +195,11 @@ def main() -> None:
         f"{np.mean(ranked):.0f} ranked on average ({min(ranked)} to {max(ranked)}), {options.k} returned; "
         f"{stolen:.0%} of the machine stolen, {others:.0%} used by others"
     )
+    return 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except UserError as error:
         sys.exit(f"latency: {error}")

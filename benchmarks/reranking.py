@@ -17,7 +17,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import run_models  # (sets TensorFlow's environment)
-from components.candidate_sampler.executor import tensor
 from components.common import metrics
-from components.funnel_evaluator.executor import TASKS, Protocol
-from models.funnel.reranking import Explorer, Reranker, boosts_of
+from components.common.candidate_lists import tensor
+from components.common.protocol import TASKS, Protocol
+from models.funnel.exploration import Explorer
+from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.servable import Funnel
 from schema import names as F
 from schema.errors import UserError
@@ -188,13 +189,13 @@ def measure(
     }
 
 
-def main() -> None:
-    """Runs the command line."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
     parser.add_argument("--users", type=int, help="a random sample of so many a task (all)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     run = run_models.RunModels.read(options)
     funnel = run.funnel()
     protocol = Protocol.of(run.log, run.windows, run.config.candidates.min_events)
@@ -227,10 +228,11 @@ def main() -> None:
         console.print(table)
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=1))
+    return 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        sys.exit(main())
     except UserError as error:
         sys.exit(f"reranking: {error}")

@@ -37,9 +37,9 @@ from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
 from benchmarks import baselines, run_models  # noqa: E402
-from components.candidate_sampler.executor import tensor  # noqa: E402
 from components.common import metrics, slicing  # noqa: E402
-from components.funnel_evaluator.executor import Protocol  # noqa: E402
+from components.common.candidate_lists import tensor  # noqa: E402
+from components.common.protocol import Protocol  # noqa: E402
 from pipeline.formats import format_bytes, format_seconds  # noqa: E402
 from pipeline.run import command as runner  # noqa: E402
 from pipeline.run import execution  # noqa: E402

@@ -19,13 +19,15 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
-from components.common import retriever_inputs as retrieval_setup  # noqa: E402
-from components.common import shop  # noqa: E402
+from components.common import artifacts, catalogue  # noqa: E402
+from components.common.retriever_inputs import RetrieverFactory, RetrieverInputs  # noqa: E402
+from components.common.sections import RetrieverSettings  # noqa: E402
+from components.common.windows import Windows  # noqa: E402
 from models.data import example_io  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.funnel.servable import Funnel  # noqa: E402
 from pipeline import record as run_record  # noqa: E402
-from schema.config import Config, dump_sections, load, load_sections  # noqa: E402
+from schema.config import Config, load  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 
@@ -59,8 +61,8 @@ class RunModels:
     """
 
     config: Config
-    windows: shop.Windows
-    factory: retrieval_setup.RetrieverFactory
+    windows: Windows
+    factory: RetrieverFactory
     log: EventLog
     folders: list[str]
     transformed_folders: list[str]
@@ -100,32 +102,33 @@ class RunModels:
             return found.uri if found else None
 
         events = artifact("EventExampleGen", "examples")
-        windows = shop.Windows.of(_Properties(events.properties), config.split)
+        windows = Windows.of(_Properties(events.properties), config.split)
         folders = [example_io.split_folder(events.uri, name) for name in windows.splits]
+        # as the components read them: keys in their canonical order, which is that of the features
+        # that the ranker learned from
+        settings = RetrieverSettings.from_json(RetrieverSettings.of(config).to_json())
+        ranker = artifacts.model_folder(uri("RankingTrainer", "model")) if with_ranker else None
         return cls(
             config,
             windows,
-            retrieval_setup.factory(
-                # as the components read it: sections in their canonical order, which is that of
-                # the features the ranker learned from
-                load_sections(dump_sections(config, *retrieval_setup.SECTIONS)),
-                uri("ItemTransform", "transformed_examples"),
-                uri("ItemTransform", "transform_graph"),
-                uri("EventTransform", "transform_graph"),
-                uri("UserTransform", "transformed_examples"),
-                uri("UserTransform", "transform_graph"),
-                uri("RetrievalTrainer", "model"),
-                uri("CandidateIndex", "index"),
-            ),
+            RetrieverInputs(
+                session_graph=uri("EventTransform", "transform_graph"),
+                items=uri("ItemTransform", "transformed_examples"),
+                item_graph=uri("ItemTransform", "transform_graph"),
+                retrieval_model=uri("RetrievalTrainer", "model"),
+                index=uri("CandidateIndex", "index"),
+                users=uri("UserTransform", "transformed_examples"),
+                user_graph=uri("UserTransform", "transform_graph"),
+            ).factory(settings),
             EventLog.read(folders, list(config.events.context)),
             folders,
             [
                 example_io.split_folder(uri("EventTransform", "transformed_examples"), name)
                 for name in windows.past
             ],
-            shop.item_vocabulary(uri("EventTransform", "transform_graph")),
+            catalogue.item_vocabulary(uri("EventTransform", "transform_graph")),
             uri("CatalogExampleGen", "users"),
-            tf.saved_model.load(shop.model_folder(uri("RankingTrainer", "model"))) if with_ranker else None,
+            tf.saved_model.load(ranker) if ranker else None,
         )
 
     def funnel(self, serving: dict[str, Any] | None = None) -> Funnel:

@@ -27,16 +27,16 @@ import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
 import yaml  # noqa: E402
 
-from components.common import shop  # noqa: E402
-from components.ranking_trainer import executor as ranking_executor  # noqa: E402
+from components.common import artifacts  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
 from models.data import example_io  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.data.item_table import ItemTable  # noqa: E402
 from models.data.requests import Vocabularies  # noqa: E402
 from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
+from models.ranking import training  # noqa: E402
 from models.ranking.ranker import RankingModel  # noqa: E402
-from models.retrieval.index import make_plan  # noqa: E402
+from models.retrieval.index.kinds import make_plan  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from models.text.encoder import TextEncoder  # noqa: E402
@@ -134,7 +134,7 @@ def save_ranker(retriever: Retriever, config: Config, rng: np.random.Generator, 
     width, of_item, sizes = len(features.names), features.item_width, features.code_sizes
     model = RankingModel(width, sizes, config.ranking, of_item)
     model.adapt(rng.normal(0, 1, (2000, width)).astype(np.float32), np.zeros(2000, bool))
-    ranking_executor.export(model, width, of_item, list(sizes), folder)
+    training.export(model, width, of_item, list(sizes), folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,7 +229,7 @@ def build(count: int, target: Path, config: Config) -> str:
             os.path.join(work, "servable"),
             os.path.join(work, "histories"),
         )
-        os.rename(shop.model_folder(os.path.join(work, "servable")), target)
+        os.rename(artifacts.model_folder(os.path.join(work, "servable")), target)
     sizes = config.candidates
     places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
     return f"{line}; {shop_.index} search, up to {places} candidates ranked"

@@ -49,8 +49,9 @@ import tensorflow as tf  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from components.common import shop  # noqa: E402
-from components.candidate_sampler.executor import tensor  # noqa: E402
+from components.common import artifacts  # noqa: E402
+from components.common.windows import Windows  # noqa: E402
+from components.common.candidate_lists import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
 from models.data import arrays  # noqa: E402
@@ -60,7 +61,7 @@ from schema import names as F  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.data.item_table import ItemTable  # noqa: E402
 from models.data.requests import RequestParser  # noqa: E402
-from models.text.training import make_strategy  # noqa: E402
+from models.text.strategy import make_strategy  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 MODES = ("frozen", "lora", "full")
@@ -111,7 +112,7 @@ class Protocol:
 
     @classmethod
     def of(
-        cls, log: EventLog, items: ItemTable, windows: shop.Windows, min_events: int, share: float, seed: int
+        cls, log: EventLog, items: ItemTable, windows: Windows, min_events: int, share: float, seed: int
     ) -> Protocol:
         """Divides the events.
 
@@ -231,20 +232,23 @@ def train_towers(
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "text.npz")
         arrays.save(path, {"vectors": text[0], "index": text[1]})
-        retrieval.run(
+        inputs = retrieval.Inputs(
             run.transformed_folders,
             seen,
             vocabulary,
             run.factory.vocabularies,
             path,
             run.windows.label_starts(run.config.ranking)[0],
+        )
+        retrieval.run(
+            inputs,
             run.config.retrieval,
             run.config.candidates.collaborative,
             folder,
             str(Path(folder) / "run"),
         )
         seconds = time.monotonic() - started
-        towers = tf.saved_model.load(shop.model_folder(folder))
+        towers = tf.saved_model.load(artifacts.model_folder(folder))
         vectors = arrays.load(str(Path(folder) / "item_vectors.npz"))["vectors"]
     length = run.config.candidates.history_length
     parser = RequestParser(items, run.factory.vocabularies, run.config.retrieval.history_length)

@@ -1,4 +1,10 @@
-"""Pipeline components of Shelfwise: one folder each, `component.py` (spec) and `executor.py` (work)."""
+"""Pipeline components of Shelfwise, one folder each.
+
+In a component's room: `component.py` (the TFX spec), `executor.py` (the work) and, where it obeys the
+configuration, `settings.py`. A component imports `components.common`, `models` and `schema`
+(InfraValidator also `serving.model_server`), never another component. Importing a package here
+imports neither TensorFlow nor TFX.
+"""
 
 import importlib.util
 from typing import Any

@@ -20,13 +20,11 @@ def containers(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: body["container"] for name, body in _executors(spec).items() if "container" in body}
 
 
-def resolvers(spec: dict[str, Any]) -> list[str]:
-    """The tasks that query the metadata store of the back end instead of running a container."""
-    return [name for name, body in _executors(spec).items() if "resolver" in body]
-
-
 def apply_settings(spec: dict[str, Any], settings: Kubeflow, uncached: Collection[str] = ()) -> None:
     """Writes pipeline root, resources, retries and caching into a compiled spec, in place.
+
+    It also corrects the task that a parameter comes from: TFX 1.21 writes the producer's name with
+    "_task" behind it, which no task of the spec has.
 
     Args:
       spec: a PipelineSpec of one level, as TFX compiles it.
@@ -53,6 +51,10 @@ def apply_settings(spec: dict[str, Any], settings: Kubeflow, uncached: Collectio
             task["retryPolicy"] = {"maxRetryCount": settings.retries}
         if not settings.caching or name in uncached:
             task["cachingOptions"] = {}  # how the KFP SDK writes enable_cache = false
+        for parameter in task.get("inputs", {}).get("parameters", {}).values():
+            if "taskOutputParameter" in parameter:
+                source = parameter["taskOutputParameter"]
+                source["producerTask"] = source["producerTask"].removesuffix("_task")
 
 
 def _resources(wanted: Resources) -> dict[str, Any]:

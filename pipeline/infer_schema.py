@@ -60,18 +60,17 @@ def propose(config: configuration.Config, output: Path) -> None:
     from google.protobuf import text_format
 
     from components.catalog_example_gen import executor as catalog
+    from components.catalog_example_gen.settings import Settings as CatalogSettings
     from components.event_example_gen import executor as events
+    from components.event_example_gen.settings import Settings as EventSettings
 
     def pipeline() -> beam.Pipeline:
         return beam.Pipeline(argv=config.beam_args)
 
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        settings = catalog.Settings.model_validate_json(catalog.settings_json(config))
-        catalog.run(pipeline(), settings, f"{folder}/items", f"{folder}/users")
-        events.run(
-            pipeline(), events.Settings.model_validate_json(events.settings_json(config)), f"{folder}/events"
-        )
+        catalog.run(pipeline(), CatalogSettings.of(config), f"{folder}/items", f"{folder}/users")
+        events.run(pipeline(), EventSettings.of(config), f"{folder}/events")
         for table in ("items", "users", "events"):
             pattern = f"{folder}/{table}/Split-*/*"
             if table == "users" and config.users is None:
@@ -90,11 +89,9 @@ def propose(config: configuration.Config, output: Path) -> None:
                 print(f"  {name}: {line}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.infer_schema", description=__doc__.splitlines()[0]
-    )
+def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.infer_schema") -> int:
+    """The command line, called `prog` in its help; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
     parser.add_argument("--config", required=True, help="the shop's YAML configuration")
     parser.add_argument(
         "--output", type=Path, default=Path("schema/proposed"), help="folder of the proposals"

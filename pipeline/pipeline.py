@@ -34,14 +34,14 @@ def create_pipeline(
     features = data.transform(config, tables, checked)
 
     text_encoder = models.train_text_encoder(config, tables, features)
-    warm_start = models.find_warm_start(config, tables, metadata_path)
+    warm_start = models.find_warm_start(config, tables, serving_dir)
     towers = models.train_towers(config, tables, features, text_encoder, warm_start)
     retriever = models.build_index(config, tables, features, text_encoder, towers)
     lists = models.sample_candidates(config, tables, features, retriever)
     ranker = models.train_ranker(config, features, retriever, lists)
     servable = models.build_servable(config, tables, features, text_encoder, retriever, ranker)
 
-    baseline = release.find_baseline(servable, metadata_path)
+    baseline = release.find_baseline(servable, serving_dir)
     quality = release.evaluate(config, tables, lists, servable, baseline)
     infra = release.try_serving(config, servable)
     pushed = release.push(servable, quality, infra, serving_dir)

@@ -1,35 +1,49 @@
-"""Names of features, inputs and outputs: the only place where a name is a string."""
+"""Names of features, inputs, outputs and signatures: the only place where such a name is a string.
+
+Imported as ``from schema import names as F``. A name is part of what is stored (examples, vocabularies,
+models) and of what clients send: renaming one breaks both.
+"""
 
 import re
 
-# Items table.
+SECONDS_PER_DAY = 86_400
+
+# ---- tables: items, users, sessions -----------------------------------------------------------
+
 ITEM_ID = "item_id"
 TEXT = "text"
 TEXT_PREFIX = "text_"  # text_<source column> in the raw items table
 EXPOSURE_WEEK = "exposure_week"
-EXPOSURE_PREFIX = "exposure_"
+EXPOSURE_PREFIX = "exposure_"  # exposure_<channel>
 
-# Users table.
 USER_ID = "user_id"
 
-# Sessions.
 SESSION_ID = "session_id"
-TIMESTAMP = "timestamp"
+TIMESTAMP = "timestamp"  # unix seconds of the session's first event
+# What happened in the session: lists of one length.
 TARGET_ITEM_ID = "target_item_id"
 TARGET_EVENT_TYPE = "target_event_type"
 TARGET_WEIGHT = "target_weight"
 TARGET_QUANTITY = "target_quantity"
 TARGET_VALUE = "target_value"
 TARGET_QUERY = "target_query"
+# What the user had done before it, also an input of the signatures: lists of one length, oldest first.
 HISTORY_ITEM_ID = "history_item_id"
 HISTORY_AGE_DAYS = "history_age_days"
 HISTORY_EVENT_TYPE = "history_event_type"
 HISTORY = (HISTORY_ITEM_ID, HISTORY_AGE_DAYS, HISTORY_EVENT_TYPE)  # parallel lists, oldest event first
-CONTEXT_PREFIX = "context_"
-CONTEXT_TIMESTAMP = "context_timestamp"
+CONTEXT_PREFIX = "context_"  # context_<name>
+CONTEXT_TIMESTAMP = "context_timestamp"  # unix seconds at which the user asks; 0 is "not given"
 
-# Lists of candidates.
+# Vocabularies that the event Transform writes.
+ITEM_VOCABULARY = "item_id"
+USER_VOCABULARY = "user_id"
+EVENT_TYPE_VOCABULARY = "event_type"
+
+# ---- lists of candidates ----------------------------------------------------------------------
+
 CANDIDATE_ITEM_ID = "candidate_item_id"
+CANDIDATE_WEIGHT = "candidate_weight"
 # What happened after the request, within the label window (see CandidateSampler).
 LABEL = "label"  # bought
 LABEL_SOON = "label_soon"  # bought within `ranking.soon_days`
@@ -38,46 +52,51 @@ LABEL_REPEAT = "label_repeat"  # bought in two or more sessions
 LABEL_QUANTITY = "label_quantity"
 LABEL_VALUE = "label_value"
 LABELS = (LABEL, LABEL_SOON, LABEL_NEXT_SESSION, LABEL_REPEAT, LABEL_QUANTITY, LABEL_VALUE)
-CANDIDATE_WEIGHT = "candidate_weight"
+SLICE_PREFIX = "slice_"  # slice_<attribute>: by what the evaluation is sliced
+
+# ---- signatures of the servable ---------------------------------------------------------------
+
+RECOMMEND = "recommend"
+SIMILAR = "similar"  # and the source of its results
+RANK = "rank"
+EXPLAIN = "explain"
+EMBED_TEXT = "embed_text"
+EMBED_USER = "embed_user"
+EMBED_ITEM = "embed_item"
+
+# Inputs, besides the user's (user id, history, context).
 EXCLUDE_ITEM_ID = "exclude_item_id"
 CATEGORY = "category"
 K = "k"
 DIVERSITY = "diversity"
 DROP_BOUGHT_DAYS = "drop_bought_days"
-SLICE_PREFIX = "slice_"
 
-# Outputs of the signatures.
+# Outputs.
 SCORE = "score"
 SOURCE = "source"
 REASON = "reason"
 ITEM_TEXT = "item_text"
 EMBEDDING = "embedding"
 P_PURCHASE = "p_purchase"
+P_REPEAT = "p_repeat"
+EXPECTED_VALUE = "expected_value"
 LOG_ODDS = "log_odds"
 BASELINE = "baseline"
 ATTRIBUTION = "attribution"
 GROUP = "group"
 FEATURE = "feature"
 FEATURE_NAME = "feature_name"
-P_REPEAT = "p_repeat"
-EXPECTED_VALUE = "expected_value"
 
-# Vocabularies that the event Transform writes.
-ITEM_VOCABULARY = "item_id"
-USER_VOCABULARY = "user_id"
-EVENT_TYPE_VOCABULARY = "event_type"
+# ---- candidate sources ------------------------------------------------------------------------
 
-# Candidate sources, in the order in which they claim an item that several found.
+# Settings in `candidates`, and what an answer says of an item. Their order stands in
+# models/retrieval/sources.
 BUY_AGAIN = "buy_again"
 CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
-SOURCES = (BUY_AGAIN, CO_PURCHASED, TWO_TOWER, TRENDING, NEW_ITEMS)
-SIMILAR = "similar"
 EXPLORATION = "exploration"
-
-SECONDS_PER_DAY = 86_400
 
 
 def text_column(source: str) -> str:

@@ -20,6 +20,7 @@ import shelfwise_env
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ["pipeline", "components", "models", "schema", "serving", "kubeflow"]
+MODULES = ["shelfwise.py", "shelfwise_env.py"]
 FORBIDDEN = re.compile(r"torch|torchvision|triton|nvidia-.*|tensorflow|jax|.*cuda.*")
 # Imported module -> what setup.py calls it, where the installed distribution has another name.
 ALIASES = {"tensorflow-cpu": "tensorflow"}
@@ -32,7 +33,8 @@ def locked():
 
 
 def product_files():
-    return [ROOT / "shelfwise_env.py", *(path for name in PRODUCT for path in (ROOT / name).rglob("*.py"))]
+    modules = [ROOT / name for name in MODULES]
+    return modules + [path for name in PRODUCT for path in (ROOT / name).rglob("*.py")]
 
 
 @functools.cache
@@ -366,7 +368,7 @@ def test_env_script_refuses_what_it_does_not_know(checkout):
 def test_wheel_has_everything_that_the_product_reads(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
-    for name in [*PRODUCT, "setup.py", "pyproject.toml", "shelfwise_env.py", "shelfwise_env.pth"]:
+    for name in [*PRODUCT, *MODULES, "setup.py", "pyproject.toml", "shelfwise_env.pth"]:
         subprocess.run(["cp", "-r", ROOT / name, source], check=True)
     command = [
         sys.executable,
@@ -382,7 +384,7 @@ def test_wheel_has_everything_that_the_product_reads(tmp_path):
     subprocess.run([*command, source], check=True, env={**os.environ, "PIP_NO_INDEX": "1"})
     [wheel] = tmp_path.glob("*.whl")
     inside = set(zipfile.ZipFile(wheel).namelist())
-    assert "shelfwise_env.pth" in inside  # at the top: lands in site-packages
+    assert {*MODULES, "shelfwise_env.pth"} <= inside  # at the top: land in site-packages
     wanted = {
         str(path.relative_to(ROOT))
         for name in PRODUCT

@@ -5,11 +5,11 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components.candidate_index import executor
-from components.common import artifact_types as shop_types
-from components.common import shop
+from components.candidate_index.settings import Settings
+from components.common import artifact_types, catalogue
+from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
-from schema.config import load_sections
 
 
 @component
@@ -21,7 +21,7 @@ def CandidateIndex(
     item_graph: InputArtifact[standard_artifacts.TransformGraph],
     text_encoder: InputArtifact[standard_artifacts.Model],
     retrieval_model: InputArtifact[standard_artifacts.Model],
-    index: OutputArtifact[shop_types.CandidateIndex],
+    index: OutputArtifact[artifact_types.CandidateIndex],
     config: Parameter[str],
     code_version: Parameter[str],
 ) -> None:
@@ -42,19 +42,19 @@ def CandidateIndex(
       text_encoder: for texts that the catalogue did not have.
       retrieval_model: the towers, item vectors, and queries to measure the search with.
       index: see `components.common.artifact_types.CandidateIndex`.
-      config: sections `items`, `exposures`, `split`, `candidates`, `ranking`, `quality`.
+      config: JSON of :class:`components.candidate_index.settings.Settings`.
       code_version: part of the cache key.
     """
     del code_version
-    settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
-    channels = shop.channels(settings.exposures)
-    trained = shop.load_items(items.uri, item_graph.uri, settings.items, channels)
-    current = shop.transform_items(catalog.uri, item_graph.uri, settings.items, channels)
+    settings = Settings.from_json(config)
+    windows = Windows.of(raw_sessions, settings.split)
+    channels = catalogue.channels(settings.exposures)
+    trained = catalogue.load_items(items.uri, item_graph.uri, settings.items, channels)
+    current = catalogue.transform_items(catalog.uri, item_graph.uri, settings.items, channels)
     vectors, new = executor.encode_catalogue(
         current,
         trained,
-        shop.item_vocabulary(session_graph.uri),
+        catalogue.item_vocabulary(session_graph.uri),
         text_encoder.uri,
         retrieval_model.uri,
         index.uri,

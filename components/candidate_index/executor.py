@@ -11,41 +11,27 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.common import shop
-from components.text_encoder_trainer.executor import VECTORS as TEXT_VECTORS
+from components.common import artifacts
 from models.data import arrays
 from models.data.event_log import EventLog
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.funnel.retriever import search_vectors
 from models.retrieval import snapshot
 from models.retrieval.collaborative import CollaborativeQuery
-from models.retrieval.index import VectorIndex, exact_neighbours, make_plan
+from models.retrieval.index.base import VectorIndex
+from models.retrieval.index.kinds import build_index, make_plan
+from models.retrieval.index.plan import exact_neighbours
 from models.retrieval.towers import identity_index, item_tables, set_item_tables
 from models.text.encoder import encode_all
 from schema.config import Candidates
 from schema.errors import GateError
 
-INDEX = "index.json"
-VECTORS = "item_vectors.npz"
-CATALOGUE = "catalogue"
-TABLES = "item_tables.npz"
-QUERIES = "query_vectors.npz"
 _QUERIES = 512
 _BATCH = 256  # texts encoded at a time
 _TUNE_AT = 20
 _RECALLS = (20, 100)
 _TIE = 1e-6  # of dot products of unit vectors
-
-
-def snapshot_path(uri: str, as_of: int) -> str:
-    """Where the snapshot of a moment lies inside the artifact."""
-    return os.path.join(uri, "snapshots", f"{as_of}.npz")
-
-
-def plan_path(uri: str, as_of: int) -> str:
-    """Where the search plan of a moment lies inside the artifact."""
-    return os.path.join(uri, "plans", f"{as_of}.npz")
 
 
 def load_queries(retrieval_folder: str, trained: ItemTable, current: ItemTable) -> dict[str, np.ndarray]:
@@ -59,7 +45,7 @@ def load_queries(retrieval_folder: str, trained: ItemTable, current: ItemTable) 
     Returns:
       `vectors` float32 [Q, D], `history_row` int32 [Q, L], `history_age_days` float32 [Q, L].
     """
-    queries = arrays.load(os.path.join(retrieval_folder, QUERIES))
+    queries = arrays.load(os.path.join(retrieval_folder, artifacts.QUERY_VECTORS))
     row = np.maximum(pd.Index(current.item_id).get_indexer(trained.item_id), 0).astype(np.int32)
     queries["history_row"] = row[queries["history_row"]]
     return {name: values[:_QUERIES] for name, values in queries.items()}
@@ -88,14 +74,15 @@ def encode_catalogue(
       (float32 [V, D], rows of the items that were not learned from int32 [N]).
     """
     if current.same_items(trained):
-        return arrays.load(os.path.join(retrieval_folder, VECTORS))["vectors"], np.zeros(0, np.int32)
+        vectors = arrays.load(os.path.join(retrieval_folder, artifacts.ITEM_VECTORS))["vectors"]
+        return vectors, np.zeros(0, np.int32)
     known = np.isin(current.item_id, trained.item_id)
-    text = arrays.load(os.path.join(text_encoder_folder, TEXT_VECTORS))
+    text = arrays.load(os.path.join(text_encoder_folder, artifacts.TEXT_VECTORS))
     texts, row = np.unique(trained.text.astype(str), return_index=True)
     added = np.setdiff1d(current.text.astype(str), texts)
     text_vectors = text["vectors"]
     if len(added):
-        encoder = tf.saved_model.load(shop.model_folder(text_encoder_folder))
+        encoder = tf.saved_model.load(artifacts.model_folder(text_encoder_folder))
         text_vectors = np.concatenate([text_vectors, encode_all(encoder.encode, added, _BATCH)])
     # of each known text, its vector; the added ones lie behind all
     where = np.concatenate([text["index"][row], len(text["vectors"]) + np.arange(len(added))])
@@ -107,21 +94,13 @@ def encode_catalogue(
         text_vectors,
         where[place].astype(np.int32),
     )
-    towers = tf.saved_model.load(shop.model_folder(retrieval_folder))
+    towers = tf.saved_model.load(artifacts.model_folder(retrieval_folder))
     set_item_tables(towers, tables)
     rows = np.arange(len(current), dtype=np.int32)
     vectors = [towers.item(rows[start : start + 8192]).numpy() for start in range(0, len(rows), 8192)]
-    current.save(os.path.join(output, CATALOGUE))
-    arrays.save(os.path.join(output, CATALOGUE, TABLES), tables)
+    current.save(os.path.join(output, artifacts.CATALOGUE))
+    arrays.save(os.path.join(output, artifacts.CATALOGUE, artifacts.ITEM_TABLES), tables)
     return np.concatenate(vectors), np.flatnonzero(~known).astype(np.int32)
-
-
-def load_catalogue(uri: str) -> tuple[ItemTable, dict[str, np.ndarray]] | None:
-    """The catalogue of an artifact and the towers' tables; None if it is the one learned from."""
-    folder = os.path.join(uri, CATALOGUE)
-    if not tf.io.gfile.isdir(folder):
-        return None
-    return ItemTable.load(folder), arrays.load(os.path.join(folder, TABLES))
 
 
 def run(
@@ -154,10 +133,10 @@ def run(
     Raises:
       GateError: the index's recall is too low.
     """
-    arrays.save(os.path.join(output, VECTORS), {"vectors": vectors})
+    arrays.save(os.path.join(output, artifacts.ITEM_VECTORS), {"vectors": vectors})
     for as_of in moments:
         last = snapshot.build(log, items, as_of, config, new if as_of == moments[-1] else None)
-        last.save(snapshot_path(output, as_of))
+        last.save(artifacts.snapshot_path(output, as_of))
         # each moment has collaborative vectors of its own, and so lists of its own
         candidates, searched = last.candidate_row, search_vectors(vectors, last)
         collaborative = CollaborativeQuery(last.collaborative_input, last.row_candidate, config.collaborative)
@@ -166,7 +145,7 @@ def run(
         tuning, held = (asked[::2], asked[1::2]) if len(asked) > 1 else (asked, asked)
         k = min(_TUNE_AT, len(candidates))
         plan = make_plan(config.index, searched, candidates, tuning, k, config.index_recall)
-        plan.save(plan_path(output, as_of))
+        plan.save(artifacts.plan_path(output, as_of))
     facts = {
         "kind": plan.kind,
         "as_of": moments[-1],
@@ -176,9 +155,9 @@ def run(
         "new_items": len(new),
         "lists": len(plan.centroids),
         "probes": plan.probes,
-        **measure(VectorIndex(table(searched), candidates, plan), searched[candidates], held),
+        **measure(build_index(frozen_table(searched), candidates, plan), searched[candidates], held),
     }
-    with tf.io.gfile.GFile(os.path.join(output, INDEX), "w") as file:
+    with tf.io.gfile.GFile(os.path.join(output, artifacts.INDEX_FACTS), "w") as file:
         json.dump(facts, file)
     recall = facts[f"recall@{_TUNE_AT}"]
     if recall < min_recall:

@@ -7,73 +7,57 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.candidate_sampler import executor
-from components.common import artifact_types as shop_types
-from components.common import retriever_inputs as retrieval_setup
-from components.common import shop, slicing
+from components.candidate_sampler.label_window import LabelWindow, promotions
+from components.candidate_sampler.settings import Settings
+from components.common import slicing
+from components.common.retriever_inputs import RetrieverInputs
+from components.common.retriever_spec import takes_retriever
+from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
-from schema.config import load_sections
 
 
 @component
+@takes_retriever
 def CandidateSampler(
     raw_sessions: InputArtifact[standard_artifacts.Examples],
-    session_graph: InputArtifact[standard_artifacts.TransformGraph],
-    items: InputArtifact[standard_artifacts.Examples],
-    item_graph: InputArtifact[standard_artifacts.TransformGraph],
-    retrieval_model: InputArtifact[standard_artifacts.Model],
-    index: InputArtifact[shop_types.CandidateIndex],
+    retriever: RetrieverInputs,
     candidates: OutputArtifact[standard_artifacts.Examples],
     config: Parameter[str],
     code_version: Parameter[str],
     raw_users: InputArtifact[standard_artifacts.Examples] = None,
-    users: InputArtifact[standard_artifacts.Examples] = None,
-    user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
 ) -> None:
     """Writes candidate lists of past requests, labelled by what happened next.
 
     Args:
       raw_sessions: EventExampleGen's artifact.
-      session_graph: EventTransform's graph.
-      items, item_graph: ItemTransform's outputs.
-      retrieval_model: the towers.
-      index: item vectors and as-of tables.
+      retriever: towers, index and catalogue.
       candidates: splits train (label windows before the cutoff), eval (the window after) and full
         (the same window, every candidate of some users).
-      config: the sections of `components.common.retriever_inputs` and `quality.item_slices`.
+      config: JSON of :class:`components.candidate_sampler.settings.Settings`.
       code_version: part of the cache key.
       raw_users: the users table, for slices.
-      users, user_graph: UserTransform's outputs.
     """
     del code_version
-    settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
-    factory = retrieval_setup.factory(
-        settings,
-        items.uri,
-        item_graph.uri,
-        session_graph.uri,
-        users.uri if users else None,
-        user_graph.uri if user_graph else None,
-        retrieval_model.uri,
-        index.uri,
-    )
+    settings = Settings.from_json(config)
+    windows = Windows.of(raw_sessions, settings.split)
+    factory = retriever.factory(settings)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     past, future = windows.divide(EventLog.read(folders, list(settings.events.context)))
     starts = windows.label_starts(settings.ranking)
     last = factory.at(windows.cutoff)
     counts, found = executor.run(
         training=[
-            executor.Request.window(past, start, end, factory.at(start), factory.items)
+            LabelWindow.between(past, start, end, factory.at(start), factory.items)
             for start, end in zip(starts, [*starts[1:], windows.cutoff], strict=True)
         ],
-        evaluation=executor.Request(
+        evaluation=LabelWindow(
             windows.cutoff,
             past,
             future,
             windows.moments(future),
             last,
-            executor.promotions(factory.items, last, windows.cutoff, windows.end),
+            promotions(factory.items, last, windows.cutoff, windows.end),
         ),
         slices=slicing.user_slices(past, settings.users, raw_users.uri if raw_users else None),
         item_slices=slicing.item_slices(past, factory.items, settings.quality.item_slices),

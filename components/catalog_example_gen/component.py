@@ -12,6 +12,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.catalog_example_gen import executor
+from components.catalog_example_gen.settings import Settings
 
 
 @component(use_beam=True)
@@ -28,13 +29,13 @@ def CatalogExampleGen(
     Args:
       items: split items, every item of the catalogue; custom property `summary`.
       users: split users; without a users table it has no split.
-      config: :func:`executor.settings_json`.
+      config: JSON of :class:`components.catalog_example_gen.settings.Settings`.
       data_version: :func:`components.common.fingerprint.data_version` of the tables' files.
       code_version: :func:`components.common.fingerprint.code_version` of this component.
       beam_pipeline: given by TFX.
     """
     del data_version, code_version  # only part of the cache key
-    settings = executor.Settings.model_validate_json(config)
+    settings = Settings.from_json(config)
     found = executor.run(beam_pipeline, settings, items.uri, users.uri)
     for artifact, splits in ((items, ["items"]), (users, ["users"] if settings.users else [])):
         artifact.split_names = artifact_utils.encode_split_names(splits)

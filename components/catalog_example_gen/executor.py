@@ -14,12 +14,13 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pydantic
 
+from components.catalog_example_gen.settings import Settings
 from components.common import beam_io, tables
-from components.common.tables import MICROS, Chunk, Role
+from components.common.columns import MICROS, as_strings, deserialize, one_batch, to_micros
+from components.common.tables import Chunk, Role
 from schema import names as F
-from schema.config import Config, Data, Exposures, Items, Time, Users
+from schema.config import Exposures, Items, Time, Users
 from schema.errors import DataError
 
 WEEK = 7 * 86_400
@@ -27,30 +28,6 @@ _MONDAY = 4 * 86_400  # 1970-01-05, the first Monday
 _DAY = 86_400
 # Fewer, larger batches: less of a batch's (item, week, store) rows is repeated in the next.
 _EXPOSURE_ROWS = 1 << 20
-
-
-class Settings(pydantic.BaseModel):
-    """The sections of the configuration that this component obeys."""
-
-    data: Data
-    items: Items
-    users: Users | None = None
-    exposures: Exposures | None = None
-
-
-def settings_json(config: Config) -> str:
-    """The component's `config` parameter: canonical JSON, part of the cache key."""
-    # The catalogue is whole in every sample: its size must not re-run this component.
-    # Which attributes are sensitive matters to the models, not here.
-    users = config.users and config.users.model_copy(update={"sensitive": []})
-    items = config.items.model_copy(update={"category": None, "brand": None})
-    sections = {
-        "data": config.data.model_copy(update={"sample_users": None}).to_json(),
-        "items": items.to_json(),
-        "users": users.to_json() if users else "null",
-        "exposures": config.exposures.to_json() if config.exposures else "null",
-    }
-    return "{" + ", ".join(f'"{name}": {text}' for name, text in sections.items()) + "}"
 
 
 def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: str) -> dict[str, Any]:
@@ -136,7 +113,7 @@ def attributes(chunk: Chunk, roles: list[Role]) -> pa.RecordBatch:
     tables.check_values(chunk, roles)
     columns = {}
     for role in roles:
-        text = tables.as_strings(chunk.batch.column(role.name))
+        text = as_strings(chunk.batch.column(role.name))
         columns[role.name] = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     columns["row"] = pa.array(chunk.row_keys())
     batch = pa.RecordBatch.from_pydict(columns)
@@ -158,7 +135,7 @@ def week_starts(chunk: Chunk, exposures: Exposures) -> np.ndarray:
     time = exposures.time
     if time.unit == "timestamp":
         role = next(role for role in exposure_roles(exposures) if role.name == "time")
-        seconds = tables.to_micros(chunk, role) // MICROS
+        seconds = to_micros(chunk, role) // MICROS
         anchor = _origin(time) if time.origin else _MONDAY
     else:
         period = WEEK if time.unit == "week" else _DAY
@@ -192,7 +169,7 @@ def exposed(chunk: Chunk, exposures: Exposures) -> pa.RecordBatch:
         any_channel |= active
         columns[f"channel_{name}"] = pa.array(active.astype(np.int8))
     table = pa.Table.from_pydict(columns).filter(pa.array(any_channel))
-    return tables.one_batch(_distinct(table, list(exposures.channels)))
+    return one_batch(_distinct(table, list(exposures.channels)))
 
 
 def stores_by_week(partials: pa.Table, exposures: Exposures) -> pa.Table:
@@ -210,7 +187,7 @@ def stores_by_week(partials: pa.Table, exposures: Exposures) -> pa.Table:
     rows = _distinct(partials, channels)
     sums = [(f"channel_{name}", "sum") for name in channels]
     counts = rows.group_by(["item_id", "week"]).aggregate(sums).combine_chunks()
-    columns = {"item_id": tables.as_strings(counts.column("item_id")), "week": counts.column("week")}
+    columns = {"item_id": as_strings(counts.column("item_id")), "week": counts.column("week")}
     for name in channels:
         columns[f"exposure_{name}"] = counts.column(f"channel_{name}_sum").cast(pa.float32())
     return pa.Table.from_pydict(columns).sort_by([("item_id", "ascending"), ("week", "ascending")])
@@ -229,9 +206,9 @@ def examples(rows: pa.Table, roles: list[Role], weeks: pa.Table | None = None) -
       exposure_<channel> float32[W].
     """
     rows = rows.sort_by(roles[0].name).combine_chunks()
-    columns = {role.name: beam_io.as_lists(tables.as_strings(rows.column(role.name))) for role in roles}
+    columns = {role.name: beam_io.as_lists(as_strings(rows.column(role.name))) for role in roles}
     if weeks is not None:
-        ids = tables.as_strings(rows.column(roles[0].name))
+        ids = as_strings(rows.column(roles[0].name))
         place = pc.index_in(weeks.column("item_id"), ids)  # null: not in the catalogue
         known = place.is_valid()
         weeks, place = weeks.filter(known), place.filter(known).to_numpy()
@@ -310,14 +287,14 @@ def _write_part(
     batches = list(groups["rows"])
     if not batches:  # exposures of unknown items only
         return {}
-    rows = tables.deserialize(batches).combine_chunks()
-    ids = tables.as_strings(rows.column(roles[0].name))
+    rows = deserialize(batches).combine_chunks()
+    ids = as_strings(rows.column(roles[0].name))
     tables.check_unique(ids, rows.column("row").to_numpy(), files, roles[0])
     weeks = None
     counts = {split: rows.num_rows}
     if exposures:
         partials = list(groups["exposures"])
-        weeks = stores_by_week(tables.deserialize(partials), exposures) if partials else _no_weeks(exposures)
+        weeks = stores_by_week(deserialize(partials), exposures) if partials else _no_weeks(exposures)
     batch = examples(rows, roles, weeks)
     if exposures:
         per_item = batch.column("exposure_week").value_lengths().to_numpy()
@@ -345,7 +322,7 @@ def _distinct(table: pa.Table, channels: list[str]) -> pa.Table:
 def _active(channel: pa.Array, inactive: list[str]) -> np.ndarray:
     """bool [rows]: the channel's value is an exposure (neither null nor one of `inactive`)."""
     encoded = channel if pa.types.is_dictionary(channel.type) else channel.dictionary_encode()
-    names = tables.as_strings(encoded.dictionary)
+    names = as_strings(encoded.dictionary)
     active = pc.invert(pc.is_in(names, pa.array([*inactive, None], pa.string())))
     return pc.fill_null(active.take(encoded.indices), False).to_numpy(zero_copy_only=False)
 
@@ -360,7 +337,7 @@ def _attributes(section: str, categorical: dict[str, str]) -> list[Role]:
 def _origin(time: Time) -> int:
     origin = time.origin
     assert origin is not None  # checked by the configuration
-    return int((origin if origin.tzinfo else origin.replace(tzinfo=dt.timezone.utc)).timestamp())
+    return int((origin if origin.tzinfo else origin.replace(tzinfo=dt.UTC)).timestamp())
 
 
 def _by_index(paths: list[str]) -> list[str]:

@@ -1,1 +1,1 @@
-"""What several components share: reading tables, artifact files, the retriever's inputs, slicing."""
+"""What several components share; it imports models, schema and, in specs, TFX, never a component."""

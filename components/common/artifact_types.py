@@ -15,7 +15,7 @@ class CandidateIndex(Artifact):
 
     item_vectors.npz (`vectors` float32 [V, D], by row of the item table),
     snapshots/<unix seconds>.npz (`models.retrieval.snapshot.Snapshot`),
-    plans/<unix seconds>.npz (`models.retrieval.index.Plan`) and index.json (`kind`, `as_of`,
+    plans/<unix seconds>.npz (`models.retrieval.index.plan.Plan`) and index.json (`kind`, `as_of`,
     `snapshots`, `candidates`, `lists`, `probes`, `recall@20`, `recall@100`, `latency_ms`,
     `size_mb`). If the catalogue is another one than the models learned from, also catalogue/
     (`models.data.item_table.ItemTable`, and item_tables.npz for the towers).

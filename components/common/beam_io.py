@@ -13,6 +13,7 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from components.common import tables
+from components.common.columns import partition_by, serialize
 from schema.errors import DataError, find_user_error
 
 PARTITIONS = 8  # parts of a table by id hash: the unit of sorting, and one file a split
@@ -125,5 +126,5 @@ def run(pipeline: beam.Pipeline, build: Callable[[beam.Pipeline], None]) -> None
 
 def keyed_parts(batch: pa.RecordBatch, column: str) -> Iterator[tuple[int, bytes]]:
     """(part, serialized rows) of a batch by the hash of an id column."""
-    for part, rows in tables.partition_by(batch, column, PARTITIONS):
-        yield part, tables.serialize(rows)
+    for part, rows in partition_by(batch, column, PARTITIONS):
+        yield part, serialize(rows)

@@ -2,33 +2,81 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-import types
 from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 
-from components.candidate_index import executor as index_executor
-from components.common import shop
+from components.common import artifacts, catalogue
+from components.common.sections import RetrieverSettings
 from models.data import arrays
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from models.funnel.retriever import Retriever
-from models.ranking.features import text_space
-from models.retrieval.index import Plan
+from models.ranking.features.scores import text_space
+from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.towers import set_item_tables
 
-# Sections that a retriever is built from.
-SECTIONS = ("items", "users", "exposures", "events", "split", "retrieval", "candidates", "ranking")
+
+@dataclasses.dataclass(frozen=True)
+class RetrieverInputs:
+    """Folders of the artifacts that a retriever is built from, named as the inputs of a component.
+
+    `components.common.retriever_spec` makes the folders the inputs of every component that takes
+    a retriever; a folder that may be None is an optional input.
+
+    Attributes:
+      session_graph: EventTransform's graph.
+      items: ItemTransform's examples.
+      item_graph: ItemTransform's graph.
+      retrieval_model: RetrievalTrainer's model.
+      index: CandidateIndex's artifact.
+      users, user_graph: UserTransform's examples and graph; None in a shop without a users table.
+    """
+
+    session_graph: str
+    items: str
+    item_graph: str
+    retrieval_model: str
+    index: str
+    users: str | None = None
+    user_graph: str | None = None
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Any]) -> Self:
+        """From artifacts by the name of the input; None stands for an optional one that is missing."""
+        return cls(**{name: artifact.uri if artifact else None for name, artifact in inputs.items()})
+
+    def factory(self, settings: RetrieverSettings) -> RetrieverFactory:
+        """Reads the artifacts.
+
+        The catalogue is the index's own, if it has one: it may have been rebuilt since the models
+        learned from ItemTransform's.
+
+        Args:
+          settings: what the retriever obeys.
+        """
+        items, tables = catalogue.index_catalogue(self.index) or (
+            catalogue.load_items(
+                self.items, self.item_graph, settings.items, catalogue.channels(settings.exposures)
+            ),
+            None,
+        )
+        vocabularies = catalogue.load_vocabularies(
+            self.session_graph, list(settings.events.context), settings.users, self.users, self.user_graph
+        )
+        return RetrieverFactory(settings, items, vocabularies, self.retrieval_model, self.index, tables)
 
 
 class RetrieverFactory:
     """Builds retrievers for several moments from the same models.
 
     Args:
-      settings: the sections `SECTIONS` (see `schema.config.load_sections`).
+      settings: what the retriever obeys.
       items: the catalogue.
       vocabularies: of users, event types and contexts.
       retrieval_uri: RetrievalTrainer's Model artifact.
@@ -39,7 +87,7 @@ class RetrieverFactory:
 
     def __init__(
         self,
-        settings: types.SimpleNamespace,
+        settings: RetrieverSettings,
         items: ItemTable,
         vocabularies: Vocabularies,
         retrieval_uri: str,
@@ -48,10 +96,10 @@ class RetrieverFactory:
     ) -> None:
         self.items = items
         self.vocabularies = vocabularies
-        self.item_vectors = arrays.load(os.path.join(index_uri, index_executor.VECTORS))["vectors"]
+        self.item_vectors = arrays.load(os.path.join(index_uri, artifacts.ITEM_VECTORS))["vectors"]
         self._settings = settings
         self._index_uri = index_uri
-        self._towers = tf.saved_model.load(shop.model_folder(retrieval_uri))
+        self._towers = tf.saved_model.load(artifacts.model_folder(retrieval_uri))
         if tables is not None:
             set_item_tables(self._towers, tables)
         texts = self._towers.item_tables
@@ -59,7 +107,7 @@ class RetrieverFactory:
 
     def at(self, as_of: int) -> Retriever:
         """The retriever of one of the index's moments (unix seconds)."""
-        snapshot = Snapshot.load(index_executor.snapshot_path(self._index_uri, as_of))
+        snapshot = Snapshot.load(artifacts.snapshot_path(self._index_uri, as_of))
         return Retriever(
             self._settings,
             self.items,
@@ -67,31 +115,6 @@ class RetrieverFactory:
             snapshot,
             self.item_vectors,
             self._text,
-            Plan.load(index_executor.plan_path(self._index_uri, as_of)),
+            Plan.load(artifacts.plan_path(self._index_uri, as_of)),
             self._towers,
         )
-
-
-def factory(
-    settings: types.SimpleNamespace,
-    items_uri: str,
-    item_graph_uri: str,
-    session_graph_uri: str,
-    users_uri: str | None,
-    user_graph_uri: str | None,
-    retrieval_uri: str,
-    index_uri: str,
-) -> RetrieverFactory:
-    """A factory from the artifacts' folders (arguments as the components name them).
-
-    The catalogue is the index's own, if it has one: it may have been rebuilt since the models
-    learned from ItemTransform's.
-    """
-    items, tables = index_executor.load_catalogue(index_uri) or (
-        shop.load_items(items_uri, item_graph_uri, settings.items, shop.channels(settings.exposures)),
-        None,
-    )
-    vocabularies = shop.load_vocabularies(
-        session_graph_uri, list(settings.events.context), settings.users, users_uri, user_graph_uri
-    )
-    return RetrieverFactory(settings, items, vocabularies, retrieval_uri, index_uri, tables)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from components.common import shop
+from components.common import artifacts
 from models.data import example_io
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
@@ -37,7 +37,7 @@ def user_slices(past: EventLog, users: Users | None, users_uri: str | None) -> d
     names = np.asarray([name for _, name in _ACTIVITY], object)
     slices = {ACTIVITY: names[np.searchsorted(limits, events, side="right")]}
     if users is not None and users_uri is not None:
-        table = example_io.read_table(example_io.split_folder(users_uri, shop.USERS_SPLIT))
+        table = example_io.read_table(example_io.split_folder(users_uri, artifacts.USERS_SPLIT))
         row = pd.Index(example_io.first(table, F.USER_ID, "")).get_indexer(past.users)
         for name in users.categorical:
             values = np.append(example_io.first(table, name, _UNKNOWN), _UNKNOWN)

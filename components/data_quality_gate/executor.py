@@ -36,10 +36,10 @@ class Reason:
     text: str
 
     def line(self, schema_dir: str) -> str:
-        """The reason and its mend in one line."""
+        """The reason and what to do about it, in one line."""
         what = f"feature {self.feature}: " if self.feature else ""
-        mend = f"correct the data or review {schema_dir}/{self.table}.pbtxt"
-        return f"{self.table}, split {self.split}, {what}{self.text}; {mend}"
+        advice = f"correct the data or review {schema_dir}/{self.table}.pbtxt"
+        return f"{self.table}, split {self.split}, {what}{self.text}; {advice}"
 
 
 def read_anomalies(table: str, uri: str) -> dict[str, list[Reason]]:
@@ -83,7 +83,7 @@ def run(anomalies: Mapping[str, str], schema_dir: str, output_dir: str) -> dict[
 
     Args:
       anomalies: table -> folder or URL of its ExampleAnomalies artifact.
-      schema_dir: folder of the reviewed schemas, for the mend.
+      schema_dir: folder of the reviewed schemas, for the advice.
       output_dir: folder or URL of the output artifact.
 
     Returns:

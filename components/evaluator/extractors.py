@@ -7,14 +7,17 @@ model once a list, and leaves everything that slices do not need (long histories
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.extractors import unbatch_extractor
 
+from components.common import registry
 from schema import names as F
 
 
@@ -33,6 +36,13 @@ def custom_extractors(
     return [*extractors[:at], unroll, *extractors[at:]]
 
 
+def custom_eval_shared_model(eval_saved_model_path: str, **arguments: Any) -> Any:
+    """TFX's hook: a pushed version is the SavedModel itself, which an artifact has in a folder below it."""
+    if not tf.io.gfile.exists(os.path.join(eval_saved_model_path, registry.SAVED_MODEL)):
+        eval_saved_model_path = os.path.dirname(eval_saved_model_path)
+    return tfma.default_eval_shared_model(eval_saved_model_path=eval_saved_model_path, **arguments)
+
+
 def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:
     """A batch of lists as a batch of candidates.
 
@@ -44,7 +54,7 @@ def unrolled(extracts: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
       Extracts of the real candidates, [R, 1] each; of the features only the slices. An item that
       one of the models does not hold (its probability is exactly 0, see `models.funnel.servable`) is no
-      row of any: who withdraws an item does not mispredict it, and its log loss has no value.
+      row of any: a withdrawn item is not a misprediction, and p = 0 makes log loss infinite.
     """
     features = extracts[tfma.FEATURES_KEY]
     real = features[F.CANDIDATE_WEIGHT] > 0

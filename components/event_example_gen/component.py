@@ -11,7 +11,10 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_artifacts
 
+from components.common.artifacts import SPLITS
 from components.event_example_gen import executor
+from components.event_example_gen.settings import Settings
+from components.event_example_gen.survey import iso
 
 
 @component(use_beam=True)
@@ -27,22 +30,22 @@ def EventExampleGen(
     Args:
       examples: splits train, eval, test. Custom properties: `summary`, and the window limits
         `train_end`, `eval_end`, `data_end` in unix seconds.
-      config: :func:`executor.settings_json`.
+      config: JSON of :class:`components.event_example_gen.settings.Settings`.
       data_version: :func:`components.common.fingerprint.data_version` of the events files.
       code_version: :func:`components.common.fingerprint.code_version` of this component.
       beam_pipeline: given by TFX.
     """
     del data_version, code_version  # only part of the cache key
-    settings = executor.Settings.model_validate_json(config)
+    settings = Settings.from_json(config)
     found = executor.run(beam_pipeline, settings, examples.uri)
-    examples.split_names = artifact_utils.encode_split_names(list(executor.SPLITS))
+    examples.split_names = artifact_utils.encode_split_names(list(SPLITS))
     examples.span = 0
     examples_utils.set_payload_format(examples, example_gen_pb2.PayloadFormat.FORMAT_TF_EXAMPLE)
     for name in ("train_end", "eval_end", "data_end"):
         examples.set_int_custom_property(name, found[name])
     splits = found["splits"]
-    eval_start, test_start = executor.iso(found["train_end"]), executor.iso(found["eval_end"])
-    counts = ", ".join(f"{split} {splits[split]:,}" for split in executor.SPLITS)
+    eval_start, test_start = iso(found["train_end"]), iso(found["eval_end"])
+    counts = ", ".join(f"{split} {splits[split]:,}" for split in SPLITS)
     by_time = settings.split.strategy == "time"
     held_out = f"eval from {eval_start}, test from {test_start}" if by_time else "the last two of each user"
     examples.set_string_custom_property(

@@ -1,1 +1,1 @@
-"""FunnelEvaluator: the funnel beside its baselines, and the blessing."""
+"""FunnelEvaluator: the funnel compared with its baselines, and the blessing."""

@@ -6,11 +6,12 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components.common import shop
-from components.funnel_evaluator import executor
+from components.common import artifacts, registry
+from components.common.windows import Windows
+from components.funnel_evaluator import executor, verdict
+from components.funnel_evaluator.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
-from schema.config import load_sections
 
 
 @component
@@ -23,7 +24,7 @@ def FunnelEvaluator(
     blessing: OutputArtifact[standard_artifacts.ModelBlessing],
     config: Parameter[str],
     code_version: Parameter[str],
-    baseline_model: InputArtifact[standard_artifacts.Model] = None,
+    baseline: Parameter[str] = registry.NOTHING,
     raw_users: InputArtifact[standard_artifacts.Examples] = None,
 ) -> None:
     """Scores the servable on the whole catalogue; blesses it if it and the Evaluator agree.
@@ -34,21 +35,23 @@ def FunnelEvaluator(
       model: the servable.
       ranking_blessing: the Evaluator's verdict on the ranking head.
       evaluation: metrics.json and the recommendation lists.
-      blessing: positive only if the Evaluator blessed the model too.
-      config: sections `users`, `events`, `split`, `candidates`, `quality`.
+      blessing: positive only if the Evaluator blessed the model too; holds the figures that Pusher
+        records.
+      config: JSON of :class:`components.funnel_evaluator.settings.Settings`.
       code_version: part of the cache key.
-      baseline_model: the last blessed servable, if any.
+      baseline: the pushed version that the model must not fall behind, if any.
       raw_users: the users table, for slices.
     """
     del code_version
-    settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
+    settings = Settings.from_json(config)
+    windows = Windows.of(raw_sessions, settings.split)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
+    last = registry.read_reference(baseline)
     found = executor.run(
         log=EventLog.read(folders, list(settings.events.context)),
         windows=windows,
-        model_folder=shop.model_folder(model.uri),
-        blessed_folder=shop.model_folder(baseline_model.uri) if baseline_model else None,
+        model_folder=artifacts.model_folder(model.uri),
+        last=last,
         ranking_blessed=ranking_blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
         == 1,
         users=settings.users,
@@ -61,27 +64,23 @@ def FunnelEvaluator(
     blessed = bool(found["blessed"])
     blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
-    if baseline_model:
-        blessing.set_string_custom_property(
-            constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline_model.uri
-        )
-        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline_model.id)
+    if last:
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, last.folder)
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, int(blessed))
     marker = constants.BLESSED_FILE_NAME if blessed else constants.NOT_BLESSED_FILE_NAME
     fileio.makedirs(blessing.uri)
     with fileio.open(f"{blessing.uri}/{marker}", "w") as file:
         file.write("\n".join(found["reasons"]))
     metric = settings.quality.primary_metric
-    scores = ", ".join(f"{task} {values[metric]:.4f}" for task, values in found["funnel"].items())
-    evaluation.set_string_custom_property(
-        "summary",
-        f"{metric} {scores}: {'blessed' if blessed else 'NOT blessed: ' + '; '.join(_failures(found))}",
+    figures = {verdict.figure(task, metric): values[metric] for task, values in found["funnel"].items()}
+    line = registry.Line(
+        figures=figures | {"ece": found["calibration"]["purchase"]["ece"]},
+        standing=found["standing"],
+        window=(found["window"]["start"], found["window"]["end"]),
+        baseline=last.version if last else None,
     )
-
-
-def _failures(found: dict[str, object]) -> list[str]:
-    return [
-        reason
-        for reason in found["reasons"]
-        if any(sign in reason for sign in (" <= ", "falls behind", "did not", "exceeds"))
-    ]
+    registry.set_line(blessing, line)
+    scores = ", ".join(f"{task} {values[metric]:.4f}" for task, values in found["funnel"].items())
+    failed = [check["text"] for check in found["checks"] if not check["passed"]]
+    outcome = f"NOT blessed: {'; '.join(failed)}" if failed else "blessed"
+    evaluation.set_string_custom_property("summary", f"{metric} {scores}: {outcome}")

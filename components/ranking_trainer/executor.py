@@ -2,200 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 
-from components.candidate_sampler.executor import AS_OF, tensor
-from components.common import shop
-from components.common.candidate_lists import padded, request_inputs
-from models.data import example_io
-from models.data.parameters import parameters
+from components.common import artifacts
+from components.common.labelled_features import load_features
 from models.funnel.retriever import Retriever
-from models.ranking.ranker import PURCHASE, RankingModel, estimated_ndcg
-from models.retrieval.two_tower import training_curves
+from models.ranking import training
 from schema import names as F
 from schema.config import Ranking
-from schema.errors import DataError
-
-HISTORY = "history.json"
-_BATCH = 32
-_ADAPT_ROWS = 400_000
-_TOP = 20
-_LAST_RATE = 0.1  # of the learning rate: weights that stand still have no mean to gain from
-_MEMORY = 3.0  # how many times the memory of the weights' mean (1 / (1 - momentum) steps) fits into training
-
-
-def load_features(
-    folder: str, retriever_at: Callable[[int], Retriever], contexts: tuple[str, ...]
-) -> tuple[dict[str, Any], Retriever]:
-    """Reads labelled lists and computes their features with the serving graph.
-
-    Args:
-      folder: split folder of CandidateSampler's examples.
-      retriever_at: gives the retriever of an `as_of`.
-      contexts: context names.
-
-    Returns:
-      (`features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `weight` and the labels
-      `schema.names.LABELS` float32 [Q, N], `user_id` object [Q]; a retriever).
-
-    Raises:
-      DataError: there is no list.
-    """
-    table = example_io.read_table(folder)
-    if not table.num_rows:
-        raise DataError(f"{folder}: no labelled list; nobody bought a candidate in the label window")
-    moments = example_io.first(table, AS_OF, 0).astype(np.int64)
-    # filled in place: the lists are most of the memory, and joining parts would hold them three times
-    out: dict[str, Any] = {}
-    for as_of in np.unique(moments):
-        retriever = retriever_at(int(as_of))
-
-        def describe(
-            inputs: dict[str, tf.Tensor],
-            exclude: tf.Tensor,
-            candidates: tf.Tensor,
-            source: Retriever = retriever,
-        ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            _, features, codes = source.describe(
-                inputs, source.not_excluded(exclude), source.positions(candidates)
-            )
-            return features, codes
-
-        graph = tf.function(describe, reduce_retracing=True, autograph=False)
-        chosen = np.flatnonzero(moments == as_of)
-        for start in range(0, len(chosen), _BATCH):
-            place = chosen[start : start + _BATCH]
-            rows = table.take(pa.array(place))
-            inputs = request_inputs(rows, contexts)
-            features, codes = graph(
-                {name: tensor(value) for name, value in inputs.items()},
-                tensor(padded(rows, F.EXCLUDE_ITEM_ID, "")),
-                tensor(padded(rows, F.CANDIDATE_ITEM_ID, "")),
-            )
-            if not out:
-                out["features"] = np.empty((len(moments), *features.shape[1:]), np.float32)
-                out["codes"] = {
-                    name: np.empty((len(moments), *code.shape[1:]), np.int32) for name, code in codes.items()
-                }
-            out["features"][place] = features
-            for name, code in codes.items():
-                out["codes"][name][place] = code
-    out |= {name: padded(table, name, 0.0) for name in F.LABELS}
-    out |= {
-        "weight": padded(table, F.CANDIDATE_WEIGHT, 0.0),
-        F.USER_ID: example_io.first(table, F.USER_ID, ""),
-    }
-    if not np.isfinite(out["features"]).all():
-        bad = np.unique(np.nonzero(~np.isfinite(out["features"]))[2])
-        names = [retriever.pair_features.names[index] for index in bad]
-        raise DataError(
-            f"{folder}: features {names} are not finite; "
-            "look for wrong prices, ages or timestamps in the events"
-        )
-    return out, retriever
-
-
-@dataclasses.dataclass(frozen=True)
-class Fitted:
-    """A trained ranker.
-
-    Attributes:
-      model: calibrated on the held-out lists.
-      epochs: curves, one dictionary an epoch, of the weights that the epoch ended with.
-      lists: how many it learned from.
-      ndcg: NDCG@20 of the held-out lists by the weights that are kept.
-    """
-
-    model: RankingModel
-    epochs: list[dict[str, float]]
-    lists: int
-    ndcg: float
-
-
-def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking, of_item: int = 0) -> Fitted:
-    """Trains a ranker and calibrates it on held-out users.
-
-    Args:
-      data: from :func:`load_features`.
-      code_sizes: category -> vocabulary size.
-      config: the configuration's section.
-      of_item: how many of the features, the first ones, are the item's alone.
-
-    Raises:
-      DataError: too few users to hold some out.
-    """
-    tf.keras.utils.set_random_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    # a user's lists of other windows and tasks have labels in common: all or none are held out
-    users = np.unique(data[F.USER_ID])
-    if len(users) < 2:
-        raise DataError(
-            f"labelled lists of {len(users)} user; training needs at least 2, to hold one out: "
-            "give more data or longer label windows (ranking.window_days)"
-        )
-    left_out = rng.permutation(users)[: max(1, int(len(users) * config.holdout_share))]
-    is_held = np.isin(data[F.USER_ID], left_out)
-    held, chosen = np.flatnonzero(is_held), np.flatnonzero(~is_held)
-    with tf.device("CPU"):  # the lists are most of the memory: one copy, and batches are gathered from it
-        lists = tf.nest.map_structure(
-            tf.constant, {name: values for name, values in data.items() if name != F.USER_ID}
-        )
-
-    def batches(rows: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
-        rows = rows.batch(size, drop_remainder=drop_remainder)
-        gathered = rows.map(lambda row: tf.nest.map_structure(lambda values: tf.gather(values, row), lists))
-        return gathered.prefetch(2)
-
-    model = RankingModel(data["features"].shape[-1], code_sizes, config, of_item)
-    which, place = np.nonzero(data["weight"][chosen] > 0)
-    some = rng.permutation(len(which))[:_ADAPT_ROWS]
-    rows = chosen[which[some]], place[some]
-    model.adapt(data["features"][rows], data[F.LABEL][rows] > 0)
-    batch = min(config.batch_size, len(chosen))
-    steps = config.epochs * (len(chosen) // batch)
-    rate = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1), _LAST_RATE)
-    # What is kept is an exponential mean of the weights, mostly of the last third of the steps: each step
-    # ends at a distance from the minimum that its batch decides (averaging: Polyak and Juditsky, SIAM J.
-    # Control and Optimization 1992).
-    model.compile(
-        tf.keras.optimizers.Adam(rate, use_ema=True, ema_momentum=max(1 - _MEMORY / max(steps, 1), 0.0))
-    )
-    shuffled = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(chosen), seed=config.seed)
-    training = batches(shuffled, batch, drop_remainder=True)
-    validation = batches(tf.data.Dataset.from_tensor_slices(held), min(config.batch_size, len(held)))
-    quality: list[float] = []
-
-    def measure(*_: object) -> None:
-        per_list = [
-            estimated_ndcg(model(part)[PURCHASE].numpy(), part[F.LABEL].numpy(), part["weight"].numpy(), _TOP)
-            for part in validation
-        ]
-        per_list = np.concatenate(per_list)
-        quality.append(float(np.nanmean(per_list)) if np.isfinite(per_list).any() else 0.0)
-
-    fitted = model.fit(
-        training,
-        validation_data=validation,
-        epochs=config.epochs,
-        callbacks=[tf.keras.callbacks.LambdaCallback(on_epoch_end=measure)],
-        verbose=0,
-    )
-    curves = training_curves(fitted.history) | {f"val_ndcg@{_TOP}": quality}
-    epochs = [
-        {"epoch": index + 1} | {name: float(values[index]) for name, values in curves.items()}
-        for index in range(config.epochs)
-    ]
-    measure()  # the mean takes the weights' place at the end
-    model.calibrate(validation)
-    return Fitted(model, epochs, len(chosen), quality[-1])
 
 
 def run(
@@ -212,8 +30,9 @@ def run(
       folder: CandidateSampler's train split.
       retriever_at: gives the retriever of an `as_of`.
       contexts: context names.
-      config: the configuration's section.
-      model_folder: Model artifact; gets `Format-Serving/`, see :func:`export`.
+      config: the section `ranking`.
+      model_folder: Model artifact; gets `Format-Serving/`, see
+        `models.ranking.training.export`.
       run_folder: ModelRun artifact; gets `history.json`.
 
     Returns:
@@ -221,47 +40,16 @@ def run(
     """
     data, retriever = load_features(folder, retriever_at, contexts)
     features = retriever.pair_features
-    fitted = fit(data, features.code_sizes, config, features.item_width)
+    fitted = training.fit(data, features.code_sizes, config, features.item_width)
     tf.io.gfile.makedirs(run_folder)
-    with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
+    with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
         json.dump({"epochs": fitted.epochs, "features": list(features.names)}, file)
     width = data["features"].shape[-1]
-    export(fitted.model, width, features.item_width, list(data["codes"]), shop.model_folder(model_folder))
+    training.export(
+        fitted.model, width, features.item_width, list(data["codes"]), artifacts.model_folder(model_folder)
+    )
     last = fitted.epochs[-1]
     return (
         f"{fitted.lists:,} lists of {data[F.LABEL].shape[1]}, {width} features, {config.epochs} epochs, "
-        f"loss {last['loss']:.3f}, holdout {last['val_loss']:.3f}, ndcg@{_TOP} {fitted.ndcg:.4f}"
+        f"loss {last['loss']:.3f}, holdout {last['val_loss']:.3f}, ndcg@{training.TOP} {fitted.ndcg:.4f}"
     )
-
-
-def export(model: RankingModel, width: int, of_item: int, codes: list[str], folder: str) -> None:
-    """Saves the functions `score`, `heads`, `item_parts` and `score_with` of a `RankingModel`.
-
-    Args:
-      model: trained and calibrated.
-      width: F, how many numbers describe a pair.
-      of_item: S, how many of them, the first ones, are the item's alone.
-      codes: category names.
-      folder: of the SavedModel.
-    """
-
-    def numbers(*shape: int | None) -> tf.TensorSpec:
-        return tf.TensorSpec(shape, tf.float32)
-
-    def categories(*shape: int | None) -> dict[str, tf.TensorSpec]:
-        return {name: tf.TensorSpec(shape, tf.int32, name) for name in codes}
-
-    module = tf.Module(name="ranker")
-    functions = []
-
-    def add(name: str, function: Callable[..., Any], *signature: Any) -> None:
-        setattr(module, name, tf.function(function, input_signature=signature, autograph=False))
-        functions.append(getattr(module, name).get_concrete_function())
-
-    add("score", model.score, numbers(None, None, width), categories(None, None))
-    add("heads", model.predict_heads, numbers(None, None, width), categories(None, None))
-    add("item_parts", model.item_parts, numbers(None, of_item), categories(None))
-    parts = [numbers(None, None, part.shape[-1]) for part in functions[-1].structured_outputs]
-    add("score_with", model.score_with, numbers(None, None, width - of_item), *parts)
-    module.parameters = parameters(model, functions)
-    tf.saved_model.save(module, folder)

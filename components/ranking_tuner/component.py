@@ -6,31 +6,23 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import artifact_types as shop_types
-from components.common import retriever_inputs as retrieval_setup
+from components.common import artifacts
+from components.common.retriever_inputs import RetrieverInputs
+from components.common.retriever_spec import takes_retriever
 from components.ranking_tuner import executor
+from components.ranking_tuner.settings import Settings
 from models.data import example_io
-from schema.config import load_sections
-
-# TFX's Tuner writes these names.
-BEST = "best_hyperparameters.txt"
-RESULTS = "tuner_results.json"
 
 
 @component
+@takes_retriever
 def RankingTuner(
     candidates: InputArtifact[standard_artifacts.Examples],
-    session_graph: InputArtifact[standard_artifacts.TransformGraph],
-    items: InputArtifact[standard_artifacts.Examples],
-    item_graph: InputArtifact[standard_artifacts.TransformGraph],
-    retrieval_model: InputArtifact[standard_artifacts.Model],
-    index: InputArtifact[shop_types.CandidateIndex],
+    retriever: RetrieverInputs,
     best_hyperparameters: OutputArtifact[standard_artifacts.HyperParameters],
     tuner_results: OutputArtifact[standard_artifacts.TunerResults],
     config: Parameter[str],
     code_version: Parameter[str],
-    users: InputArtifact[standard_artifacts.Examples] = None,
-    user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
 ) -> None:
     """Searches the ranker's settings with KerasTuner; writes what TFX's Tuner writes.
 
@@ -39,34 +31,20 @@ def RankingTuner(
 
     Args:
       candidates: CandidateSampler's examples.
-      session_graph: EventTransform's graph.
-      items, item_graph: ItemTransform's outputs.
-      retrieval_model: the towers.
-      index: item vectors and as-of tables.
+      retriever: towers, index and catalogue, which the features are computed with.
       best_hyperparameters: for RankingTrainer.
       tuner_results: every trial.
-      config: the sections of `components.common.retriever_inputs`.
+      config: JSON of :class:`components.ranking_tuner.settings.Settings`.
       code_version: part of the cache key.
-      users, user_graph: UserTransform's outputs.
     """
     del code_version
-    settings = load_sections(config)
-    factory = retrieval_setup.factory(
-        settings,
-        items.uri,
-        item_graph.uri,
-        session_graph.uri,
-        users.uri if users else None,
-        user_graph.uri if user_graph else None,
-        retrieval_model.uri,
-        index.uri,
-    )
+    settings = Settings.from_json(config)
     found = executor.run(
         folder=example_io.split_folder(candidates.uri, "train"),
-        retriever_at=factory.at,
+        retriever_at=retriever.factory(settings).at,
         contexts=tuple(settings.events.context),
         config=settings.ranking,
-        best_path=os.path.join(best_hyperparameters.uri, BEST),
-        results_path=os.path.join(tuner_results.uri, RESULTS),
+        best_path=os.path.join(best_hyperparameters.uri, artifacts.BEST_HYPERPARAMETERS),
+        results_path=os.path.join(tuner_results.uri, artifacts.TUNER_RESULTS),
     )
     best_hyperparameters.set_string_custom_property("summary", found)

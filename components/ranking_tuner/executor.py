@@ -11,8 +11,10 @@ import keras_tuner
 import tensorflow as tf
 from keras_tuner.engine.trial import Trial
 
-from components.ranking_trainer import executor as ranking_executor
+from components.common.hyperparameters import applied
+from components.common.labelled_features import load_features
 from models.funnel.retriever import Retriever
+from models.ranking.training import fit
 from schema.config import Ranking, Span
 
 _OBJECTIVE = "ndcg"
@@ -27,24 +29,6 @@ class _Tuner(keras_tuner.Tuner):
 
     def run_trial(self, trial: Trial, **_: Any) -> dict[str, float]:
         return {_OBJECTIVE: self._score(trial.hyperparameters.values)}
-
-
-def settings(config: Ranking, values: Mapping[str, Any]) -> Ranking:
-    """The section with the settings that a trial drew.
-
-    Args:
-      config: the configuration's section.
-      values: KerasTuner's hyper-parameters; values that are no numbers are JSON.
-
-    Raises:
-      pydantic.ValidationError: a value that the section does not allow.
-    """
-    drawn = {
-        name: json.loads(value) if isinstance(value, str) else value
-        for name, value in values.items()
-        if name in config.tuning.space
-    }
-    return Ranking.model_validate(config.model_dump() | drawn)
 
 
 def space(config: Ranking) -> keras_tuner.HyperParameters:
@@ -116,13 +100,13 @@ def run(
     Returns:
       A line for a person.
     """
-    data, retriever = ranking_executor.load_features(folder, retriever_at, contexts)
+    data, retriever = load_features(folder, retriever_at, contexts)
     features = retriever.pair_features
 
     def score(values: Mapping[str, Any]) -> float:
-        trial = settings(config, values).model_copy(update={"epochs": config.tuning.epochs})
+        trial = applied(config, values).model_copy(update={"epochs": config.tuning.epochs})
         tf.keras.backend.clear_session()
-        return ranking_executor.fit(data, features.code_sizes, trial, features.item_width).ndcg
+        return fit(data, features.code_sizes, trial, features.item_width).ndcg
 
     trials = search(score, config)
     best = trials[0].hyperparameters
@@ -136,9 +120,3 @@ def run(
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def load(path: str) -> dict[str, Any]:
-    """The hyper-parameters that :func:`run` wrote, name -> value."""
-    with tf.io.gfile.GFile(path) as file:
-        return keras_tuner.HyperParameters.from_config(json.load(file)).values

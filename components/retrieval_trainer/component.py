@@ -6,11 +6,11 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import artifacts, catalogue, registry
+from components.common.windows import Windows
 from components.retrieval_trainer import executor
-from components.text_encoder_trainer.executor import VECTORS
+from components.retrieval_trainer.settings import Settings
 from models.data import example_io
-from schema.config import load_sections
 
 
 @component
@@ -27,7 +27,7 @@ def RetrievalTrainer(
     code_version: Parameter[str],
     users: InputArtifact[standard_artifacts.Examples] = None,
     user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
-    last_model: InputArtifact[standard_artifacts.Model] = None,
+    last_model: Parameter[str] = registry.NOTHING,
 ) -> None:
     """Trains the TFRS two-tower model on the sessions before the ranker's label windows.
 
@@ -39,34 +39,32 @@ def RetrievalTrainer(
       text_encoder: the catalogue's text vectors.
       model: towers and item vectors.
       model_run: history.json.
-      config: sections `items`, `users`, `events`, `split`, `retrieval`, `candidates`, `ranking`.
+      config: JSON of :class:`components.retrieval_trainer.settings.Settings`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs, if the shop has a users table.
-      last_model: the servable whose towers to start from; it learned from earlier events only.
+      last_model: the pushed version whose towers to start from; it learned from earlier events only.
     """
     del code_version
-    settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
-    vocabularies = shop.load_vocabularies(
+    settings = Settings.from_json(config)
+    windows = Windows.of(raw_sessions, settings.split)
+    vocabularies = catalogue.load_vocabularies(
         session_graph.uri,
         list(settings.events.context),
         settings.users,
         users.uri if users else None,
         user_graph.uri if user_graph else None,
     )
-    until = windows.label_starts(settings.ranking)[0]
-    found = executor.run(
+    last = registry.read_reference(last_model)
+    inputs = executor.Inputs(
         folders=[example_io.split_folder(sessions.uri, split) for split in windows.past],
-        items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
-        item_vocabulary=shop.item_vocabulary(session_graph.uri),
+        items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
+        item_vocabulary=catalogue.item_vocabulary(session_graph.uri),
         vocabularies=vocabularies,
-        text_vectors=os.path.join(text_encoder.uri, VECTORS),
-        until=until,
-        config=settings.retrieval,
-        collaborative_config=settings.candidates.collaborative,
-        model_folder=model.uri,
-        run_folder=model_run.uri,
-        previous=os.path.join(last_model.uri, executor.WEIGHTS) if last_model else None,
+        text_vectors=os.path.join(text_encoder.uri, artifacts.TEXT_VECTORS),
+        until=windows.label_starts(settings.ranking)[0],
+        previous=last.weights if last else None,
     )
-    model.set_int_custom_property(shop.LEARNED_UNTIL, until)
+    found = executor.run(
+        inputs, settings.retrieval, settings.candidates.collaborative, model.uri, model_run.uri
+    )
     model.set_string_custom_property("summary", found)

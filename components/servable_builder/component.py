@@ -7,77 +7,58 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import artifact_types as shop_types
-from components.common import retriever_inputs as retrieval_setup
-from components.common import shop
-from components.retrieval_trainer.executor import WEIGHTS
+from components.common import artifacts
+from components.common.artifact_types import RequestHistories
+from components.common.retriever_inputs import RetrieverInputs
+from components.common.retriever_spec import takes_retriever
+from components.common.windows import Windows
 from components.servable_builder import executor
+from components.servable_builder.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
-from schema.config import load_sections
 
 
 @component
+@takes_retriever
 def ServableBuilder(
     raw_sessions: InputArtifact[standard_artifacts.Examples],
-    session_graph: InputArtifact[standard_artifacts.TransformGraph],
-    items: InputArtifact[standard_artifacts.Examples],
-    item_graph: InputArtifact[standard_artifacts.TransformGraph],
+    retriever: RetrieverInputs,
     text_encoder: InputArtifact[standard_artifacts.Model],
-    retrieval_model: InputArtifact[standard_artifacts.Model],
-    index: InputArtifact[shop_types.CandidateIndex],
     ranking_model: InputArtifact[standard_artifacts.Model],
     model: OutputArtifact[standard_artifacts.Model],
-    histories: OutputArtifact[shop_types.RequestHistories],
+    histories: OutputArtifact[RequestHistories],
     config: Parameter[str],
     code_version: Parameter[str],
-    users: InputArtifact[standard_artifacts.Examples] = None,
-    user_graph: InputArtifact[standard_artifacts.TransformGraph] = None,
 ) -> None:
     """Exports the whole funnel as one SavedModel of stock ops.
 
     Args:
       raw_sessions: EventExampleGen's artifact.
-      session_graph: EventTransform's graph.
-      items, item_graph: ItemTransform's outputs.
+      retriever: towers, index and catalogue.
       text_encoder: the BERT encoder.
-      retrieval_model: the towers.
-      index: item vectors and as-of tables.
       ranking_model: the ranker.
-      model: the servable, and beside it weights.npz (see RetrievalTrainer).
+      model: the servable, and next to it weights.npz (see RetrievalTrainer).
       histories: request state of every user, for clients and demos.
-      config: the sections of `components.common.retriever_inputs`, and `serving`.
+      config: JSON of :class:`components.servable_builder.settings.Settings`.
       code_version: part of the cache key.
-      users, user_graph: UserTransform's outputs.
     """
     del code_version
-    settings = load_sections(config)
-    windows = shop.Windows.of(raw_sessions, settings.split)
-    factory = retrieval_setup.factory(
-        settings,
-        items.uri,
-        item_graph.uri,
-        session_graph.uri,
-        users.uri if users else None,
-        user_graph.uri if user_graph else None,
-        retrieval_model.uri,
-        index.uri,
-    )
+    settings = Settings.from_json(config)
+    windows = Windows.of(raw_sessions, settings.split)
+    factory = retriever.factory(settings)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
     found = executor.run(
         retriever=factory.at(windows.cutoff),
         items=factory.items,
-        ranking_folder=shop.model_folder(ranking_model.uri),
-        text_encoder_folder=shop.model_folder(text_encoder.uri),
+        ranking_folder=artifacts.model_folder(ranking_model.uri),
+        text_encoder_folder=artifacts.model_folder(text_encoder.uri),
         log=EventLog.read(folders, list(settings.events.context)),
         as_of=windows.cutoff,
         settings=settings,
         model_folder=model.uri,
         histories_folder=histories.uri,
     )
-    # what the next run's towers start from: beside the SavedModel, so that it is not pushed
-    tf.io.gfile.copy(*(os.path.join(uri, WEIGHTS) for uri in (retrieval_model.uri, model.uri)))
-    model.set_int_custom_property(
-        shop.LEARNED_UNTIL, retrieval_model.get_int_custom_property(shop.LEARNED_UNTIL)
-    )
+    # What the next run's towers start from; Pusher takes it along.
+    folders = (retriever.retrieval_model, model.uri)
+    tf.io.gfile.copy(*(os.path.join(folder, artifacts.WEIGHTS) for folder in folders))
     model.set_string_custom_property("summary", found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import types
 from collections.abc import Callable
 
 import numpy as np
@@ -11,8 +10,9 @@ import pyarrow as pa
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-from components.candidate_sampler.executor import tensor
-from components.common import shop
+from components.common import artifacts
+from components.common.candidate_lists import tensor
+from components.servable_builder.settings import Settings
 from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
@@ -21,7 +21,6 @@ from models.funnel.retriever import Retriever
 from models.funnel.servable import Funnel
 from schema import names as F
 
-HISTORIES = "histories.parquet"
 _WARMUP_USERS = 4
 _MODEL = "shelfwise"
 
@@ -33,7 +32,7 @@ def run(
     text_encoder_folder: str,
     log: EventLog,
     as_of: int,
-    settings: types.SimpleNamespace,
+    settings: Settings,
     model_folder: str,
     histories_folder: str,
 ) -> str:
@@ -45,7 +44,7 @@ def run(
       ranking_folder, text_encoder_folder: SavedModels.
       log: the events before `as_of`.
       as_of: unix seconds.
-      settings: configuration sections.
+      settings: what the component obeys.
       model_folder: Model artifact; gets `Format-Serving/` with `assets.extra/`.
       histories_folder: RequestHistories artifact; gets histories.parquet.
 
@@ -57,13 +56,13 @@ def run(
     encode: Callable[[tf.Tensor], tf.Tensor] = encoder.encode
     funnel = Funnel(retriever, ranker, encode, encoder, items, settings)
     signatures = funnel.signatures()
-    folder = shop.model_folder(model_folder)
+    folder = artifacts.model_folder(model_folder)
     module = tf.Module(name="servable")
     module.parameters = parameters(funnel, signatures.values())
     tf.saved_model.save(module, folder, signatures=signatures)
 
     users = write_histories(
-        log, as_of, settings.candidates.history_length, os.path.join(histories_folder, HISTORIES)
+        log, as_of, settings.candidates.history_length, os.path.join(histories_folder, artifacts.HISTORIES)
     )
     requests = warmup_requests(signatures, log, items, retriever, as_of, settings.candidates.history_length)
     path = os.path.join(folder, "assets.extra", "tf_serving_warmup_requests")

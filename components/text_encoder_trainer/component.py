@@ -4,12 +4,13 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import shop
+from components.common import catalogue
+from components.common.windows import Windows
 from components.text_encoder_trainer import executor
+from components.text_encoder_trainer.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
-from models.text.training import make_strategy
-from schema.config import load_sections
+from models.text.strategy import make_strategy
 
 
 @component
@@ -29,24 +30,24 @@ def TextEncoderTrainer(
       item_graph: ItemTransform's graph.
       model: SavedModel from raw strings, and the catalogue's vectors.
       model_run: history.json.
-      config: sections `items`, `text_encoder`; with sessions also `split`, `ranking`.
+      config: JSON of :class:`components.text_encoder_trainer.settings.Settings`.
       code_version: part of the cache key.
       raw_sessions: EventExampleGen's artifact, from which the encoder learns what the two
         towers learn from too: the sessions before the ranker's label windows. None for mode
         "frozen", so that new events do not encode the catalogue again.
     """
     del code_version
-    settings = load_sections(config)
+    settings = Settings.from_json(config)
     # first of all: a strategy over several machines must find TensorFlow untouched
     strategy = make_strategy(settings.text_encoder.strategy)
     log, searches, until = None, None, 0.0
     if raw_sessions:
-        windows = shop.Windows.of(raw_sessions, settings.split)
+        windows = Windows.of(raw_sessions, settings.split)
         folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
         log, searches = EventLog.read(folders), executor.Searches.read(folders)
         until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
-        items=shop.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
+        items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
         log=log,
         searches=searches,
         until=until,

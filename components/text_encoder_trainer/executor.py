@@ -12,21 +12,22 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.data import arrays, example_io
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.text import encoder as text_encoder
 from models.text import groups as text_groups
 from models.text import training as text_training
+from models.text.batches import LoweredTexts
 from models.text.encoder import TextEncoder
-from models.text.training import Batch, Fit, GroupContrast, LoweredTexts, MaskedLanguageModel
+from models.text.losses import Batch, GroupContrast, MaskedLanguageModel
+from models.text.strategy import distributed
+from models.text.training import Fit
 from schema import config as settings
 from schema import names as F
 from schema.errors import DataError
 
-VECTORS = "text_vectors.npz"
-HISTORY = "history.json"
 _MEASURE = "holdout_mrr"
 _MAX_TEXTS = 20_000  # that training looks at; what enters their trained layers is kept in memory
 
@@ -129,7 +130,7 @@ def run(
       log, searches: to learn from; None in mode "frozen".
       until: unix seconds; only events before it are learned from.
       config: which BERT, how it is trained, how long texts are, which type.
-      strategy: `models.text.training.make_strategy` of `config.strategy`.
+      strategy: `models.text.strategy.make_strategy` of `config.strategy`.
       output: folder of the Model artifact; gets `Format-Serving/` (signature
         `serving_default`: `text` string [B] -> `embedding` float32 [B, E]) and
         `text_vectors.npz` (`vectors` float32 [T, E], `index` int32 [V]).
@@ -161,11 +162,12 @@ def run(
             f"at step {fitted.best['step']:.0f}"
         )
 
-    arrays.save(os.path.join(output, VECTORS), {"vectors": vectors, "index": index.astype(np.int32)})
+    path = os.path.join(output, artifacts.TEXT_VECTORS)
+    arrays.save(path, {"vectors": vectors, "index": index.astype(np.int32)})
     tf.io.gfile.makedirs(run_folder)
-    with tf.io.gfile.GFile(os.path.join(run_folder, HISTORY), "w") as file:
+    with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
         json.dump({"epochs": [{"epoch": entry.pop("step")} | entry for entry in fitted.history]}, file)
-    _export(encoder, shop.model_folder(output))
+    _export(encoder, artifacts.model_folder(output))
     measured = ", ".join(f"{name} {rate:,.0f}" for name, rate in speed.items())
     return (
         f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions "
@@ -212,23 +214,7 @@ def tune(
     used = np.ones(len(texts), bool)
     if len(texts) > _MAX_TEXTS:
         used[rng.permutation(len(texts))[_MAX_TEXTS:]] = False
-    sources = _pairs(behaviour, texts, config)
-    sources = [pairs[used[pairs].all(1)] for pairs in sources]
-    held = np.zeros(len(texts), bool)
-    pairs = rng.permutation(np.concatenate(sources))
-    count = min(config.holdout_texts, len(np.unique(pairs)) // 5)
-    # each with one of its partners: texts drawn alone would seldom find one among the others
-    askers, drawn = np.unique(pairs[:, 0], return_index=True)
-    held[pairs[drawn[rng.permutation(len(askers))[: count // 2]]]] = True
-    holdout = np.concatenate([pairs[held[pairs].all(1)] for pairs in sources])
-    sources = [pairs[~held[pairs].any(1)] for pairs in sources]
-    if not any(map(len, sources)) or not len(holdout):
-        raise DataError(
-            f"only {sum(map(len, sources))} pairs of texts are bought together at least {config.min_support} "
-            f"times and {config.min_lift:g} times as often as chance has it, besides {len(holdout)} held-out "
-            "ones; lower text_encoder.min_support or min_lift, give more training data, or set "
-            "text_encoder.mode: frozen"
-        )
+    held, holdout, sources = _divided(behaviour, texts, used, config, rng)
 
     started = time.monotonic()
     known = LoweredTexts(base, texts, used, config.batch_size)
@@ -246,7 +232,7 @@ def tune(
         with strategy.scope():
             optimizer = text_training.make_optimizer(config.learning_rate, steps)
             step = text_training.make_step(model, optimizer, strategy, config.jit_compile)
-        return step, (text_training.distributed(batch, strategy) for batch in batches)
+        return step, (distributed(batch, strategy) for batch in batches)
 
     if config.masked_lm_steps:
         with strategy.scope():
@@ -258,26 +244,8 @@ def tune(
         for batch in batches:
             step(batch)
 
-    seen = behaviour.without(held | ~used)
-    wanted = np.ones(len(seen.item), bool)
-    if config.new_days is not None:
-        wanted = text_groups.new_purchases(
-            seen.item, seen.timestamp, seen.timestamp.max() + 1, config.new_days, config.new_span_days
-        )
-    size = seen.households, len(texts)
-    groups = text_groups.plan(
-        config.steps,
-        sources,
-        config.pairs,
-        text_groups.purchases(seen.household, seen.text, *size),
-        text_groups.purchases(seen.household[wanted], seen.text[wanted], *size),
-        config.households,
-        config.contexts,
-        config.targets,
-        catalogue[used[catalogue] & ~held[catalogue]],
-        config.negatives,
-        rng,
-    )
+    taught = catalogue[used[catalogue] & ~held[catalogue]]
+    groups = _groups(behaviour.without(held | ~used), len(texts), sources, taught, config, rng)
     grouped = known.group_batches(groups, config.noise, config.seed, config.jit_compile)
     step, batches = prepare(model, grouped, config.steps)
     fitted = text_training.fit(
@@ -291,6 +259,86 @@ def tune(
     else:
         vectors = text_encoder.encode_all(merged.function(), texts[:products], config.batch_size)
     return merged, vectors, fitted, seconds + time.monotonic() - started
+
+
+def _divided(
+    behaviour: Behaviour,
+    texts: np.ndarray,
+    used: np.ndarray,
+    config: settings.TextEncoder,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Keeps some texts, and the pairs among them, out of training.
+
+    Args:
+      behaviour: what pairs come from.
+      texts: object (str) [T], products and queries.
+      used: bool [T], texts that training looks at.
+      config: the configuration's section.
+      rng: draws the held-out texts.
+
+    Returns:
+      (bool [T] held-out texts, int [H, 2] held-out pairs, int [P, 2] pairs to learn from of each kind).
+
+    Raises:
+      DataError: no pair is left on one of the sides.
+    """
+    sources = [pairs[used[pairs].all(1)] for pairs in _pairs(behaviour, texts, config)]
+    held = np.zeros(len(texts), bool)
+    pairs = rng.permutation(np.concatenate(sources))
+    count = min(config.holdout_texts, len(np.unique(pairs)) // 5)
+    # each with one of its partners: texts drawn alone would seldom find one among the others
+    askers, drawn = np.unique(pairs[:, 0], return_index=True)
+    held[pairs[drawn[rng.permutation(len(askers))[: count // 2]]]] = True
+    holdout = np.concatenate([pairs[held[pairs].all(1)] for pairs in sources])
+    sources = [pairs[~held[pairs].any(1)] for pairs in sources]
+    if not any(map(len, sources)) or not len(holdout):
+        raise DataError(
+            f"only {sum(map(len, sources))} pairs of texts are bought together at least {config.min_support} "
+            f"times and {config.min_lift:g} times as often as chance has it, besides {len(holdout)} held-out "
+            "ones; lower text_encoder.min_support or min_lift, give more training data, or set "
+            "text_encoder.mode: frozen"
+        )
+    return held, holdout, sources
+
+
+def _groups(
+    seen: Behaviour,
+    texts: int,
+    sources: list[np.ndarray],
+    catalogue: np.ndarray,
+    config: settings.TextEncoder,
+    rng: np.random.Generator,
+) -> text_groups.Groups:
+    """What every training step looks at.
+
+    Args:
+      seen: behaviour that is learned from.
+      texts: T, how many texts there are.
+      sources: int [P, 2], pairs to learn from of each kind.
+      catalogue: int, the texts of products that are learned from.
+      config: the configuration's section.
+      rng: draws the groups.
+    """
+    wanted = np.ones(len(seen.item), bool)
+    if config.new_days is not None:
+        wanted = text_groups.new_purchases(
+            seen.item, seen.timestamp, seen.timestamp.max() + 1, config.new_days, config.new_span_days
+        )
+    size = seen.households, texts
+    return text_groups.plan(
+        config.steps,
+        sources,
+        config.pairs,
+        text_groups.purchases(seen.household, seen.text, *size),
+        text_groups.purchases(seen.household[wanted], seen.text[wanted], *size),
+        config.households,
+        config.contexts,
+        config.targets,
+        catalogue,
+        config.negatives,
+        rng,
+    )
 
 
 def _pairs(behaviour: Behaviour, texts: np.ndarray, config: settings.TextEncoder) -> list[np.ndarray]:

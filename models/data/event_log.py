@@ -140,7 +140,7 @@ class EventLog:
           users: int [B], indices in `self.users`.
           as_of: unix seconds; only events strictly before it are used. An array [users of the
             log] gives each user a moment of their own; all of the log's events are then used, so
-            it must hold the past only (see `components.common.shop.Windows.divide`).
+            it must hold the past only.
           length: L, the most events a user keeps.
 
         Returns:

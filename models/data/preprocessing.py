@@ -52,8 +52,8 @@ def _codes(values: tf.Tensor, vocabulary: str, minimum: int | None = None) -> tf
 def _coded(values: tf.RaggedTensor, vocabulary: Any) -> tf.SparseTensor:
     """Codes of each value, 0 where the vocabulary lacks it.
 
-    Sparse, because Transform writes a ragged output as a feature of another name with its
-    row lengths beside it.
+    Sparse, because Transform writes a ragged output as two features, of other names: values and
+    row lengths.
     """
     return values.with_values(
         tft.apply_vocabulary(values.values, vocabulary, default_value=-1) + 1

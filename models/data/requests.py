@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.preprocessing import hour_of, weekday_of
 from schema import names as F
@@ -51,7 +51,7 @@ def request_spec(contexts: Sequence[str]) -> dict[str, tf.TensorSpec]:
 def absent(index: tf.Tensor, size: int | tf.Tensor) -> tf.Tensor:
     """bool [B, size]: which of 0 to size - 1 are not among `index` (int32 [B, N], at most size)."""
     batch = tf.shape(index)[0]
-    # one place more for what is none of them
+    # one element more for an index of `size`, which is none of them
     flat = tf.reshape(index + (tf.range(batch) * (size + 1))[:, None], [-1, 1])
     mask = tf.scatter_nd(flat, tf.ones(tf.shape(flat)[:1], tf.int32), [batch * (size + 1)])
     return tf.reshape(mask == 0, [batch, size + 1])[:, :size]
@@ -69,11 +69,13 @@ def lookup(keys: Sequence[str], values: np.ndarray, name: str, default: int = 0)
 
 
 class _Stored(tf.lookup.KeyValueTensorInitializer):
-    """Fills a table from a variable: an initializer's own keys are constants, and the ids of a large
-    catalogue in the graph are copied by every pass of TensorFlow's optimiser, for every signature.
+    """Fills a hash table from a variable.
+
+    The keys of TensorFlow's own initializer are constants: every pass of its graph optimiser would copy
+    the ids of a large catalogue, for every signature.
 
     Args:
-      keys: string [V]; the first is the empty one and no key. The value of a key is its place.
+      keys: string [V], item ids by row; row 0 is "" and no key. The value of a key is its row.
     """
 
     def __init__(self, keys: tf.Variable) -> None:
@@ -83,8 +85,8 @@ class _Stored(tf.lookup.KeyValueTensorInitializer):
     def initialize(self, table: tf.lookup.StaticHashTable) -> tf.Operation:
         """Runs when the table is made, and in a SavedModel after the variables were restored."""
         keys = self._stored[1:]
-        places = tf.range(1, tf.size(keys) + 1)
-        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=keys, values=places)
+        rows = tf.range(1, tf.size(keys) + 1)
+        return tf.raw_ops.LookupTableImportV2(table_handle=table.resource_handle, keys=keys, values=rows)
 
 
 class RequestParser(tf.Module):
@@ -98,7 +100,7 @@ class RequestParser(tf.Module):
 
     def __init__(self, items: ItemTable, vocabularies: Vocabularies, history_length: int) -> None:
         super().__init__(name="request_parser")
-        self.item_ids = table(items.item_id, tf.string, "item_id")
+        self.item_ids = frozen_table(items.item_id, tf.string, "item_id")
         self._item = tf.lookup.StaticHashTable(_Stored(self.item_ids), 0, name="item")
         self._user = _index(vocabularies.users, "user")
         self._event_type = _index(vocabularies.event_types, "event_type")
@@ -124,7 +126,7 @@ class RequestParser(tf.Module):
         """
         timestamp = inputs[F.CONTEXT_TIMESTAMP]
         item_ids = self._aligned(inputs)
-        # the real events to the right end, in their order, then the last ones of them
+        # moves the real events to the right end, in their order, and keeps the last ones
         order = tf.argsort(tf.cast(item_ids != "", tf.int32), axis=1, stable=True)[:, -self._length :]
         age = tf.gather(inputs[F.HISTORY_AGE_DAYS], order, batch_dims=1)
         # NaN or negative ages (a clock that runs ahead) would poison every feature: an event
@@ -158,7 +160,7 @@ class RequestParser(tf.Module):
             )
             for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)
         ]
-        # what reads the history waits: else its gather may fail first, and names no input
+        # what reads the history waits for the checks: its gather could fail first, without the input's name
         with tf.control_dependencies(checks):
             return tf.identity(item_ids)
 

@@ -1,31 +1,28 @@
-"""The order in which ranked candidates are shown: boosts, diversity, category caps, exploration.
+"""The order in which ranked candidates are shown: boosts, diversity, category caps.
 
-All but the boosts looks at the best-ranked candidates only, so its price does not grow with
+Everything but the boosts looks at the best-ranked candidates only, so its cost does not grow with
 the number of candidates. Maximal marginal relevance: Carbonell and Goldstein, "The use of MMR,
 diversity-based reranking for reordering documents and producing summaries", SIGIR 1998.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
-from models.data.requests import absent
-from models.retrieval.snapshot import Snapshot
 from schema import names as F
 from schema.config import Boost, Serving
 from schema.errors import DataError
 
 PAGE = 10  # places that are filled by diversity, then put in the ranker's order
-_LAST = -1e9  # below every worth: empty places; what is taken is lower still
+_LAST = -1e9  # below every worth: empty places; taken items are lower still
 # What a full category costs: more than two worths can differ by, so all others come first, and
 # little enough that float32 still tells those within it apart.
 _CAPPED = 64.0
-_SHORT_LIST = 50  # nearest new items, among which is drawn
 
 
 def boosts_of(
@@ -93,10 +90,12 @@ class Reranker(tf.Module):
     ) -> None:
         super().__init__(name="reranker")
         self._vectors, self._row = item_vectors, candidate_row
-        self._category = None if category is None else table(np.append(category, 0), tf.int32)
+        self._category = None if category is None else frozen_table(np.append(category, 0), tf.int32)
         # an empty place has a row of its own
         self._added, self._factor = (
-            (None, None) if boosts is None else (table(np.append(values, 0), tf.float32) for values in boosts)
+            (None, None)
+            if boosts is None
+            else (frozen_table(np.append(values, 0), tf.float32) for values in boosts)
         )
         self._diversity, self._cap, self._depth = config.diversity, config.category_cap, config.rerank_depth
 
@@ -140,7 +139,8 @@ class Reranker(tf.Module):
         """int32 [B, H]: the ranks of the head in the order in which they are shown."""
         size = tf.shape(position)[1]
         index = tf.range(size, dtype=tf.float32)
-        d = tf.where(diversity >= 0, tf.minimum(diversity, 1.0), self._diversity)[:, None]  # so is NaN
+        # NaN also falls back to the shop's setting
+        d = tf.where(diversity >= 0, tf.minimum(diversity, 1.0), self._diversity)[:, None]
         wanted = tf.reduce_any(d > 0)
         relevance = -tf.math.log(index + 2.0) / np.log(2.0)
         relevance = tf.where(real, (1.0 - d) * relevance, _LAST)
@@ -179,101 +179,3 @@ class Reranker(tf.Module):
             lambda page, *_: page < pages, fill, state, parallel_iterations=1, maximum_iterations=pages
         )
         return tf.argsort(key, 1)
-
-
-class Explorer(tf.Module):
-    """Gives every (1 / share)-th place to an item that is too new to be ranked.
-
-    Which of the nearest new items to the query's vector are shown is drawn by a hash of user, day
-    and item: the same request gets the same answer, other users and other days explore others.
-
-    Args:
-      items: the catalogue.
-      rows: int32 [E], rows of the new items.
-      vectors: float32 [V, D], search vectors of all rows (see `models.funnel.retriever`).
-      category: int32 [V], category codes; None without categories.
-      share: of the places, above 0.
-    """
-
-    def __init__(
-        self,
-        items: ItemTable,
-        rows: np.ndarray,
-        vectors: np.ndarray,
-        category: np.ndarray | None,
-        share: float,
-    ) -> None:
-        super().__init__(name="explorer")
-        self.count = len(rows)
-        place = np.full(len(items), self.count, np.int32)
-        place[rows] = np.arange(self.count, dtype=np.int32)
-        self._place = table(place)
-        self._row = table(np.append(rows, 0), tf.int32)
-        self._vectors = table(vectors[rows], tf.float32)
-        self._ids = tf.constant([*items.item_id[rows], ""])
-        self._category = None if category is None else table(category[rows], tf.int32)
-        self._share = share
-
-    @classmethod
-    def of(
-        cls,
-        items: ItemTable,
-        snapshot: Snapshot,
-        vectors: np.ndarray,
-        category: np.ndarray | None,
-        config: Serving,
-    ) -> Explorer | None:
-        """The explorer of a shop; None where it gives new items no place, or nothing is new.
-
-        New is what is no candidate (fewer than `candidates.min_events` events) and has no event
-        older than `exploration_days`.
-        """
-        new = snapshot.new_within(config.exploration_days)
-        new[snapshot.candidate_row] = False
-        rows = np.flatnonzero(new).astype(np.int32)
-        if not config.exploration_share or not len(rows):
-            return None
-        return cls(items, rows, vectors, category, config.exploration_share)
-
-    @tf.Module.with_name_scope
-    def __call__(
-        self,
-        inputs: Mapping[str, tf.Tensor],
-        request: Mapping[str, tf.Tensor],
-        query: tf.Tensor,
-        excluded: tf.Tensor,
-        wanted: tf.Tensor | None,
-        places: tf.Tensor,
-    ) -> tf.Tensor:
-        """New items for a list's places.
-
-        Args:
-          inputs: the request's strings.
-          request: from `RequestParser`.
-          query: float32 [B, D], the query tower's vectors.
-          excluded: int32 [B, X], rows that must not be shown.
-          wanted: bool [B, codes], category codes that are wanted; None without categories.
-          places: int32 [], K.
-
-        Returns:
-          int32 [B, K], rows; 0 where the place is not given to a new item.
-        """
-        gone = tf.concat([excluded, request["history_row"]], 1)
-        fits = absent(tf.gather(self._place, gone), self.count)
-        if self._category is not None:
-            fits &= tf.gather(wanted, self._category, axis=1)
-        near = tf.where(fits, tf.matmul(query, self._vectors, transpose_b=True), _LAST)
-        near, at = tf.math.top_k(near, min(_SHORT_LIST, self.count))
-        day = tf.strings.as_string(inputs[F.CONTEXT_TIMESTAMP] // F.SECONDS_PER_DAY)
-        asks = tf.repeat(tf.strings.join([inputs[F.USER_ID], day], "\n")[:, None], tf.shape(at)[1], 1)
-        drawn = tf.strings.to_hash_bucket_fast(tf.strings.join([asks, tf.gather(self._ids, at)], "\n"), 2**30)
-        # below what any hash gives, so that only empty places come last
-        drawn = tf.where(near > _LAST / 2, drawn, -1)
-        at = tf.where(near > _LAST / 2, at, self.count)
-        at = tf.gather(at, tf.argsort(drawn, 1, direction="DESCENDING"), batch_dims=1)
-        # place j explores when the share of j + 1 places makes one more than that of j
-        share = tf.math.floor(tf.range(places + 1, dtype=tf.float32) * self._share + 1e-4)
-        turn = tf.cast(share[:-1], tf.int32)
-        explores = (share[1:] > share[:-1]) & (turn < tf.shape(at)[1])
-        rows = tf.gather(self._row, tf.gather(at, tf.minimum(turn, tf.shape(at)[1] - 1), axis=1))
-        return tf.where(explores, rows, 0)

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import RequestParser, Vocabularies, absent
-from models.ranking.features import PairFeatures
+from models.ranking.features.pair_features import PairFeatures
 from models.retrieval.collaborative import CollaborativeQuery
-from models.retrieval.index import Plan
+from models.retrieval.index.plan import Plan
 from models.retrieval.snapshot import Snapshot
-from models.retrieval.sources import CandidateSources, Found
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 from schema.config import Config
 
@@ -44,7 +45,7 @@ class Retriever(tf.Module):
       vocabularies: of users, event types and contexts.
       snapshot: item tables as of the moment of the request.
       item_vectors: float32 [V, D], the item tower's learned vector of every row.
-      text: float32 [V, T], what every row's text is about (see `models.ranking.features.text_space`).
+      text: float32 [V, T], what every row's text is about (see `models.ranking.features.scores.text_space`).
       plan: how the search vectors (see :func:`search_vectors`) are searched.
       towers: the RetrievalTrainer's SavedModel; its `query` maps parsed requests to learned
         vectors, and `scale` weighs them against the collaborative ones.
@@ -66,8 +67,8 @@ class Retriever(tf.Module):
         self.snapshot = snapshot
         self._tower_length = config.retrieval.history_length
         self.parser = RequestParser(items, vocabularies, config.candidates.history_length)
-        self.item_vectors = table(item_vectors, tf.float32)
-        self.search_vectors = table(search_vectors(item_vectors, snapshot), tf.float32)
+        self.item_vectors = frozen_table(item_vectors, tf.float32)
+        self.search_vectors = frozen_table(search_vectors(item_vectors, snapshot), tf.float32)
         self._collaborative = CollaborativeQuery(
             snapshot.collaborative_input, snapshot.row_candidate, config.candidates.collaborative
         )
@@ -102,7 +103,7 @@ class Retriever(tf.Module):
     @tf.Module.with_name_scope
     def find(
         self, inputs: Mapping[str, tf.Tensor], allowed: tf.Tensor, fixed: tf.Tensor | None = None
-    ) -> Found:
+    ) -> FoundCandidates:
         """Candidates of raw requests without their features; arguments as :meth:`describe`."""
         request = self.parser(inputs)
         return self.sources(request, self.query(request), allowed, fixed)
@@ -110,7 +111,7 @@ class Retriever(tf.Module):
     @tf.Module.with_name_scope
     def describe(
         self, inputs: Mapping[str, tf.Tensor], allowed: tf.Tensor, fixed: tf.Tensor | None = None
-    ) -> tuple[Found, tf.Tensor, dict[str, tf.Tensor]]:
+    ) -> tuple[FoundCandidates, tf.Tensor, dict[str, tf.Tensor]]:
         """Candidates of raw requests and their features.
 
         Args:

@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
-from models.data.requests import absent, lookup, request_spec
+from models.data.requests import request_spec
+from models.funnel.exploration import Explorer, with_new
+from models.funnel.filters import Categories, RequestFilters
 from models.funnel.reasons import Reasons
-from models.funnel.reranking import Explorer, Reranker, boosts_of
+from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.retriever import Retriever
+from models.funnel.signatures import concrete, parse_examples, signature_specs
 from models.ranking.explanations import Explainer
-from models.retrieval.sources import Found
+from models.retrieval.sources.base import FoundCandidates
 from schema import names as F
 from schema.config import Config
 
@@ -50,23 +53,22 @@ class Funnel(tf.Module):
         self.retriever = retriever
         self._ranker = ranker
         parts = ranker.item_parts(*retriever.pair_features.of_candidates())
-        self._item_parts = [table(part.numpy()) for part in parts]
+        self._item_parts = [frozen_table(part.numpy()) for part in parts]
         self._text_encoder = text_encoder
         self._encode_text = encode_text
-        self._item_text = table(items.text, tf.string, "item_text")
+        self._item_text = frozen_table(items.text, tf.string, "item_text")
         serving, snapshot = config.serving, retriever.snapshot
         self._default_k, self._max_k = serving.default_k, serving.max_k
-        self._drop_bought_days = serving.drop_bought_days
         types = serving.purchase_types or [config.events.default_event_type]
-        self._bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
-        self._category, names, codes = None, None, None
+        bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
+        self._categories, codes = None, None
         if config.items.category:
             codes = items.categorical[config.items.category]
             names = items.vocabularies[config.items.category].tolist()
-            self._category = table(codes, tf.int32)
-            self._candidate_category = table(codes[snapshot.candidate_row], tf.int32)
-            self._category_code = lookup(names[1:], np.arange(1, len(names)), "category", len(names))
-            self._category_count = len(names)
+            self._categories = Categories(codes, names, snapshot.candidate_row)
+        self.allowed = RequestFilters(
+            retriever.parser, retriever.sources, self._categories, bought, serving.drop_bought_days
+        )
         self.reranker = Reranker(
             retriever.item_vectors,
             retriever.sources.candidate_row,
@@ -75,21 +77,13 @@ class Funnel(tf.Module):
             serving,
         )
         self.explorer = Explorer.of(items, snapshot, retriever.search_vectors.numpy(), codes, serving)
-        pair_features = retriever.pair_features
-        self.explainer = Explainer(
-            ranker.score,
-            pair_features.names,
-            pair_features.code_names,
-            list(items.exposure),
-            self._average_features(),
-        )
+        self.explainer = Explainer(ranker.score, retriever.pair_features.groups, self._average_features())
         self.reasons = Reasons(
             self._item_text,
             snapshot,
             retriever.sources,
-            self._category,
-            names,
-            self._bought,
+            self._categories,
+            bought,
             config.candidates.history_length,
             serving,
         )
@@ -98,31 +92,20 @@ class Funnel(tf.Module):
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The concrete functions to export, by signature name."""
-        request = request_spec(self.retriever.contexts)
-        ids = tf.TensorSpec([None], tf.string, F.ITEM_ID)
-        k = tf.TensorSpec([None], tf.int32, F.K)
-        listed = {
-            F.EXCLUDE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.EXCLUDE_ITEM_ID),
-            F.CATEGORY: tf.TensorSpec([None, None], tf.string, F.CATEGORY),
-            F.K: k,
-            F.DIVERSITY: tf.TensorSpec([None], tf.float32, F.DIVERSITY),
-            F.DROP_BOUGHT_DAYS: tf.TensorSpec([None], tf.float32, F.DROP_BOUGHT_DAYS),
+        functions = {
+            "recommend": self.recommend,
+            "similar": self.similar,
+            "rank": self.rank,
+            "explain": self.explain,
+            "embed_text": self.embed_text,
+            "embed_user": self.embed_user,
+            "embed_item": self.embed_item,
+            "serving_default": self.rank_examples,
         }
-        candidates = {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
-        takes = {
-            "recommend": (self.recommend, request | listed),
-            "similar": (self.similar, {F.ITEM_ID: ids, F.K: k}),
-            "rank": (self.rank, request | candidates),
-            "explain": (self.explain, request | candidates),
-            "embed_text": (self.embed_text, {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)}),
-            "embed_user": (self.embed_user, request),
-            "embed_item": (self.embed_item, {F.ITEM_ID: ids}),
-            "serving_default": (
-                self.rank_examples,
-                {"examples": tf.TensorSpec([None], tf.string, "examples")},
-            ),
+        return {
+            name: concrete(functions[name], spec, name)
+            for name, spec in signature_specs(self.retriever.contexts).items()
         }
-        return {name: _by_name(function, spec, name) for name, (function, spec) in takes.items()}
 
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -194,18 +177,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def rank_examples(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """`rank` of serialized tf.Examples, for TFMA and BulkInferrer."""
-        scalars = [F.USER_ID, *(F.context(name) for name in self.retriever.contexts)]
-        lists = [F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID]
-        spec: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string, "") for name in scalars}
-        spec |= {name: tf.io.RaggedFeature(tf.string) for name in lists}
-        spec[F.HISTORY_AGE_DAYS] = tf.io.RaggedFeature(tf.float32)
-        spec[F.CONTEXT_TIMESTAMP] = tf.io.FixedLenFeature([], tf.int64, 0)
-        parsed = tf.io.parse_example(inputs["examples"], spec)
-        dense = {
-            name: value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
-            for name, value in parsed.items()
-        }
-        answer = self.rank(dense)
+        answer = self.rank(parse_examples(inputs["examples"], self.retriever.contexts))
         return {name: answer[name] for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
 
     @tf.Module.with_name_scope
@@ -226,27 +198,6 @@ class Funnel(tf.Module):
         return {F.EMBEDDING: tf.where((row > 0)[:, None], vectors, 0.0)}
 
     # --- parts -----------------------------------------------------------------------
-
-    @tf.Module.with_name_scope
-    def allowed(self, inputs: Mapping[str, tf.Tensor], request: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """bool [B, C]: candidates that exclusions, category filter and seen-item policy let through."""
-        days = inputs[F.DROP_BOUGHT_DAYS]
-        days = tf.where(days >= 0, days, self._drop_bought_days)[:, None]  # NaN is no wish either
-        drop = self._bought_events(request) & (request[F.HISTORY_AGE_DAYS] < days)
-        gone = [self.retriever.parser.rows(inputs[F.EXCLUDE_ITEM_ID])]
-        gone.append(tf.where(drop, request["history_row"], 0))
-        sources = self.retriever.sources
-        allowed = absent(tf.gather(sources.row_candidate, tf.concat(gone, 1)), sources.count)
-        if self._category is not None:
-            # most requests name none, and looking up every candidate costs more than all the rest here
-            allowed &= tf.cond(
-                tf.reduce_any(inputs[F.CATEGORY] != ""),
-                lambda: tf.gather(
-                    self._wanted_categories(inputs[F.CATEGORY]), self._candidate_category, axis=1
-                ),
-                lambda: tf.ones([1, 1], tf.bool),
-            )
-        return allowed
 
     @tf.Module.with_name_scope
     def probability(self, of_pair: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
@@ -277,7 +228,7 @@ class Funnel(tf.Module):
         self,
         inputs: Mapping[str, tf.Tensor],
         request: Mapping[str, tf.Tensor],
-        found: Found,
+        found: FoundCandidates,
         probability: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Puts ranked candidates into the order in which they are shown, new items among them.
@@ -304,20 +255,10 @@ class Funnel(tf.Module):
             request,
             found.query,
             self.retriever.parser.rows(inputs[F.EXCLUDE_ITEM_ID]),
-            None if self._category is None else self._wanted_categories(inputs[F.CATEGORY]),
+            None if self._categories is None else self._categories.wanted(inputs[F.CATEGORY]),
             places,
         )
-        return _with_new(row, position, score, new, sources.count)
-
-    def _bought_events(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return tf.gather(self._bought, request[F.HISTORY_EVENT_TYPE]) & (request["history_row"] > 0)
-
-    def _wanted_categories(self, names: tf.Tensor) -> tf.Tensor:
-        """bool [B, codes]: the category codes that a request wants; all where it names none."""
-        named = names != ""
-        size = self._category_count
-        code = tf.where(named, self._category_code.lookup(names), size)
-        return ~absent(code, size) | ~tf.reduce_any(named, 1, keepdims=True)
+        return with_new(row, position, score, new, sources.count)
 
     def _outputs(
         self, row: tf.Tensor, score: tf.Tensor, source: tf.Tensor, reason: tf.Tensor, k: tf.Tensor
@@ -343,38 +284,3 @@ class Funnel(tf.Module):
 
 def _largest(k: tf.Tensor) -> tf.Tensor:
     return tf.maximum(tf.reduce_max(k), 0)  # a batch of none has no largest
-
-
-def _with_new(
-    row: tf.Tensor, position: tf.Tensor, score: tf.Tensor, new: tf.Tensor, nowhere: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """A ranked list (each [B, K']) with new items (rows, int32 [B, K], 0 = none) in their places.
-
-    Returns:
-      (row, position, score, bool whether it is a new item), each [B, K].
-    """
-    explored = new > 0
-    before = tf.cumsum(tf.cast(explored, tf.int32), 1, exclusive=True)
-    at = tf.range(tf.shape(new)[1]) - before
-    last = tf.shape(position)[1]
-    there = ~explored & (at < last)
-
-    def moved(values: tf.Tensor, empty: tf.Tensor | float) -> tf.Tensor:
-        values = tf.pad(values, [[0, 0], [0, 1]])  # something to gather from an empty list
-        return tf.where(there, tf.gather(values, tf.clip_by_value(at, 0, last), batch_dims=1), empty)
-
-    return moved(row, new), moved(position, nowhere), moved(score, 0.0), explored
-
-
-def _by_name(
-    function: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]],
-    spec: Mapping[str, tf.TensorSpec],
-    name: str,
-) -> tf.types.experimental.ConcreteFunction:
-    """A concrete function with one keyword argument an input, as signatures need."""
-
-    def call(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return function(inputs)
-
-    call.__name__ = name
-    return tf.function(call, autograph=False).get_concrete_function(**spec)

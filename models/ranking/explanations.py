@@ -9,49 +9,32 @@ the same every time, and add up to the score's difference to the baseline.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from models.ranking.features.block import GROUPS
+
 _BLOCK = 8  # candidates whose coalitions are scored at once
 ITEM = "item"  # the category codes: which item it is
-OTHER = "other"  # what no pattern names
 
 Score = Callable[[tf.Tensor, Mapping[str, tf.Tensor]], tf.Tensor]
 
 
-def groups_of(
-    names: Sequence[str], code_names: Sequence[str], channels: Sequence[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
+def groups_of(of_feature: Sequence[str]) -> tuple[tuple[str, ...], np.ndarray]:
     """The groups that explain, and which features each has.
 
     Args:
-      names: the pair features (see `models.ranking.features`).
-      code_names: category codes; they are the group `item`.
-      channels: exposure channels of the shop.
+      of_feature: the group of each pair feature (`PairFeatures.groups`).
 
     Returns:
-      (names of the groups that have features, bool [groups, features]; `item` is the last row).
+      (names of the groups that have features, those of `GROUPS` first, and `item`, which has the
+      category codes, last; bool [groups, features]).
     """
-    codes, shown = "|".join(map(re.escape, code_names)), "|".join(map(re.escape, channels))
-    patterns = {
-        "own_purchases": r"own_.*|buy_again_.*",
-        "goes_with": r"co_purchased_.*",
-        "taste": (rf"({codes})_(all|decay_\d+|share)|" if codes else "") + "text_similarity",
-        "match": r"two_tower_.*|new_items_.*|learned_score|collaborative_score",
-        "offer": r".*price.*" + (rf"|log_({shown})_\d+" if shown else ""),
-        "activity": r"user_.*",
-        "popularity": r"(log_)?(lines|users|trend|share|repeat|last|first|cycle|trending)(_.*)?",
-    }
-    of_feature = [
-        next((group for group, pattern in patterns.items() if re.fullmatch(pattern, name)), OTHER)
-        for name in names
-    ]
-    found = [group for group in (*patterns, OTHER) if group in of_feature]
-    member = np.asarray([[group == own for own in of_feature] for group in (*found, ITEM)], bool)
-    return (*found, ITEM), member
+    found = [*(group for group in GROUPS if group in of_feature), *of_feature]
+    groups = (*dict.fromkeys(group for group in found if group != ITEM), ITEM)
+    return groups, np.asarray([[group == own for own in of_feature] for group in groups], bool)
 
 
 def shapley_weights(players: int) -> np.ndarray:
@@ -77,7 +60,7 @@ class Explainer(tf.Module):
 
     Args:
       score: the ranker: (features float32 [B, N, F], codes) to log-odds [B, N].
-      names, code_names, channels: see :func:`groups_of`.
+      of_feature: the group of each of the F features, see :func:`groups_of`.
       baseline: float32 [F], the features that stand for a group outside the coalition; codes
         become 0 there.
     """
@@ -85,13 +68,11 @@ class Explainer(tf.Module):
     def __init__(
         self,
         score: Score,
-        names: Sequence[str],
-        code_names: Sequence[str],
-        channels: Sequence[str],
+        of_feature: Sequence[str],
         baseline: np.ndarray,
     ) -> None:
         super().__init__(name="explainer")
-        self.groups, member = groups_of(names, code_names, channels)
+        self.groups, member = groups_of(of_feature)
         self._score = score
         coalition = np.arange(2 ** len(self.groups))[:, None] >> np.arange(len(self.groups)) & 1
         self._present = tf.constant((coalition @ member).astype(bool))  # [2^G, F]

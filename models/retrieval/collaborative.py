@@ -12,18 +12,19 @@ output vector.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import scipy.sparse as sp
 import tensorflow as tf
 from sklearn.utils.extmath import randomized_svd
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from schema import names as F
 from schema.config import Collaborative
 
 _ITERATIONS = 3  # of the randomised decomposition
+_Project = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +92,13 @@ def fit(events: Events, count: int, config: Collaborative) -> tuple[np.ndarray, 
     )
 
 
-def _scores_of_users(history: sp.csr_matrix, config: Collaborative):
+def _scores_of_users(history: sp.csr_matrix, config: Collaborative) -> tuple[np.ndarray, _Project]:
     """EASE with fewer users than items: the inverse is users x users (Woodbury's identity).
 
     With K = (X X^T + lambda I)^-1: P = (I - X^T K X) / lambda and X P = K X.
+
+    Returns:
+      (scores float64 [U, C] of the histories, the map from a float64 [C, R] to B times it).
     """
     inverse = np.linalg.inv(
         (history @ history.T).toarray() + config.regularization * np.eye(history.shape[0])
@@ -111,8 +115,10 @@ def _scores_of_users(history: sp.csr_matrix, config: Collaborative):
     return scores, project
 
 
-def _scores_of_items(gram: np.ndarray, history: sp.csr_matrix, config: Collaborative):
-    """EASE from the items' co-occurrence [C, C]."""
+def _scores_of_items(
+    gram: np.ndarray, history: sp.csr_matrix, config: Collaborative
+) -> tuple[np.ndarray, _Project]:
+    """EASE from the items' co-occurrence [C, C]; returns what :func:`_scores_of_users` does."""
     precision = np.linalg.inv(gram + config.regularization * np.eye(len(gram)))
     weight = -precision / np.diag(precision)
     np.fill_diagonal(weight, 0)
@@ -143,7 +149,7 @@ def _trend(events: Events, count: int, config: Collaborative) -> np.ndarray:
         np.float64
     )
     fitted = np.bincount(events.item, weights(events, config), minlength=count)
-    # one event of smoothing, in the measure of each count
+    # smoothed by one recent event, and by as much of the fitted weight
     ratio = (recent + 1) / (fitted + max(fitted.sum(), 1e-9) / max(recent.sum(), 1.0))
     return ratio**config.trend_power
 
@@ -160,8 +166,8 @@ class CollaborativeQuery(tf.Module):
     def __init__(self, inputs: np.ndarray, row_candidate: np.ndarray, config: Collaborative) -> None:
         super().__init__(name="collaborative_query")
         self._count = len(inputs)
-        self._inputs = table(np.concatenate([inputs, np.zeros_like(inputs[:1])]), tf.float32)
-        self._row_candidate = table(row_candidate, tf.int32)
+        self._inputs = frozen_table(np.concatenate([inputs, np.zeros_like(inputs[:1])]), tf.float32)
+        self._row_candidate = frozen_table(row_candidate, tf.int32)
         self._config = config
 
     @tf.Module.with_name_scope
@@ -178,10 +184,10 @@ class CollaborativeQuery(tf.Module):
         real = tf.cast(position < self._count, tf.float32)
         weight = tf.pow(2.0, -request[F.HISTORY_AGE_DAYS] / self._config.half_life_days)
         if self._config.half_life_events:
-            place = tf.cumsum(real, axis=1, exclusive=True, reverse=True)
-            weight *= tf.pow(2.0, -place / self._config.half_life_events)
+            later = tf.cumsum(real, axis=1, exclusive=True, reverse=True)  # events
+            weight *= tf.pow(2.0, -later / self._config.half_life_events)
         weight = (weight + self._config.least_weight) * real
-        # an item's events count together, then the power is taken: each carries its part of it
+        # the power is taken of the sum of an item's events, and each event carries its part of that
         size = self._count + 1
         batch = tf.shape(position)[0]
         flat = tf.reshape(position + (tf.range(batch) * size)[:, None], [-1])

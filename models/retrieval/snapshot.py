@@ -16,12 +16,12 @@ from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.retrieval import collaborative
+from models.retrieval.item_statistics import Past, item_statistics
+from schema import names as F
 from schema.config import Candidates
 from schema.errors import DataError
 
-_DAY = 86_400.0
-_BLOCK = 2048
-_NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
+_BLOCK = 2048  # candidates whose neighbours are looked for at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +30,11 @@ class Snapshot:
 
     Attributes:
       as_of: unix seconds; nothing at or after it was read.
-      candidate_row: int32 [C], rows of the item table that may be recommended, ascending.
-      row_candidate: int32 [V], position in `candidate_row`, C where the item is none.
-      stats: float32 [V, S], named by `stat_names`: item features of the ranker.
+      candidate_row: int32 [C], item rows that may be recommended, ascending; a candidate's *position*
+        is its index here.
+      row_candidate: int32 [V], position of each item row; C where it is no candidate.
+      stats: float32 [V, S], named by `stat_names`: item features of the ranker
+        (`models.retrieval.item_statistics`).
       trending: float32 [C], events in the last `trending_days`.
       popularity: float32 [C], all events.
       neighbour: int32 [C, M], positions of the items bought by the same users (C = none).
@@ -54,7 +56,7 @@ class Snapshot:
     collaborative_output: np.ndarray
 
     def new_within(self, days: float) -> np.ndarray:
-        """bool [V]: items of the catalogue without an event more than so many days before `as_of`."""
+        """bool [V]: item rows, without row 0, that have no event more than `days` before `as_of`."""
         # both sides in the table's float32, so that an age of exactly `days` is within
         new = self.stats[:, self.stat_names.index("log_first_age")] <= np.log1p(np.float32(days))
         new[0] = False
@@ -83,7 +85,7 @@ def build(
       items: the catalogue.
       as_of: unix seconds.
       config: candidate settings (`min_events`, `neighbours`, half-life).
-      new: int32 [N], rows that are candidates whatever their events.
+      new: int32 [N], item rows that are candidates whatever their events.
 
     Returns:
       The snapshot.
@@ -96,11 +98,9 @@ def build(
     row = rows_of[past.item]
     known = row > 0
     past, row = past.where(known), row[known]
-    age = ((as_of - past.timestamp) / _DAY).astype(np.float32)
-    size = len(items)
-
-    lines = np.bincount(row, minlength=size).astype(np.float32)
-    chosen = lines >= config.min_events
+    age = ((as_of - past.timestamp) / F.SECONDS_PER_DAY).astype(np.float32)
+    events = Past(past, row, age, items, as_of)
+    chosen = events.lines >= config.min_events
     if new is not None:
         chosen[new] = True
     candidate_row = np.flatnonzero(chosen).astype(np.int32)
@@ -110,11 +110,11 @@ def build(
             "lower candidates.min_events or give more training data"
         )
     count = len(candidate_row)
-    row_candidate = np.full(size, count, np.int32)
+    row_candidate = np.full(len(items), count, np.int32)
     row_candidate[candidate_row] = np.arange(count, dtype=np.int32)
 
-    stats = _item_stats(past, row, age, lines, items, as_of)
-    recent = np.bincount(row[age <= config.trending_days], minlength=size).astype(np.float32)
+    stat_names, stats = item_statistics(events)
+    recent = events.count(row[age <= config.trending_days])
     position = row_candidate[row]
     neighbour, weight = _neighbours(past.user, position, age, len(log.users), count, config)
     known = position < count
@@ -125,76 +125,15 @@ def build(
         as_of=as_of,
         candidate_row=candidate_row,
         row_candidate=row_candidate,
-        stats=np.stack(list(stats.values()), 1).astype(np.float32),
-        stat_names=tuple(stats),
+        stats=stats,
+        stat_names=stat_names,
         trending=recent[candidate_row],
-        popularity=lines[candidate_row],
+        popularity=events.lines[candidate_row],
         neighbour=neighbour,
         neighbour_weight=weight,
         collaborative_input=inputs,
         collaborative_output=outputs,
     )
-
-
-def _item_stats(
-    past: EventLog, row: np.ndarray, age: np.ndarray, lines: np.ndarray, items: ItemTable, as_of: float
-) -> dict[str, np.ndarray]:
-    size = len(items)
-
-    def count(mask: np.ndarray) -> np.ndarray:
-        return np.bincount(row[mask], minlength=size).astype(np.float32)
-
-    # distinct (user, item) pairs with their number of lines
-    pair = past.user.astype(np.int64) * size + row
-    distinct, pair_lines = np.unique(pair, return_counts=True)
-    pair_row = distinct % size
-    users = np.bincount(pair_row, minlength=size).astype(np.float32)
-    repeaters = np.bincount(pair_row[pair_lines > 1], minlength=size).astype(np.float32)
-    recent_users = np.bincount(np.unique(pair[age <= 28]) % size, minlength=size).astype(np.float32)
-
-    # days between two purchases of those who repeat an item: total span over number of intervals
-    order = np.lexsort((age, pair))
-    ordered, ages = pair[order], age[order]
-    again = (ordered[1:] == ordered[:-1]) & (ages[1:] > ages[:-1])
-    repeated = ordered[1:][again] % size
-    intervals = np.bincount(repeated, minlength=size)
-    span = np.bincount(repeated, np.diff(ages)[again], minlength=size)
-    cycle = np.divide(span, intervals, out=np.full(size, _NO_CYCLE_DAYS), where=intervals > 0)
-
-    by_days = {days: count(age <= days) for days in (7, 28, 90)}
-    last = np.full(size, 400, np.float32)
-    np.minimum.at(last, row, age)
-    first = np.zeros(size, np.float32)
-    np.maximum.at(first, row, age)
-    value = np.bincount(row, past.value, minlength=size)
-    quantity = np.bincount(row, past.quantity, minlength=size)
-    stats = {
-        "log_lines_7": np.log1p(by_days[7]),
-        "log_lines_28": np.log1p(by_days[28]),
-        "log_lines_90": np.log1p(by_days[90]),
-        "log_lines": np.log1p(lines),
-        "log_users_28": np.log1p(recent_users),
-        "log_users": np.log1p(users),
-        "lines_per_user": np.log1p(lines / np.maximum(users, 1)),
-        "repeat_share": repeaters / np.maximum(users, 1),
-        "trend": np.log((by_days[28] + 1) / (by_days[90] / 90 * 28 + 1)),
-        "trend_week": np.log((by_days[7] + 1) / (by_days[28] / 4 + 1)),
-        "log_last_age": np.log1p(last),
-        "log_first_age": np.log1p(first),
-        "log_cycle": np.log1p(cycle),
-        "log_price": np.log1p(np.divide(value, quantity, out=np.zeros(size), where=quantity > 0)),
-    }
-    for name, code in items.categorical.items():
-        total = np.bincount(code, by_days[28], minlength=code.max() + 1)[code]
-        stats[f"share_28_of_{name}"] = np.where(code > 0, by_days[28] / np.maximum(total, 1), 0)
-        stats[f"log_lines_28_of_{name}"] = np.log1p(np.where(code > 0, total, 0))
-    in_past = items.exposure_week < as_of
-    for channel, stores in items.exposure.items():
-        for days in (7, 28):
-            recent = in_past & (items.exposure_week >= as_of - days * _DAY)
-            total = np.bincount(items.exposure_row[recent], stores[recent], minlength=size)
-            stats[f"log_{channel}_{days}"] = np.log1p(total)
-    return stats
 
 
 def _neighbours(

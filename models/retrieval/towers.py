@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from schema import names as F
@@ -43,7 +43,7 @@ class QuerySpec:
 
 
 def identity_index(vocabulary: Sequence[str], items: ItemTable) -> np.ndarray:
-    """Index in the identity vocabulary of every row of a catalogue.
+    """Index in the identity vocabulary of every item row.
 
     Args:
       vocabulary: ids of the items with an embedding of their own; index 1 is the first.
@@ -59,10 +59,17 @@ def identity_index(vocabulary: Sequence[str], items: ItemTable) -> np.ndarray:
 def item_tables(
     items: ItemTable, id_index: np.ndarray, text_vectors: np.ndarray, text_index: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """What the towers know of a catalogue, by row; arguments as :class:`ItemTower` takes them.
+    """What the towers know of each item row of a catalogue.
 
-    Assigned to the tables of trained towers (`ItemTower.item_tables`), it makes them encode this
-    catalogue, of which they may have seen another version.
+    Assigned to the tables of trained towers (:func:`set_item_tables`), it makes them encode this
+    catalogue even if they learned from another version of it.
+
+    Args:
+      items: the catalogue.
+      id_index, text_vectors, text_index: as :class:`ItemEmbedding` and :class:`ItemTower` take them.
+
+    Returns:
+      name -> array, by the names of `ItemTower.item_tables`.
     """
     codes = {f"code/{name}": code for name, code in items.categorical.items()}
     return codes | {"identity": id_index, "text_vectors": text_vectors, "text_index": text_index}
@@ -116,7 +123,7 @@ class ItemEmbedding(tf.keras.layers.Layer):
         must do (cold start).
 
     Call arguments:
-      rows: int32 [...], rows of the item table.
+      rows: int32 [...], item rows.
       training: whether identities are dropped.
 
     Returns:
@@ -125,9 +132,9 @@ class ItemEmbedding(tf.keras.layers.Layer):
 
     def __init__(self, items: ItemTable, id_index: np.ndarray, dim: int, id_dropout: float, **kwargs) -> None:
         super().__init__(**kwargs)
-        self._id_index = table(id_index, tf.int32, resizable=True)
+        self._id_index = frozen_table(id_index, tf.int32, resizable=True)
         self._codes = {
-            name: table(code, tf.int32, resizable=True) for name, code in items.categorical.items()
+            name: frozen_table(code, tf.int32, resizable=True) for name, code in items.categorical.items()
         }
         self._id_dropout = id_dropout
         self._identity = tf.keras.layers.Embedding(int(id_index.max()) + 1, dim, name="identity")
@@ -162,7 +169,7 @@ class ItemTower(tf.keras.Model):
       dim: size of the output.
 
     Call arguments:
-      rows: int32 [N].
+      rows: int32 [N], item rows.
 
     Returns:
       float32 [N, dim], of length 1.
@@ -174,8 +181,8 @@ class ItemTower(tf.keras.Model):
         super().__init__(**kwargs)
         self.dim = dim
         self._embedding = embedding
-        self._text_vectors = table(text_vectors, tf.float32, resizable=True)
-        self._text_index = table(text_index, tf.int32, resizable=True)
+        self._text_vectors = frozen_table(text_vectors, tf.float32, resizable=True)
+        self._text_index = frozen_table(text_index, tf.int32, resizable=True)
         self._text = tf.keras.layers.Dense(dim, name="text")
         self._hidden = tf.keras.layers.Dense(2 * dim, activation="relu", name="hidden")
         self._out = tf.keras.layers.Dense(dim, name="out")

@@ -26,8 +26,9 @@ class RetrievalModel(tfrs.Model):
         logits (Bengio and Senécal 2008; Yi et al., RecSys 2019), or popular items would be
         punished for being drawn often.
       temperature: divides the cosine similarities.
-      known: int32 [K], the rows that uniform negatives are drawn from and mined ones are found among.
-      hard_negatives: only so many negatives of the highest scores are learned from; all by default.
+      known: int32 [K], the item rows that uniform negatives are drawn from and mined ones are found
+        among.
+      hard_negatives: how many negatives, those of the highest scores, are learned from; all by default.
       mined_negatives: rows mined for a batch, at most `MINED_EACH` a session, once :meth:`mine_from`
         has given the vectors that are searched.
 
@@ -91,7 +92,7 @@ class RetrievalModel(tfrs.Model):
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean cross-entropy, in nats, of the targets among the batch's targets (scalar)."""
         queries = self.query_tower(inputs, training=training)
-        # a place without a target stays, and weighs nothing: XLA wants shapes that do not depend on values
+        # a slot without a target stays and weighs nothing: XLA needs shapes that do not depend on values
         row = tf.reshape(inputs["target_row"], [-1])
         session = tf.repeat(tf.range(tf.shape(queries)[0]), tf.shape(inputs["target_row"])[1])
         targets = tf.reduce_sum(tf.cast(row > 0, tf.float32))
@@ -127,12 +128,12 @@ class RetrievalModel(tfrs.Model):
         return loss
 
     def _mine(self, queries: tf.Tensor, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """int32 [at most mined_negatives], rows that score best with sessions that did not take them; 0
-        = none.
+        """int32 [at most mined_negatives], item rows that score best with sessions that did not take them;
+        0 = none.
         """
         sessions = -(-self._mined_negatives // MINED_EACH)
         asks = tf.stop_gradient(queries[:sessions])
-        # a user outside the vocabulary owns nothing that is known of; the session itself tells something
+        # nothing is known of what a user outside the vocabulary owns, but the session itself tells something
         taken = [
             inputs[name][:sessions] for name in ("target_row", "history_row", "owned_row") if name in inputs
         ]
@@ -148,16 +149,16 @@ class RetrievalModel(tfrs.Model):
 
 
 def best_without(query: tf.Tensor, vectors: tf.Tensor, taken: tf.Tensor, k: int) -> tf.Tensor:
-    """The positions of the largest dot products, without some.
+    """The largest dot products, without those of some vectors.
 
     Args:
       query: float32 [S, D].
-      vectors: float32 [K, D].
-      taken: int32 [S, T], positions that are left out; K = none.
+      vectors: float32 [K, D], of the known rows.
+      taken: int32 [S, T], places among them that are left out; K = none.
       k: at most K.
 
     Returns:
-      int32 [S, k], best first; K where too few are left.
+      int32 [S, k], places among the vectors, best first; K where too few are left.
     """
     score = tf.pad(tf.matmul(query, vectors, transpose_b=True), [[0, 0], [0, 1]])
     row = tf.repeat(tf.range(tf.shape(taken)[0]), tf.shape(taken)[1])

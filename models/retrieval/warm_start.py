@@ -1,7 +1,7 @@
 """Trained variables carried from one model to the next, embedding rows by what they stand for.
 
-Vocabularies change between runs: an index means another item, user or shop tomorrow. So the rows of
-an embedding table are taken over by term, whatever their place; new terms keep their initial values.
+Vocabularies change between runs: tomorrow an index stands for another item, user or shop. So the rows of
+an embedding table are taken over by term, whatever their index; new terms keep their initial values.
 """
 
 from __future__ import annotations
@@ -39,7 +39,13 @@ class Weights:
     def of(
         cls, variables: Mapping[str, tf.Variable], terms: Mapping[str, Sequence[str]], until: int
     ) -> Weights:
-        """The present values; arguments as the attributes. Terms beyond a table's rows are cut off."""
+        """The present values of variables.
+
+        Args:
+          variables: by name.
+          terms: of each embedding table; those beyond its rows are cut off.
+          until: `learned_until`.
+        """
         values = {name: variable.numpy() for name, variable in variables.items()}
         named = {name: np.asarray(words, str)[: len(values[name])] for name, words in terms.items()}
         return cls(values, named, int(until))
@@ -84,10 +90,16 @@ class Weights:
         return out
 
 
-def difference(previous: Weights, current: Weights) -> str | None:
-    """What makes two models' architectures different, for a person; None if nothing does.
+def learned_until(path: str) -> int:
+    """Unix seconds: the model whose weights a file holds learned from events before it only."""
+    with tf.io.gfile.GFile(path, "rb") as file, np.load(file) as fields:
+        return int(fields[_UNTIL])
 
-    The rows of tables with terms may differ in number.
+
+def difference(previous: Weights, current: Weights) -> str | None:
+    """The first difference of two models' architectures, in words; None if there is none.
+
+    Tables with terms may have different numbers of rows.
     """
 
     def shapes(weights: Weights) -> dict[str, tuple[int, ...]]:

@@ -1,9 +1,9 @@
 """BERT as one layer of the shop's models.
 
-KerasHub is Keras 3, TensorFlow Recommenders is Keras 2 (`tf_keras`): this file and its training
-(`models.text.training`) are the only border between them. The encoder owns a KerasHub
-`BertBackbone` through its `tf.Variable`s and is a plain `tf.Module` to everything else, so it
-trains, saves and serves with stock ops.
+KerasHub is Keras 3, TensorFlow Recommenders is Keras 2 (`tf_keras`): this file and the encoder's
+training (`models.text.losses`, `models.text.training`) are the only border between them. The encoder
+owns a KerasHub `BertBackbone` through its `tf.Variable`s and is a plain `tf.Module` to everything
+else, so it trains, saves and serves with stock ops.
 
 Sentence vectors are the mean of the last layer over real tokens, scaled to length 1, after
 Reimers and Gurevych, "Sentence-BERT", EMNLP 2019.

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from schema import names as F
 
-NEGATIVE, MEMBER, CONTEXT, TARGET = range(4)  # roles of a text in a group, see `models.text.training`
+NEGATIVE, MEMBER, CONTEXT, TARGET = range(4)  # roles of a text in a group, see `models.text.losses`
 _BLOCK = 1024
 _DRAWN = 8  # contexts that stand for a household
 
@@ -22,7 +22,7 @@ _DRAWN = 8  # contexts that stand for a household
 def lifted_pairs(
     basket: np.ndarray, text: np.ndarray, texts: int, min_support: int, min_lift: float, partners: int
 ) -> np.ndarray:
-    """Pairs of texts found in the same baskets far more often than chance has it.
+    """Pairs of texts found in the same baskets far more often than by chance.
 
     Lift is n(a,b) N / (n(a) n(b)) over N baskets; a text's best partners are those of the
     highest n(a,b) / (expected + `min_support`), a lift shrunk so that a few chance meetings of
@@ -78,7 +78,7 @@ def frequent_pairs(one: np.ndarray, other: np.ndarray, partners: int) -> np.ndar
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Training batches of grouped texts; see `models.text.training`.
+    """Training batches of grouped texts; see `models.text.losses`.
 
     Attributes:
       text: int32 [S, M], the texts that a step encodes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-_SHORTEST = 4  # a word needs so many letters to be abbreviated or mistyped
+_SHORTEST = 4  # letters of a word that may be abbreviated or mistyped
 _DROP, _ABBREVIATE, _MISTYPE = 0.15, 0.2, 0.1  # chances of each word
 
 

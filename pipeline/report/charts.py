@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup, escape
 
+_LABEL_WIDTH = 44.0  # of an axis label, in units of the chart
 _SERIES = ("var(--series-1)", "var(--series-2)", "var(--series-3)", "var(--series-4)")
 
 
@@ -81,7 +82,7 @@ def line_chart(
             f'<line class="grid" x1="{left}" x2="{width - right}" y1="{py(tick):.1f}" y2="{py(tick):.1f}"/>'
             f'<text x="{left - 6}" y="{py(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
         )
-    for tick in sorted({x_low, x_high} | set(_some(sorted(set(xs)), 6))):
+    for tick in _x_ticks(sorted(set(xs)), px):
         parts.append(
             f'<text x="{px(tick):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick:g}</text>'
         )
@@ -149,10 +150,17 @@ def bars(rows: Sequence[tuple[str, float, float, str, str]], label: str) -> Mark
     )
 
 
-def _some(values: list[float], count: int) -> list[float]:
-    """At most `count` of the values, evenly spread."""
-    step = max(math.ceil(len(values) / count), 1)
-    return values[::step]
+def _x_ticks(xs: Sequence[float], px: Callable[[float], float]) -> list[float]:
+    """Where the x axis has labels: at the points themselves if they are few whole numbers (epochs),
+    at round values otherwise; never so close to each other that labels of six characters overlap.
+    """
+    low, high = xs[0], xs[-1]
+    whole = len(xs) <= 12 and all(float(x).is_integer() for x in xs)
+    chosen: list[float] = []
+    for tick in xs if whole else [tick for tick in ticks(low, high) if low <= tick <= high]:
+        if not chosen or px(tick) - px(chosen[-1]) >= _LABEL_WIDTH:
+            chosen.append(tick)
+    return chosen
 
 
 def _cut(text: str, length: int) -> str:

@@ -90,11 +90,9 @@ def render(result: dict[str, Any], record: RunRecord | None, run_dir: Path) -> s
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.report.page", description="Writes a run's report.html anew."
-    )
+def main(argv: list[str] | None = None, *, prog: str = "python -m pipeline.report.page") -> int:
+    """The command, called `prog` in its help; returns the exit status."""
+    parser = argparse.ArgumentParser(prog=prog, description="Writes a run's report.html anew.")
     parser.add_argument(
         "--run", required=True, metavar="DIR", help="folder of the run, e.g. runs/complete_journey"
     )

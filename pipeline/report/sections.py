@@ -347,6 +347,6 @@ def _window(window: dict[str, Any] | None) -> dict[str, str] | None:
     if not window:
         return None
     return {
-        name: dt.datetime.fromtimestamp(value, dt.timezone.utc).strftime("%Y-%m-%d %H:%M")
+        name: dt.datetime.fromtimestamp(value, dt.UTC).strftime("%Y-%m-%d %H:%M")
         for name, value in window.items()
     }

@@ -20,17 +20,23 @@ from schema.errors import ConfigError, UserError, find_user_error
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "complete_journey.yaml"
 
 
-def main(argv: list[str] | None = None, create_pipeline: execution.PipelineFactory | None = None) -> int:
+def main(
+    argv: list[str] | None = None,
+    create_pipeline: execution.PipelineFactory | None = None,
+    *,
+    prog: str = "python -m pipeline.local_runner",
+) -> int:
     """The command.
 
     Args:
       argv: arguments without the program's name; those of the process if None.
       create_pipeline: builds the pipeline; `pipeline.pipeline.create_pipeline` if None.
+      prog: the program's name in its help.
 
     Returns:
       The exit status: 0, 1 after an error (one line on stderr), 130 or 143 when interrupted.
     """
-    args = parser().parse_args(argv)
+    args = parser(prog).parse_args(argv)
     try:
         config = load_config(args)
         if execution.registering():
@@ -118,10 +124,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", help="pipeline name in place of the configuration's `name`")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(prog: str = "python -m pipeline.local_runner") -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = Parser(
-        prog="python -m pipeline.local_runner",
+        prog=prog,
         description="Runs the pipeline on this machine, from the shop's files to a pushed model.",
         epilog="SHELFWISE_CONFIG, SHELFWISE_SAMPLE and SHELFWISE_RUNS_DIR in the environment are the "
         "defaults of --config, --sample and --runs-dir; `tfx run create` is configured by them.",

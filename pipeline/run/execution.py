@@ -136,7 +136,7 @@ class _Run:
     def execute(self, create_pipeline: PipelineFactory | None) -> int:
         from pipeline.run import state as state_of_folder
 
-        started = dt.datetime.now(dt.timezone.utc)
+        started = dt.datetime.now(dt.UTC)
         clock = time.monotonic()
         log = _shown(self._dir / "run.log")
         self._say(f"pipeline {self._config.name}: loading TensorFlow and TFX; the full log is {log}")

@@ -23,9 +23,11 @@ def clear_interrupted(run_dir: Path) -> None:
         names = cancel_abandoned(open_store(run_dir / "metadata.sqlite"), run_dir / "artifacts")
         if names:
             print("executions that were interrupted:", ", ".join(names))
-    # saved_model.pb is copied last: without it a version was not pushed completely.
-    for version in (run_dir / "serving").glob("*/[0-9]*"):
-        if version.is_dir() and not (version / "saved_model.pb").exists():
+    # A push is copied to a hidden folder, and saved_model.pb is copied last.
+    serving = run_dir / "serving"
+    for version in [*serving.glob("*/.[0-9]*.part"), *serving.glob("*/[0-9]*")]:
+        complete = (version / "saved_model.pb").exists() and version.suffix != ".part"
+        if version.is_dir() and not complete:
             print("incomplete version removed:", version)
             shutil.rmtree(version)
 

@@ -11,12 +11,12 @@ from tfx.dsl.components.base.base_node import BaseNode
 from tfx.proto import transform_pb2
 from tfx.types import BaseChannel
 
-from components.catalog_example_gen import executor as catalog_executor
+from components.catalog_example_gen import settings as catalog_settings
 from components.catalog_example_gen.component import CatalogExampleGen
-from components.common import shop
+from components.common import artifacts, catalogue
 from components.common.fingerprint import code_version
 from components.data_quality_gate.component import DataQualityGate
-from components.event_example_gen import executor as event_executor
+from components.event_example_gen import settings as event_settings
 from components.event_example_gen.component import EventExampleGen
 from components.schema_importer import executor as schema_executor
 from components.schema_importer.component import SchemaImporter
@@ -94,12 +94,12 @@ class Features:
 def read(config: Config, fingerprint: Fingerprint) -> Tables:
     """Reads the shop's files; `fingerprint` is taken of them by their configuration keys."""
     catalog = CatalogExampleGen(
-        config=catalog_executor.settings_json(config),
+        config=catalog_settings.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
         code_version=code_version("components.catalog_example_gen"),
     )
     events = EventExampleGen(
-        config=event_executor.settings_json(config),
+        config=event_settings.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen"),
     )
@@ -187,8 +187,8 @@ def _transform_splits(config: Config) -> dict[str, tuple[list[str], list[str]]]:
     """Table -> (splits whose values make the vocabularies, splits that are transformed)."""
     past = ["train", "eval"] if config.split.evaluate_on == "test" else ["train"]
     return {
-        "Item": ([shop.ITEMS_SPLIT], [shop.ITEMS_SPLIT]),
-        "User": ([shop.USERS_SPLIT], [shop.USERS_SPLIT]),
+        "Item": ([artifacts.ITEMS_SPLIT], [artifacts.ITEMS_SPLIT]),
+        "User": ([artifacts.USERS_SPLIT], [artifacts.USERS_SPLIT]),
         "Event": (past, past),
     }
 
@@ -198,7 +198,7 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
         "Item": {
             "text": list(config.items.text),
             "categorical": list(config.items.categorical),
-            "channels": shop.channels(config.exposures),
+            "channels": catalogue.channels(config.exposures),
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
         "Event": {

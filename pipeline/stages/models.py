@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.dsl.components.common.resolver import Resolver
-from tfx.types import BaseChannel, Channel, standard_artifacts
+from tfx.dsl.placeholder.placeholder import Placeholder
+from tfx.types import BaseChannel
 
+from components.candidate_index import settings as candidate_index
 from components.candidate_index.component import CandidateIndex
+from components.candidate_sampler import settings as candidate_sampler
 from components.candidate_sampler.component import CandidateSampler
-from components.common import retriever_inputs as retrieval_setup
 from components.common.fingerprint import code_version
+from components.model_registry import settings as model_registry
+from components.model_registry.component import WarmStartModel
+from components.ranking_trainer import settings as ranking_trainer
 from components.ranking_trainer.component import RankingTrainer
+from components.ranking_tuner import settings as ranking_tuner
 from components.ranking_tuner.component import RankingTuner
+from components.retrieval_trainer import settings as retrieval_trainer
 from components.retrieval_trainer.component import RetrievalTrainer
+from components.servable_builder import settings as servable_builder
 from components.servable_builder.component import ServableBuilder
+from components.text_encoder_trainer import settings as text_encoder_trainer
 from components.text_encoder_trainer.component import TextEncoderTrainer
 from pipeline.stages.data import Features, Tables
-from pipeline.stages.latest_blessed import LatestBlessedEarlierModelStrategy
 from pipeline.stages.nodes import rebuilt
-from schema.config import LISTS, Config, dump_sections
+from schema.config import Config
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,13 @@ class Model:
 
 @dataclass(frozen=True)
 class WarmStart:
-    """An earlier model: its component, and what RetrievalTrainer takes; both empty without a warm start."""
+    """An earlier model: the component that looks for it, and its answer as RetrievalTrainer's parameter.
+
+    Both are empty where the configuration asks for no warm start.
+    """
 
     nodes: list[BaseNode]
-    last_model: dict[str, BaseChannel]
+    last_model: dict[str, Placeholder]
 
 
 @dataclass(frozen=True)
@@ -61,28 +70,24 @@ def train_text_encoder(config: Config, tables: Tables, features: Features) -> Mo
     encoder = TextEncoderTrainer(
         **features.item_inputs,
         **(tables.raw_sessions if config.text_encoder.mode != "frozen" else {}),
-        config=_text_encoder_config(config),
+        config=text_encoder_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.text_encoder_trainer"),
     )
     return Model([encoder], encoder.outputs["model"])
 
 
-def find_warm_start(config: Config, tables: Tables, metadata_path: str | None) -> WarmStart:
-    """The earlier model that the towers start from, if the configuration asks for one."""
-    # Kubeflow's compiler knows TFX's own strategies only; with leave-one-out no model is earlier
-    if not (config.retrieval.warm_start and metadata_path and config.split.strategy == "time"):
+def find_warm_start(config: Config, tables: Tables, serving_dir: str) -> WarmStart:
+    """The pushed version below `serving_dir` that the towers start from."""
+    # With leave-one-out no model is earlier than another.
+    if not config.retrieval.warm_start or config.split.strategy != "time":
         return WarmStart([], {})
-    earlier = Resolver(
-        strategy_class=LatestBlessedEarlierModelStrategy,
-        config={
-            "split": config.split.to_json(),
-            "ranking": json.dumps(_only(config, "ranking", "windows", "window_days")),
-        },
+    earlier = WarmStartModel(
         **tables.raw_sessions,
-        **blessed_models(),
-    ).with_id("WarmStartModel")
-    # a resolver has no outputs of its own to re-use
-    return WarmStart([rebuilt(earlier)], {"last_model": earlier.outputs["model"]})
+        destination=serving_dir,
+        config=model_registry.Settings.of(config).to_json(),
+        code_version=code_version("components.model_registry"),
+    )
+    return WarmStart([earlier], {"last_model": earlier.outputs["version"].future()[0].value})
 
 
 def train_towers(
@@ -97,7 +102,7 @@ def train_towers(
         **features.user_inputs,
         text_encoder=text_encoder.model,
         **warm_start.last_model,
-        config=_retrieval_config(config),
+        config=retrieval_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.retrieval_trainer"),
     )
     return Model([towers], towers.outputs["model"])
@@ -114,7 +119,7 @@ def build_index(
         **features.item_inputs,
         text_encoder=text_encoder.model,
         retrieval_model=towers.model,
-        config=_index_config(config),
+        config=candidate_index.Settings.of(config).to_json(),
         code_version=code_version("components.candidate_index"),
     )
     return Retriever([rebuilt(index)], {"retrieval_model": towers.model, "index": index.outputs["index"]})
@@ -129,7 +134,7 @@ def sample_candidates(config: Config, tables: Tables, features: Features, retrie
         **features.user_inputs,
         **tables.raw_users,
         **retriever.inputs,
-        config=_sampler_config(config),
+        config=candidate_sampler.Settings.of(config).to_json(),
         code_version=code_version("components.candidate_sampler"),
     )
     return Candidates([sampler], sampler.outputs["candidates"])
@@ -149,7 +154,7 @@ def train_ranker(config: Config, features: Features, retriever: Retriever, lists
     if config.ranking.tune:
         tuner = RankingTuner(
             **learning,
-            config=dump_sections(config, *retrieval_setup.SECTIONS),
+            config=ranking_tuner.Settings.of(config).to_json(),
             code_version=code_version("components.ranking_tuner"),
         )
         nodes = [tuner]
@@ -157,7 +162,7 @@ def train_ranker(config: Config, features: Features, retriever: Retriever, lists
     ranker = RankingTrainer(
         **learning,
         **found,
-        config=dump_sections(config, *retrieval_setup.SECTIONS),
+        config=ranking_trainer.Settings.of(config).to_json(),
         code_version=code_version("components.ranking_trainer"),
     )
     return Model([*nodes, ranker], ranker.outputs["model"])
@@ -180,52 +185,7 @@ def build_servable(
         **retriever.inputs,
         text_encoder=text_encoder.model,
         ranking_model=ranker.model,
-        config=dump_sections(config, *retrieval_setup.SECTIONS, "serving"),
+        config=servable_builder.Settings.of(config).to_json(),
         code_version=code_version("components.servable_builder"),
     )
     return Model([rebuilt(servable)], servable.outputs["model"])
-
-
-def blessed_models() -> dict[str, Channel]:
-    """All servables of earlier runs and the verdicts on them, as inputs of a resolver."""
-    return {
-        "model": Channel(type=standard_artifacts.Model, producer_component_id="ServableBuilder"),
-        "model_blessing": Channel(
-            type=standard_artifacts.ModelBlessing, producer_component_id="FunnelEvaluator"
-        ),
-    }
-
-
-def _only(config: Config, section: str, *names: str) -> dict[str, object]:
-    dumped = getattr(config, section).model_dump(mode="json")
-    return {name: dumped[name] for name in names}
-
-
-def _text_encoder_config(config: Config) -> str:
-    sections = json.loads(dump_sections(config, "items", "text_encoder"))
-    if config.text_encoder.mode == "frozen":
-        return json.dumps(sections, sort_keys=True)
-    sections |= json.loads(dump_sections(config, "split"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections, sort_keys=True)
-
-
-def _retrieval_config(config: Config) -> str:
-    # of the ranker, the towers only need to know when its label windows begin: a change of
-    # its layers must not train them again
-    sections = json.loads(dump_sections(config, "items", "users", "events", "split", "retrieval"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections | {"candidates": _only(config, "candidates", "collaborative")}, sort_keys=True)
-
-
-def _sampler_config(config: Config) -> str:
-    # the ranker's layers and losses do not change what it learns from
-    sections = json.loads(dump_sections(config, *retrieval_setup.SECTIONS))
-    sections["ranking"] = _only(config, "ranking", *LISTS)
-    return json.dumps(sections | {"quality": _only(config, "quality", "item_slices")}, sort_keys=True)
-
-
-def _index_config(config: Config) -> str:
-    sections = json.loads(dump_sections(config, "items", "exposures", "split", "candidates"))
-    sections |= {"ranking": _only(config, "ranking", "windows", "window_days")}
-    return json.dumps(sections | {"quality": _only(config, "quality", "min_index_recall")}, sort_keys=True)

@@ -69,7 +69,7 @@ class Events(Section):
     """The events table: one row for each view, click, cart line or purchase line."""
 
     path: str
-    """File, files or URL, below `data.root`."""
+    """Files of the table, below `data.root`; a path, pattern or URL."""
     columns: EventColumns
     default_event_type: str = "purchase"
     """Type of every event where the table has no column for it."""
@@ -93,7 +93,7 @@ class Items(Section):
     """The catalogue: one row for each item."""
 
     path: str
-    """File, files or URL, below `data.root`."""
+    """Files of the table, below `data.root`; a path, pattern or URL."""
     item_id: str
     """Column of the item's id."""
     text: list[str] = Field(min_length=1)
@@ -110,7 +110,7 @@ class Users(Section):
     """User attributes: one row for each user."""
 
     path: str
-    """File, files or URL, below `data.root`."""
+    """Files of the table, below `data.root`; a path, pattern or URL."""
     user_id: str
     """Column of the user's id."""
     categorical: dict[Name, str] = {}
@@ -142,12 +142,12 @@ class Exposures(Section):
     """What was shown or promoted, aggregated to (item, week)."""
 
     path: str
-    """File, files or URL, below `data.root`."""
+    """Files of the table, below `data.root`; a path, pattern or URL."""
     item_id: str
     """Column of the item's id."""
     time: Time
     store: str | None = None
-    """Column of the store; without it a row speaks of the whole shop."""
+    """Column of the store: an exposure counts once for each store and week."""
     channels: dict[Name, str] = {}
     """Channel name -> source column; a value outside `inactive` is an exposure."""
     inactive: list[str] = ["0", ""]

@@ -66,7 +66,7 @@ class Lists(LabelWindows):
     list_size: int = Field(256, ge=8)
     """Candidates of one training list."""
     promoted_share: float = Field(0.1, ge=0, lt=1)
-    """Share of a list's negatives that are items the shop promoted and the user passed over."""
+    """Share of a list's negatives that the shop promoted and the user passed over."""
     eval_users: int = Field(250, ge=1)
     """Users in the sample that TFMA evaluates, as it handles every candidate in Python."""
     eval_list_size: int = Field(32, ge=8)
@@ -74,17 +74,20 @@ class Lists(LabelWindows):
     full_users: int = Field(400, ge=1)
     """Users whose candidates are all kept, to measure calibration."""
     seed: int = 17
+    """Seed of everything that is drawn, for the lists and for the ranker."""
 
 
 class Ranking(Lists):
     """The ranker, its label windows and its training."""
 
     epochs: int = Field(3, ge=1)
+    """Passes over the lists."""
     batch_size: int = Field(16, ge=1)
     """Lists in a batch."""
     holdout_share: float = Field(0.05, gt=0, lt=0.5)
-    """Share of the users kept out of training, to choose the epoch and to calibrate."""
+    """Share of the users kept out of training, to calibrate and to measure it."""
     learning_rate: float = Field(1e-3, gt=0)
+    """Initial learning rate of Adam; it decays as a cosine."""
     cross_layers: int = Field(2, ge=1)
     """Cross layers of DCN-v2."""
     experts: int = Field(2, ge=1)
@@ -100,6 +103,7 @@ class Ranking(Lists):
     value_loss_weight: float = Field(0.1, ge=0)
     """Weight of the loss of the money spent."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of units dropped after each layer of an expert."""
     tune: bool = False
     """Whether to search `tuning.space` first and to train with the best settings found."""
     tuning: Tuning = Tuning()
@@ -111,7 +115,3 @@ class Ranking(Lists):
         if unknown:
             raise ValueError(f"tuning.space: {sorted(unknown)} cannot be tuned; {sorted(tunable)} can")
         return self
-
-
-# The keys of `ranking` that say what the lists are.
-LISTS = tuple(Lists.model_fields)

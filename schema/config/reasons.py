@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gettext
-import re
+from typing import Any
 
 import pydantic
 from pydantic import Field
 
 from schema.config.base import Section
+from schema.reasons import REASONS, Reason
 
 
 class Numbered(Section):
@@ -26,11 +27,15 @@ class Phrases(Section):
     plural: str = "n != 1"
     """Expression of gettext: which of the forms a number n takes."""
     times: Numbered = Numbered(exact={1: "once", 2: "twice"}, forms=["{n} time", "{n} times"])
+    """What {times} says: how often the user bought an item."""
     purchases: Numbered = Numbered(forms=["{n} purchase", "{n} purchases"])
+    """What {purchases} says: how often the user bought in a category."""
     days: Numbered = Numbered(exact={7: "week", 14: "two weeks"}, forms=["{n} day", "{n} days"])
+    """What {cycle} says: the interval at which the user buys an item."""
     days_ago: Numbered = Numbered(exact={0: "today", 1: "yesterday"}, forms=["{n} day ago", "{n} days ago"])
+    """What {when} says."""
     weekdays: list[str] = Field(
-        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"],
+        ["on Monday", "on Tuesday", "on Wednesday", "on Thursday", "on Friday", "on Saturday", "on Sunday"]
     )
     """Seven wordings, from Monday, for two to six days ago; if empty, `days_ago` says it."""
     within_a_day: str = "within a day"
@@ -53,55 +58,29 @@ class Phrases(Section):
         return self
 
 
-# Reason -> the facts that its template may name.
-PLACEHOLDERS: dict[str, frozenset[str]] = {
-    "buy_again_regularly": frozenset({"cycle", "when"}),
-    "buy_again": frozenset({"times", "when"}),
-    "buy_again_once": frozenset({"when"}),
-    "looked_at": frozenset({"when"}),
-    "co_purchased": frozenset({"item", "when"}),
-    "co_looked_at": frozenset({"item", "when"}),
-    "often_in_category": frozenset({"purchases", "category", "when"}),
-    "two_tower": frozenset(),
-    "context": frozenset(),
-    "trending_this_week": frozenset({"category"}),
-    "trending_in_category": frozenset({"category"}),
-    "trending": frozenset(),
-    "new_items_in_category": frozenset({"category"}),
-    "new_items": frozenset(),
-    "exploration": frozenset({"category"}),
-    "exploration_anywhere": frozenset(),
-    "similar": frozenset({"item"}),
-}
+def _template(reason: Reason) -> Any:
+    """The field of a reason, for `pydantic.create_model`."""
+    facts = ", ".join(f"{{{fact}}}" for fact in reason.facts)
+    text = f"Of items of the source {reason.source}: {reason.given}."
+    return str, Field(reason.template, description=f"{text} May name {facts}." if facts else text)
 
 
-class Reasons(Section):
-    """Templates of the reasons; docs/serving.md says when each is given."""
+# One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
+_TEMPLATES: dict[str, Any] = {reason.key: _template(reason) for reason in REASONS}
+_ReasonTemplates = pydantic.create_model(
+    "_ReasonTemplates", __base__=Section, __doc__="The words of each reason.", **_TEMPLATES
+)
 
-    buy_again_regularly: str = "You buy it about every {cycle}, last {when}"
-    buy_again: str = "You bought it {times}, last {when}"
-    buy_again_once: str = "You bought it {when}"
-    looked_at: str = "You looked at it {when}"
-    co_purchased: str = "Goes with {item}, which you bought {when}"
-    co_looked_at: str = "Goes with {item}, which you looked at {when}"
-    often_in_category: str = "You made {purchases} in {category}, the last {when}"
-    two_tower: str = "Picked for you from what you did here"
-    context: str = "Picked for where and when you shop"
-    trending_this_week: str = "Popular in {category} this week"
-    trending_in_category: str = "Popular in {category}"
-    trending: str = "Popular with our customers"
-    new_items_in_category: str = "Recently added to {category}"
-    new_items: str = "Recently added to our shop"
-    exploration: str = "New in {category}"
-    exploration_anywhere: str = "New in our shop"
-    similar: str = "Similar to {item}"
+
+class Reasons(_ReasonTemplates):
+    """Templates of the reasons why an item is shown; `schema.reasons` says when each is given."""
 
     @pydantic.model_validator(mode="after")
-    def _placeholders(self) -> Reasons:
-        for name, known in PLACEHOLDERS.items():
-            unknown = set(re.findall(r"\{(\w*)\}", getattr(self, name))) - known
+    def _names_known_facts(self) -> Reasons:
+        for reason in REASONS:
+            unknown = reason.unknown_facts(getattr(self, reason.key))
             if unknown:
                 raise ValueError(
-                    f"{name}: unknown {sorted(unknown)}; known here are {sorted(known) or 'none'}"
+                    f"{reason.key}: unknown {unknown}; known here are {sorted(reason.facts) or 'none'}"
                 )
         return self

@@ -28,7 +28,7 @@ class Retrieval(Section):
     uniform_negatives: int = Field(1024, ge=0)
     """Negatives drawn from all known items, in addition to the other targets of the batch."""
     hard_negatives: int | None = Field(None, ge=1)
-    """Number of highest-scored negatives that are learned from; all if not given."""
+    """Number of negatives that are learned from, those with the highest scores; all if not given."""
     mined_negatives: int = Field(0, ge=0)
     """Further negatives of a batch, mined from item vectors.
 
@@ -36,22 +36,25 @@ class Retrieval(Section):
     last epoch or, in the first one, of the last model.
     """
     epochs: int = Field(2, ge=1)
+    """Passes over the sessions."""
     learning_rate: float = Field(3e-3, gt=0)
+    """Learning rate of Adam."""
     temperature: float = Field(0.1, gt=0)
-    """Temperature of the softmax over in-batch negatives."""
+    """Temperature of the softmax over target and negatives."""
     item_id_dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of items whose own embedding is hidden in training."""
+    """Share of item ids hidden in training, so that the content alone must do."""
     user_id_dropout: float = Field(0.3, ge=0, lt=1)
-    """Share of users whose own embedding is hidden in training."""
+    """Share of user ids hidden in training, so that the history alone must do."""
     history_dropout: float = Field(0.1, ge=0, lt=1)
     """Share of history events that are hidden in training."""
     history_length: int = Field(64, ge=1)
     """Latest events that the query tower reads."""
     holdout_share: float = Field(0.02, ge=0, lt=0.5)
-    """Share of the sessions kept out of training to measure it."""
+    """Share of the sessions, the latest, kept out of training to measure it."""
     warm_start: bool = True
     """Whether training starts from the last blessed model that learned from earlier events."""
     seed: int = 17
+    """Seed of everything that is drawn."""
 
 
 class Collaborative(Section):
@@ -70,9 +73,9 @@ class Collaborative(Section):
     power: float = Field(0.5, gt=0, le=1)
     """Exponent of the summed weight of an item."""
     window_events: float | None = Field(None, gt=0)
-    """Distance in events that halves a co-occurrence; if not given, all items of a user co-occur equally."""
+    """Distance in events that halves a co-occurrence; if not given, order does not matter."""
     trend_days: float = Field(14.0, gt=0)
-    """Length in days of the window whose popularity is compared with the whole history's."""
+    """Length in days of the last window, whose popularity is compared with that of the whole history."""
     trend_power: float = Field(0.5, ge=0)
     """Exponent of that comparison; 0 takes popularity as it was over the whole history."""
 
@@ -82,7 +85,7 @@ class Candidates(Section):
 
     collaborative: Collaborative = Collaborative()
     min_events: int = Field(10, ge=1)
-    """Training events that an item needs to be ranked."""
+    """Training events that an item needs to be a candidate."""
     index: Literal["auto", "exact", "int8", "ivf", "ivf_int8"] = "auto"
     """How item vectors are searched; "auto" is exact, or ivf where there are many items."""
     index_recall: float = Field(0.98, gt=0, le=1)
@@ -106,4 +109,4 @@ class Candidates(Section):
     new_days: float = Field(28, gt=0)
     """Age in days of an item's first event up to which it is new."""
     half_life_days: float = Field(90, gt=0)
-    """Age in days at which an event has half its weight, in the sources that weigh events."""
+    """Age in days at which an event has half its weight, in `buy_again` and `co_purchased`."""

@@ -30,7 +30,9 @@ class TextEncoder(Section):
     steps: int = Field(120, ge=1)
     """Training steps at most."""
     learning_rate: float = Field(2e-3, gt=0)
+    """Learning rate after the warm-up; it decays as a cosine."""
     dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout inside the encoder while it is trained."""
     temperature: float = Field(0.05, gt=0)
     """Initial temperature of the contrastive loss; it is learned."""
     pairs: int = Field(32, ge=0)
@@ -52,9 +54,12 @@ class TextEncoder(Section):
     negatives: int = Field(56, ge=1)
     """Texts of the catalogue in a batch."""
     new_days: float | None = Field(None, gt=0)
-    """Only events within this many days of an item's first event are targets; all if not given."""
+    """Only purchases within this many days of an item's first event are targets; all if not given."""
     new_span_days: float = Field(90, gt=0)
-    """With `new_days`: only items whose first event is within this many last days are targets."""
+    """With `new_days`: only items whose first event is within this many last days are targets.
+
+    Items of the first half of this many days of the log are left out: they may be as old as the log.
+    """
     masked_lm_steps: int = Field(0, ge=0)
     """Steps of masked language modelling on the catalogue's texts, before anything else."""
     masked_lm_texts: int = Field(64, ge=1)
@@ -70,6 +75,7 @@ class TextEncoder(Section):
     jit_compile: bool = False
     """Whether the training step is compiled with XLA."""
     seed: int = 17
+    """Seed of everything that is drawn."""
 
     @pydantic.model_validator(mode="after")
     def _learns_something(self) -> TextEncoder:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from components.candidate_index import executor
+from components.common import artifacts
 from models.data import arrays
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.retrieval import snapshot
-from models.retrieval.index import Plan, VectorIndex
+from models.retrieval.index.kinds import build_index
+from models.retrieval.index.plan import Plan
 from schema import names as F
 from schema.errors import GateError
 from tests.shops import tiny_shop
@@ -55,7 +57,7 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
     assert facts["recall@20"] == facts["recall@100"] == 1.0
     assert facts["latency_ms"] > 0
     for moment in (LABEL_START, CUTOFF):
-        got = snapshot.Snapshot.load(executor.snapshot_path(base, moment))
+        got = snapshot.Snapshot.load(artifacts.snapshot_path(base, moment))
         # also from a log that goes on after the moment
         expected = snapshot.build(tiny_shop.log(), tiny_shop.items(), moment, CONFIG.candidates)
         assert got.as_of == moment
@@ -72,7 +74,7 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
 @pytest.mark.parametrize("kind", ["int8", "ivf", "ivf_int8"])
 def test_the_kind_of_index_is_configured(vectors, tmp_path, kind):
     found = run(tmp_path, vectors, 0.5, index=kind, index_recall=0.9)
-    plan = Plan.load(executor.plan_path(str(tmp_path / "index"), CUTOFF))
+    plan = Plan.load(artifacts.plan_path(str(tmp_path / "index"), CUTOFF))
     assert plan.kind == found["kind"] == kind
     assert (len(plan.centroids), plan.probes) == (found["lists"], found["probes"])
     assert 0.5 < found["recall@20"] <= 1.0
@@ -104,7 +106,7 @@ def test_recall_is_the_share_of_the_true_neighbours_that_was_found(count):
     lists = (np.arange(count) % 2).astype(np.int32)
     # equally near: the first list is read
     plan = Plan("ivf", np.zeros((2, 6), np.float32), lists, 1)
-    index = VectorIndex(table(vectors), np.arange(count, dtype=np.int32), plan)
+    index = build_index(frozen_table(vectors), np.arange(count, dtype=np.int32), plan)
     found = executor.measure(index, vectors, queries)
     truth = np.argsort(-(queries.astype(np.float64) @ vectors.T.astype(np.float64)), 1)
     for k in (20, 100):

@@ -9,10 +9,13 @@ import pytest
 import tensorflow as tf
 
 from components.candidate_sampler import executor
-from components.common import shop
-from components.common.candidate_lists import padded, request_inputs
-from components.ranking_trainer import executor as ranking_executor
+from components.candidate_sampler.label_window import LabelWindow, promotions
+from components.candidate_sampler.sampling import sample
+from components.common import artifacts
+from components.common.candidate_lists import AS_OF, padded, request_inputs, tensor
+from components.common.labelled_features import load_features
 from models.data import example_io
+from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from schema.errors import DataError
 from tests.shops import tiny_shop
@@ -24,7 +27,7 @@ LENGTH = CONFIG.candidates.history_length
 @functools.cache
 def request():
     retriever = tiny_shop.factory().at(LABEL_START)
-    return executor.Request.window(tiny_shop.log(), LABEL_START, CUTOFF, retriever, tiny_shop.items())
+    return LabelWindow.between(tiny_shop.log(), LABEL_START, CUTOFF, retriever, tiny_shop.items())
 
 
 @functools.cache
@@ -175,7 +178,7 @@ def test_each_candidate_is_kept_with_its_own_probability(share):
     rows = 20_000
     valid, label = np.arange(12) < 10, np.arange(12) < 2
     promoted = np.asarray([9, 0, 0, 0, 0, 0, 2, 2, 3, 3, 50, 0.0])
-    place, weight = executor.sample(
+    place, weight = sample(
         *(np.tile(column, (rows, 1)) for column in (valid, label, promoted)),
         6,
         share,
@@ -196,7 +199,7 @@ def test_probabilities_are_cut_at_one():
     """A candidate that alone was promoted gets one place; what is left goes to the others."""
     valid = np.ones((4000, 6), bool)
     promoted = np.tile([0, 0, 0, 0, 0, 7.0], (4000, 1))
-    place, weight = executor.sample(valid, ~valid, promoted, 3, 0.9, np.random.default_rng(3))
+    place, weight = sample(valid, ~valid, promoted, 3, 0.9, np.random.default_rng(3))
     kept = np.stack([(place == column).any(1) for column in range(6)], 1).mean(0)
     assert kept[5] == 1
     np.testing.assert_allclose(kept[:5], 2 / 5, atol=0.03)
@@ -206,7 +209,7 @@ def test_probabilities_are_cut_at_one():
 
 def test_more_positives_than_places():
     label = np.tile(np.arange(9) < 8, (4000, 1))
-    place, weight = executor.sample(
+    place, weight = sample(
         np.ones_like(label), label, np.zeros(label.shape), 2, 0.1, np.random.default_rng(4)
     )
     np.testing.assert_allclose(weight, 4)
@@ -217,7 +220,7 @@ def test_more_positives_than_places():
 def test_promotions_are_those_of_the_weeks_that_touch_the_window():
     retriever = request().retriever
     start, end = LABEL_START + DAY, LABEL_START + 9 * DAY  # Tuesday to Tuesday
-    got = executor.promotions(tiny_shop.items(), retriever, start, end)
+    got = promotions(tiny_shop.items(), retriever, start, end)
     ids = tiny_shop.items().item_id[retriever.sources.candidate_row.numpy()[:-1]]
     frame = tiny_shop.item_frame().set_index("item_id")
     assert len(got) == len(ids)
@@ -228,7 +231,7 @@ def test_promotions_are_those_of_the_weeks_that_touch_the_window():
         assert found == pytest.approx(stores)
     assert (got > 0).sum() > 5
     none = dataclasses.replace(tiny_shop.items(), exposure={})
-    assert not executor.promotions(none, retriever, start, end).any()
+    assert not promotions(none, retriever, start, end).any()
 
 
 def test_promoted_and_passed_over_is_drawn_more_often():
@@ -275,7 +278,7 @@ def test_later_events_change_no_input(tmp_path):
     """The leak test: only labels may depend on the window, and nothing on what follows it."""
     frame = tiny_shop.events()
     log = tiny_shop.read_log(frame[frame["timestamp"] < CUTOFF], tmp_path)
-    other = executor.Request.window(log, LABEL_START, CUTOFF, request().retriever, tiny_shop.items())
+    other = LabelWindow.between(log, LABEL_START, CUTOFF, request().retriever, tiny_shop.items())
     for batch in executor.labelled(other, LENGTH, False, CONFIG.ranking, 16):
         for place, user in enumerate(log.users[batch["user"]]):
             for name, value in lists(False, 16)[user].items():
@@ -287,7 +290,7 @@ def test_each_user_may_ask_at_a_moment_of_their_own():
     """Leave-one-out: what is known comes as it is, and ages count from the user's own moment."""
     log = tiny_shop.log()
     moments = CUTOFF + np.arange(len(log.users)) * 3600
-    asked = executor.Request(
+    asked = LabelWindow(
         LABEL_START, log.before(CUTOFF), log.between(CUTOFF, tiny_shop.END), moments, request().retriever
     )
     common = dataclasses.replace(asked, moments=np.full(len(log.users), CUTOFF))
@@ -329,7 +332,7 @@ def test_records_carry_the_lists(tmp_path):
 
 def test_the_eval_split_is_of_the_window_after_the_cutoff():
     table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "eval"))
-    assert set(example_io.first(table, executor.AS_OF, 0)) == {CUTOFF}
+    assert set(example_io.first(table, AS_OF, 0)) == {CUTOFF}
     assert (example_io.lengths(table, F.LABEL) == CONFIG.ranking.eval_list_size).all()
     assert "of what is bought next" in tiny_shop.built().summaries["candidates"]
     # each candidate has the slices of its item, padding none
@@ -357,7 +360,7 @@ def test_the_full_split_has_every_candidate():
     retriever = tiny_shop.factory().at(CUTOFF)
     inputs = request_inputs(table, ("store_id",))
     everything = tf.ones([1, retriever.sources.count], tf.bool)
-    found = retriever.find({name: executor.tensor(value) for name, value in inputs.items()}, everything)
+    found = retriever.find({name: tensor(value) for name, value in inputs.items()}, everything)
     rows = tf.gather(retriever.sources.candidate_row, found.position)
     expected = tiny_shop.text(tf.gather(retriever.parser.item_ids, rows))
     assert len(ids) > 20
@@ -372,7 +375,7 @@ def test_the_full_split_has_every_candidate():
 def test_training_and_serving_compute_the_same_features():
     """The skew test: `load_features` of written lists against a search for the same requests."""
     folder = example_io.split_folder(tiny_shop.built().candidates, "train")
-    data, _ = ranking_executor.load_features(folder, tiny_shop.factory().at, ("store_id",))
+    data, _ = load_features(folder, tiny_shop.factory().at, ("store_id",))
     table = example_io.read_table(folder)
     users, task = (example_io.first(table, name, "") for name in (F.USER_ID, "slice_task"))
     ids = padded(table, F.CANDIDATE_ITEM_ID, "")
@@ -401,21 +404,21 @@ def test_training_and_serving_compute_the_same_features():
 def test_the_servable_computes_the_features_that_the_ranker_learns_from():
     """The skew test through the exported graph, by name: raw strings in, every feature out."""
     folder = example_io.split_folder(tiny_shop.built().candidates, "eval")
-    data, retriever = ranking_executor.load_features(folder, tiny_shop.factory().at, ("store_id",))
+    data, retriever = load_features(folder, tiny_shop.factory().at, ("store_id",))
     learned = {name: data["features"][..., place] for place, name in enumerate(retriever.pair_features.names)}
     learned |= data["codes"]
     table = example_io.read_table(folder)
     chosen = np.flatnonzero(example_io.first(table, "slice_task", "") == "all")
-    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable)).signatures["explain"]
+    servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable)).signatures["explain"]
     inputs = {
-        name: executor.tensor(example_io.first(table, name, default)[chosen])
+        name: tensor(example_io.first(table, name, default)[chosen])
         for name, default in ((F.USER_ID, ""), (F.CONTEXT_TIMESTAMP, 0), (F.context("store_id"), ""))
     }
     inputs |= {
-        name: executor.tensor(ranking_executor.padded(table, name, "")[chosen])
+        name: tensor(padded(table, name, "")[chosen])
         for name in (F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID)
     }
-    ages = ranking_executor.padded(table, F.HISTORY_AGE_DAYS, 0.0)[chosen]
+    ages = padded(table, F.HISTORY_AGE_DAYS, 0.0)[chosen]
     answer = servable(**inputs, **{F.HISTORY_AGE_DAYS: tf.constant(ages, tf.float32)})
     real = tiny_shop.text(inputs[F.CANDIDATE_ITEM_ID]) != ""
     assert real.sum() > 150
@@ -431,20 +434,19 @@ def test_the_servable_computes_the_features_that_the_ranker_learns_from():
 @pytest.mark.slow
 def test_windows_whose_catalogues_differ_in_size(tmp_path):
     """In a small shop the sources give all there is, which grows from window to window."""
-    sizes = dict.fromkeys(F.SOURCES, 300)
+    sizes = dict.fromkeys(SOURCES, 300)
     config = CONFIG.model_copy(update={"candidates": CONFIG.candidates.model_copy(update=sizes)})
     makes = tiny_shop.factory()
     makes = type(makes)(config, makes.items, makes.vocabularies, tiny_shop.towers()[0], makes._index_uri)
     log = tiny_shop.log()
     requests = [
-        executor.Request.window(log, start, start + 28 * DAY, makes.at(start))
-        for start in (LABEL_START, CUTOFF)
+        LabelWindow.between(log, start, start + 28 * DAY, makes.at(start)) for start in (LABEL_START, CUTOFF)
     ]
     assert len({each.retriever.sources.count for each in requests}) == 2
     ranking = CONFIG.ranking.model_copy(update={"list_size": 256})
     counts, _ = executor.run(requests, requests[1], {}, {}, LENGTH, ranking, str(tmp_path))
     folder = example_io.split_folder(str(tmp_path), "train")
-    data, _ = ranking_executor.load_features(folder, makes.at, ("store_id",))
+    data, _ = load_features(folder, makes.at, ("store_id",))
     assert len(data["features"]) == counts["train"] > 80
     assert data["features"].shape[:2] == data["label"].shape == data["weight"].shape
     table = example_io.read_table(folder)
@@ -460,4 +462,4 @@ def test_windows_whose_catalogues_differ_in_size(tmp_path):
 def test_a_split_without_lists_is_an_error_that_says_so(tmp_path):
     example_io.write_records(str(tmp_path), [])
     with pytest.raises(DataError, match="nobody bought a candidate in the label window"):
-        ranking_executor.load_features(str(tmp_path), tiny_shop.factory().at, ("store_id",))
+        load_features(str(tmp_path), tiny_shop.factory().at, ("store_id",))

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("apache_beam")
 
 from components.catalog_example_gen import executor
-from components.common import tables
+from components.catalog_example_gen.settings import Settings
+from components.common.columns import deserialize, serialize
 from components.common.tables import Chunk
 from schema.config import Exposures, Items, Users
 from schema.errors import DataError
@@ -53,7 +54,7 @@ def count(frame, exposures=EXPOSURES, batch=400):
     partials = [
         executor.exposed(make_chunk(frame[i : i + batch]), exposures) for i in range(0, len(frame), batch)
     ]
-    return executor.stores_by_week(tables.deserialize([tables.serialize(p) for p in partials]), exposures)
+    return executor.stores_by_week(deserialize([serialize(p) for p in partials]), exposures)
 
 
 @pytest.mark.parametrize("batch", [100, 1100])
@@ -115,7 +116,7 @@ def test_without_channels_every_row_is_an_exposure():
 def test_week_starts(time, value, start):
     exposures = Exposures.model_validate({"path": "p", "item_id": "i", "time": time})
     found = executor.week_starts(make_chunk(pd.DataFrame({"time": [value]})), exposures)
-    assert str(dt.datetime.fromtimestamp(int(found[0]), dt.timezone.utc))[:16] == start
+    assert str(dt.datetime.fromtimestamp(int(found[0]), dt.UTC))[:16] == start
 
 
 def test_missing_store_is_an_error():
@@ -176,14 +177,14 @@ def test_users_have_only_their_attributes():
     assert found.to_pylist() == [{"user_id": [b"1"], "age": None}, {"user_id": [b"2"], "age": [b"65+"]}]
 
 
-def test_settings_json_ignores_sample_and_sensitivity():
+def test_settings_ignore_sample_and_sensitivity():
     from schema.config import load
 
     path = "pipeline/configs/complete_journey.yaml"
-    plain = executor.settings_json(load(path))
+    plain = Settings.of(load(path)).to_json()
     same = load(path, {"data.sample_users": 9, "users.sensitive": [], "items.brand": None})
-    assert executor.settings_json(same) == plain
-    assert executor.settings_json(load(path, {"exposures.inactive": ["0", "X"]})) != plain
-    without = executor.Settings.model_validate_json(executor.settings_json(load(path, {"users": None})))
+    assert Settings.of(same).to_json() == plain
+    assert Settings.of(load(path, {"exposures.inactive": ["0", "X"]})).to_json() != plain
+    without = Settings.of(load(path, {"users": None}))
     assert without.users is None
     assert without.exposures is not None

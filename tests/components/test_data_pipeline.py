@@ -29,23 +29,23 @@ def run_pipeline(folder, config):
     """Runs the data side in a LocalDagRunner; the metadata's path."""
     from tfx import v1 as tfx
 
-    from components.catalog_example_gen import executor as catalog
+    from components.catalog_example_gen import settings as catalog_settings
     from components.catalog_example_gen.component import CatalogExampleGen
     from components.common.fingerprint import code_version, data_version
     from components.data_quality_gate.component import DataQualityGate
-    from components.event_example_gen import executor as events
+    from components.event_example_gen import settings as event_settings
     from components.event_example_gen.component import EventExampleGen
 
     resolve = config.data.resolve
     tables = {"items.path": config.items.path, "users.path": config.users and config.users.path}
     tables["exposures.path"] = config.exposures.path
     catalog_gen = CatalogExampleGen(
-        config=catalog.settings_json(config),
+        config=catalog_settings.Settings.of(config).to_json(),
         data_version=data_version({key: resolve(path) for key, path in tables.items() if path}),
         code_version=code_version("components.catalog_example_gen"),
     )
     event_gen = EventExampleGen(
-        config=events.settings_json(config),
+        config=event_settings.Settings.of(config).to_json(),
         data_version=data_version({"events.path": resolve(config.events.path)}),
         code_version=code_version("components.event_example_gen"),
     )
@@ -191,6 +191,7 @@ def test_later_events_change_nothing_before_the_cutoff(good_run, shop, tmp_path)
     import apache_beam as beam
 
     from components.event_example_gen import executor
+    from components.event_example_gen.settings import Settings
 
     changed = shop["transactions"].copy()
     late = changed["transaction_timestamp"] >= "2017-12-04 04:01:20"
@@ -199,7 +200,7 @@ def test_later_events_change_nothing_before_the_cutoff(good_run, shop, tmp_path)
     changed.loc[late, ["quantity", "sales_value"]] = [7, 3.25]
     root = write_shop(tmp_path / "shop", {"transactions": changed})
     config = load(SHOP, {"data.root": root, "data.sample_users": USERS})
-    settings = executor.Settings.model_validate_json(executor.settings_json(config))
+    settings = Settings.of(config)
     executor.run(beam.Pipeline(argv=config.beam_args), settings, str(tmp_path / "out"))
     before = examples_by_split(good_run)[EVENT_SPLITS]
     order = lambda row: row["session_id"]  # noqa: E731
@@ -288,16 +289,18 @@ def test_bad_input_leaves_beam_as_one_line(shop, tmp_path, table, spoil, wanted)
     import apache_beam as beam
 
     from components.catalog_example_gen import executor as catalog
+    from components.catalog_example_gen import settings as catalog_settings
     from components.event_example_gen import executor as events
+    from components.event_example_gen import settings as event_settings
 
     root = write_shop(tmp_path / "shop", shop | {table: spoil(shop[table])})
     config = load(SHOP, {"data.root": root})
     pipeline = beam.Pipeline(argv=config.beam_args)
     if table == "transactions":
-        settings = events.Settings.model_validate_json(events.settings_json(config))
+        settings = event_settings.Settings.of(config)
         run = lambda: events.run(pipeline, settings, str(tmp_path / "out"))  # noqa: E731
     else:
-        settings = catalog.Settings.model_validate_json(catalog.settings_json(config))
+        settings = catalog_settings.Settings.of(config)
         run = lambda: catalog.run(pipeline, settings, str(tmp_path / "items"), str(tmp_path / "users"))  # noqa: E731
     with pytest.raises(DataError, match=wanted) as caught:
         run()

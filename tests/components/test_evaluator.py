@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts, registry
 from components.common.candidate_lists import padded
+from components.evaluator import executor, extractors
 from components.funnel_evaluator import executor as funnel_executor
 from components.servable_builder import executor as servable_executor
 from models.data import example_io
+from pipeline.stages import evaluation
 from schema import names as F
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, WINDOWS
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.slow
 def spoiled():
     """A servable whose ranker has the negated weights of the purchase head."""
     built = tiny_shop.built()
-    ranker = tf.saved_model.load(shop.model_folder(built.ranking))
+    ranker = tf.saved_model.load(artifacts.model_folder(built.ranking))
     heads = [part for part in ranker.parameters if part.name == "purchase/kernel:0"]
     assert len(heads) == 1
     heads[0].assign(-heads[0])
@@ -33,7 +35,7 @@ def spoiled():
         built.factory.at(CUTOFF),
         tiny_shop.items(),
         str(folder / "spoiled_ranker"),
-        shop.model_folder(built.text_encoder),
+        artifacts.model_folder(built.text_encoder),
         tiny_shop.past_log(),
         CUTOFF,
         CONFIG,
@@ -44,26 +46,25 @@ def spoiled():
 
 
 @functools.cache
-def evaluated(model, baseline):
-    """(TFX's blessing, TFMA's result) of a servable's artifact folder."""
+def evaluated(model, baseline, standing=()):
+    """(blessing artifact, TFMA's result) of a servable's artifact folder, against another's SavedModel."""
     import tensorflow_model_analysis as tfma
-    from tfx.components.evaluator import executor
     from tfx.dsl.components.base import base_beam_executor
     from tfx.types import artifact_utils, standard_artifacts
     from tfx.utils import json_utils, proto_utils
 
-    from components.evaluator import extractors
-    from pipeline.stages import evaluation
-
-    folder = tiny_shop.folder() / f"evaluation_{os.path.basename(model)}_{os.path.basename(baseline or '')}"
+    against = "_".join(f"{figure}_{value}" for figure, value in standing)
+    names = (os.path.basename(model), os.path.basename(baseline or ""), against)
+    folder = tiny_shop.folder() / "_".join(["evaluation", *names])
     examples = standard_artifacts.Examples()
     examples.uri = tiny_shop.built().candidates
     examples.split_names = artifact_utils.encode_split_names(["train", "eval", "full"])
-    artifacts = {"examples": examples}
-    for name, uri in (("model", model), ("baseline_model", baseline)):
-        if uri:
-            artifacts[name] = standard_artifacts.Model()
-            artifacts[name].uri = uri
+    servable = standard_artifacts.Model()
+    servable.uri = model
+    last = None
+    if baseline:
+        # a pushed version is the SavedModel itself
+        last = registry.Reference(folder=artifacts.model_folder(baseline), standing=dict(standing))
     outputs = {
         "evaluation": standard_artifacts.ModelEvaluation(),
         "blessing": standard_artifacts.ModelBlessing(),
@@ -74,17 +75,20 @@ def evaluated(model, baseline):
         beam_pipeline_args=["--runner=FnApiRunner"], tmp_dir=str(folder / "tmp"), unique_id="1"
     )
     executor.Executor(context).Do(
-        {name: [artifact] for name, artifact in artifacts.items()},
+        {"examples": [examples], "model": [servable]},
         {name: [artifact] for name, artifact in outputs.items()},
         {
             "eval_config": proto_utils.proto_to_json(evaluation.eval_config(CONFIG)),
             "example_splits": json_utils.dumps(["eval"]),
             "module_path": extractors.__name__,
+            "baseline": registry.write_reference(last),
         },
     )
-    return outputs["blessing"].get_int_custom_property("blessed"), tfma.load_eval_result(
-        outputs["evaluation"].uri
-    )
+    return outputs["blessing"], tfma.load_eval_result(outputs["evaluation"].uri)
+
+
+def is_blessed(blessing):
+    return blessing.get_int_custom_property("blessed") == 1
 
 
 def figures(result):
@@ -133,24 +137,32 @@ def test_every_candidate_is_a_row_with_its_items_slices():
 
 
 def test_a_good_model_is_blessed():
-    blessed, result = evaluated(tiny_shop.built().servable, None)
-    assert blessed == 1
+    blessing, result = evaluated(tiny_shop.built().servable, None)
+    assert is_blessed(blessing)
+    line = registry.line_of(blessing)
+    assert line.figures == pytest.approx(
+        {name: figures(result)[""][name] for name in ("auc", "binary_cross_entropy")}
+    )
+    assert line.standing == {"auc": 1.0, "binary_cross_entropy": 1.0}
     assert figures(result)[""]["auc"] > CONFIG.quality.min_auc
 
 
 def test_a_spoiled_model_passes_neither_gate(tmp_path):
     """Negated weights: the Evaluator refuses it, and so does FunnelEvaluator on its own."""
     good = tiny_shop.built().servable
-    blessed, result = evaluated(spoiled(), good)
-    assert blessed == 0
+    blessing, result = evaluated(spoiled(), good)
+    assert not is_blessed(blessing)
+    assert registry.line_of(blessing).standing["auc"] == pytest.approx(
+        figures(result)[""]["auc"] / figures(evaluated(good, None)[1])[""]["auc"], rel=1e-4
+    )
     assert figures(result)[""]["auc"] < 0.5
 
     def judged(model, name):
         return funnel_executor.run(
             log=tiny_shop.log(),
             windows=WINDOWS,
-            model_folder=shop.model_folder(model),
-            blessed_folder=shop.model_folder(good),
+            model_folder=artifacts.model_folder(model),
+            last=registry.Reference(folder=artifacts.model_folder(good)),
             ranking_blessed=True,
             users=None,
             users_uri=None,
@@ -173,5 +185,36 @@ def test_a_spoiled_model_passes_neither_gate(tmp_path):
 
 def test_a_worse_baseline_is_no_hindrance():
     """Thresholds on changes look in one direction only."""
-    blessed, _ = evaluated(tiny_shop.built().servable, spoiled())
-    assert blessed == 1
+    blessing, _ = evaluated(tiny_shop.built().servable, spoiled())
+    assert is_blessed(blessing)
+    assert registry.line_of(blessing).standing == {"auc": 1.0, "binary_cross_entropy": 1.0}
+
+
+def test_a_line_that_has_slipped_may_not_slip_further():
+    """Thresholds on a change are those that lead back to the best of the line."""
+    last = registry.Reference(folder="17", standing={"auc": 0.985, "binary_cross_entropy": 0.99})
+    config = evaluation.eval_config(CONFIG)
+    tolerance = CONFIG.quality.max_regression
+    assert tolerance == 0.02
+    held = {
+        metric.class_name: metric.per_slice_thresholds[0].threshold.change_threshold.relative.value
+        for metric in executor.hold(config, last).metrics_specs[0].metrics
+        if metric.per_slice_thresholds
+    }
+    assert held == {
+        "AUC": pytest.approx(0.98 / 0.985 - 1),
+        "BinaryCrossEntropy": pytest.approx(1.02 * 0.99 - 1),
+    }
+    assert config == evaluation.eval_config(CONFIG)
+    first = registry.Reference(folder="17")
+    assert executor.hold(config, first) == config
+
+
+def test_the_same_model_again_stands_where_its_baseline_does():
+    good = tiny_shop.built().servable
+    standing = (("auc", 0.99), ("binary_cross_entropy", 0.985))
+    blessing, _ = evaluated(good, good, standing)
+    assert is_blessed(blessing)
+    assert registry.line_of(blessing).standing == pytest.approx(dict(standing))
+    assert not blessing.has_custom_property("baseline_model_id")
+    assert blessing.get_string_custom_property("baseline_model") == artifacts.model_folder(good)

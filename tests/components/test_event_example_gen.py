@@ -9,10 +9,14 @@ import pytest
 
 pytest.importorskip("apache_beam")
 
-from components.common import tables
+from components.common.artifacts import SPLITS
+from components.common.columns import deserialize, serialize
 from components.common.tables import Chunk
-from components.event_example_gen import executor
-from components.event_example_gen.executor import Plan, Settings, Survey
+from components.event_example_gen.roles import roles
+from components.event_example_gen.rows import normalise
+from components.event_example_gen.sessions import sessions
+from components.event_example_gen.settings import Settings
+from components.event_example_gen.survey import Plan, Survey, fixed_end, merge_surveys, plan, survey
 from schema.errors import DataError
 
 DAY = 86_400
@@ -67,7 +71,7 @@ def make_events(seed=0, users=6, sessions=40):
 
 
 def make_chunk(rows, settings):
-    names = [role.name for role in executor.roles(settings.events)]
+    names = [role.name for role in roles(settings.events)]
     columns = {name: pa.array([row[name] for row in rows]) for name in names}
     return Chunk(pa.RecordBatch.from_pydict(columns), "events.parquet", 0, 0)
 
@@ -75,11 +79,11 @@ def make_chunk(rows, settings):
 def run(rows, settings):
     """(plan, {split: rows of plain lists}) as the pipeline computes them, in one part."""
     chunk = make_chunk(rows, settings)
-    chosen = executor.plan(executor.survey(chunk, settings), settings, "events.parquet")
-    batch = executor.normalise(chunk, chosen, settings)
-    table = tables.deserialize([tables.serialize(batch)])
-    found = executor.sessions(table, chosen, settings)
-    return chosen, {split: found[split].to_pylist() if split in found else [] for split in executor.SPLITS}
+    chosen = plan(survey(chunk, settings), settings, "events.parquet")
+    batch = normalise(chunk, chosen, settings)
+    table = deserialize([serialize(batch)])
+    found = sessions(table, chosen, settings)
+    return chosen, {split: found[split].to_pylist() if split in found else [] for split in SPLITS}
 
 
 def naive(rows, settings, chosen):
@@ -114,7 +118,7 @@ def naive(rows, settings, chosen):
         groups.setdefault(name, []).append(row)
     text = lambda values: [str(v).encode() for v in values]  # noqa: E731
     types = lambda values: text(r.get("event_type", "purchase") for r in values)  # noqa: E731
-    found = {split: [] for split in executor.SPLITS}
+    found = {split: [] for split in SPLITS}
     names = list(groups)  # of each user in time order
     for (user, session, split, *row), lines in groups.items():
         begin = min(line["timestamp"] for line in lines)
@@ -154,7 +158,7 @@ def naive(rows, settings, chosen):
 def assert_equal(found, wanted):
     assert {s: len(rows) for s, rows in found.items()} == {s: len(rows) for s, rows in wanted.items()}
     order = lambda row: (row["user_id"], row["session_id"])  # noqa: E731
-    for split in executor.SPLITS:
+    for split in SPLITS:
         for left, right in zip(
             sorted(found[split], key=order), sorted(wanted[split], key=order), strict=True
         ):
@@ -328,13 +332,11 @@ def test_sample_keeps_the_windows_of_all_users():
 
 def test_surveys_merge_to_the_survey_of_all():
     rows, settings = make_events(7, users=12), make_settings(data={"sample_users": 3})
-    parts = [
-        executor.survey(make_chunk(rows[i : i + 50], settings), settings) for i in range(0, len(rows), 50)
-    ]
-    whole = executor.survey(make_chunk(rows, settings), settings)
-    assert executor.merge_surveys(parts + [Survey()], 3) == whole
-    halves = [executor.merge_surveys(parts[:4], 3), executor.merge_surveys(parts[4:], 3)]
-    assert executor.merge_surveys(halves, 3) == whole
+    parts = [survey(make_chunk(rows[i : i + 50], settings), settings) for i in range(0, len(rows), 50)]
+    whole = survey(make_chunk(rows, settings), settings)
+    assert merge_surveys(parts + [Survey()], 3) == whole
+    halves = [merge_surveys(parts[:4], 3), merge_surveys(parts[4:], 3)]
+    assert merge_surveys(halves, 3) == whole
 
 
 def test_fixed_end_leaves_later_events_out():
@@ -350,7 +352,7 @@ def test_fixed_end_leaves_later_events_out():
 def test_end_with_offset_is_the_same_moment():
     local = make_settings(split={"end": "2017-01-20T02:00:00+02:00"})
     utc = make_settings(split={"end": "2017-01-20T00:00:00"})
-    assert executor._fixed_end(local.split) == executor._fixed_end(utc.split) == (START + 19 * DAY) * 10**6
+    assert fixed_end(local.split) == fixed_end(utc.split) == (START + 19 * DAY) * 10**6
 
 
 @pytest.mark.parametrize(
@@ -401,10 +403,10 @@ def test_default_type_needs_a_weight():
 def test_no_rows_that_count_gives_no_batch():
     settings = make_settings()
     rows = [dict(row, quantity=0) for row in make_events(1)]
-    assert executor.normalise(make_chunk(rows, settings), Plan(0, 1, 2 * 10**15, None), settings) is None
+    assert normalise(make_chunk(rows, settings), Plan(0, 1, 2 * 10**15, None), settings) is None
 
 
-def test_settings_json_ignores_what_is_not_written():
+def test_settings_ignore_what_is_not_written():
     from schema.config import load
 
     config = load("pipeline/configs/complete_journey.yaml")
@@ -412,6 +414,6 @@ def test_settings_json_ignores_what_is_not_written():
         "pipeline/configs/complete_journey.yaml", {"split.evaluate_on": "eval", "retrieval.epochs": 9}
     )
     sampled = load("pipeline/configs/complete_journey.yaml", {"data.sample_users": 9})
-    assert executor.settings_json(config) == executor.settings_json(tuned)
-    assert executor.settings_json(config) != executor.settings_json(sampled)
-    assert Settings.model_validate_json(executor.settings_json(sampled)).data.sample_users == 9
+    assert Settings.of(config).to_json() == Settings.of(tuned).to_json()
+    assert Settings.of(config).to_json() != Settings.of(sampled).to_json()
+    assert Settings.from_json(Settings.of(sampled).to_json()).data.sample_users == 9

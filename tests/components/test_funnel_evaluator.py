@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components.candidate_sampler.executor import tensor
-from components.common import metrics, shop
-from components.common.candidate_lists import padded, request_inputs
-from components.funnel_evaluator import executor
+from components.common import artifacts, metrics
+from components.common.candidate_lists import padded, request_inputs, tensor
+from components.common.protocol import TASKS, Protocol
+from components.common.registry import Reference
+from components.funnel_evaluator import calibration, executor, systems
+from components.funnel_evaluator import verdict as verdicts
 from models.data import example_io
-from models.ranking import calibration
+from models.ranking.calibration import expected_calibration_error, reliability
 from schema.config import Quality
 from schema.errors import DataError, UserError
 from tests.shops import tiny_shop
@@ -35,7 +37,7 @@ def load_once():
 
 @pytest.fixture(scope="module")
 def protocol():
-    return executor.Protocol.of(tiny_shop.log(), WINDOWS, MIN_EVENTS)
+    return Protocol.of(tiny_shop.log(), WINDOWS, MIN_EVENTS)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_the_window_ends_before_its_end(truth):
     short = dataclasses.replace(WINDOWS, end=CUTOFF + 3 * DAY)
     frame = tiny_shop.events()
     inside = frame[frame["timestamp"].between(CUTOFF, short.end - 1)]
-    protocol = executor.Protocol.of(tiny_shop.log(), short, MIN_EVENTS)
+    protocol = Protocol.of(tiny_shop.log(), short, MIN_EVENTS)
     assert set(protocol.log.users[protocol.users("all")]) <= set(inside["user_id"])
     assert len(protocol.users("all")) < len(truth[2])
 
@@ -95,16 +97,16 @@ def test_the_window_ends_before_its_end(truth):
 def test_a_window_without_purchases_is_an_error():
     empty = dataclasses.replace(WINDOWS, end=CUTOFF)
     with pytest.raises(DataError, match="evaluation window"):
-        executor.Protocol.of(tiny_shop.log(), empty, MIN_EVENTS)
+        Protocol.of(tiny_shop.log(), empty, MIN_EVENTS)
 
 
-@pytest.mark.parametrize("task", executor.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("k", [1, 5, 100])
 @pytest.mark.parametrize("name", ["popularity", "popularity_recent", "personal_frequency"])
 def test_baselines_equal_plain_loops(protocol, truth, task, k, name):
     catalogue, before, _, lines, recent = truth
     users = protocol.users(task)
-    top = executor.baselines(protocol, k)[name](users, task)
+    top = systems.baselines(protocol, k)[name](users, task)
     assert top.shape == (len(users), k)
     names = protocol.log.items[protocol.catalogue]
     for user, row in zip(protocol.log.users[users], top, strict=True):
@@ -124,16 +126,16 @@ def test_baselines_equal_plain_loops(protocol, truth, task, k, name):
 
 @pytest.fixture(scope="module")
 def folder():
-    return shop.model_folder(tiny_shop.built().servable)
+    return artifacts.model_folder(tiny_shop.built().servable)
 
 
-@pytest.mark.parametrize("task", executor.TASKS)
+@pytest.mark.parametrize("task", TASKS)
 def test_servable_asks_with_the_right_requests(protocol, folder, task):
     """The lists are those of `recommend` for the histories at the cut-off."""
     users = protocol.users(task)
     k = 6
     model = tf.saved_model.load(folder)
-    top = executor.servable(model, protocol, 40, k)(users, task)
+    top = systems.servable(model, protocol, 40, k)(users, task)
     assert top.shape == (len(users), k)
     names = protocol.log.items[protocol.catalogue]
     signature = model.signatures["recommend"]
@@ -158,12 +160,12 @@ def test_servable_asks_with_the_right_requests(protocol, folder, task):
             assert not set(ids) & set(past["item_id"])
 
 
-def run(folder, output, blessed_folder=None, ranking_blessed=True, candidates=CONFIG.candidates, **quality):
+def run(folder, output, last=None, ranking_blessed=True, candidates=CONFIG.candidates, **quality):
     return executor.run(
         log=tiny_shop.log(),
         windows=WINDOWS,
         model_folder=folder,
-        blessed_folder=blessed_folder,
+        last=last,
         ranking_blessed=ranking_blessed,
         users=None,
         users_uri=None,
@@ -179,12 +181,13 @@ def test_run_writes_what_it_found(folder, protocol, tmp_path):
     assert json.loads((tmp_path / "metrics.json").read_text()) == found
     assert found["catalogue"] == len(protocol.catalogue)
     assert found["window"] == {"start": CUTOFF, "end": END}
-    assert found["n_users"] == {task: len(protocol.users(task)) for task in executor.TASKS}
+    assert found["n_users"] == {task: len(protocol.users(task)) for task in TASKS}
     assert found["blessed"] is True
     assert len(found["reasons"]) == 1
     assert "calibration error" in found["reasons"][0]
+    assert found["checks"] == [{"name": "calibration", "passed": True, "text": found["reasons"][0]}]
     assert set(found["baselines"]) == {"popularity", "popularity_recent", "personal_frequency"}
-    for task in executor.TASKS:
+    for task in TASKS:
         table = pq.read_table(tmp_path / f"recommendations.{task}.parquet").to_pandas()
         users = protocol.log.users[protocol.users(task)]
         assert set(table["user_id"]) == set(users)
@@ -199,7 +202,7 @@ def test_run_writes_what_it_found(folder, protocol, tmp_path):
         assert found["funnel"][task]["recall@5"] == pytest.approx(np.mean(recall))
         assert found["funnel"][task]["recall@5_se"] == pytest.approx(pd.Series(recall).sem())
         assert 0 < found["funnel"][task]["coverage@5"] <= 1
-        vectors = executor.item_vectors(tf.saved_model.load(folder), protocol)
+        vectors = systems.item_vectors(tf.saved_model.load(folder), protocol)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
         column = pd.Series(np.arange(len(vectors)), protocol.log.items[protocol.catalogue])
         distance = []
@@ -227,7 +230,7 @@ def test_calibration_is_that_of_every_candidate_of_the_lists(folder):
     """Against `rank` asked candidate by candidate, and the events of the window."""
     model = tf.saved_model.load(folder)
     lists = example_io.split_folder(tiny_shop.built().candidates, "full")
-    found = executor.calibration(model, lists, ("store_id",))
+    found = calibration.measure(model, lists, ("store_id",))
     table = example_io.read_table(lists)
     frame = tiny_shop.events()
     window = frame[frame["timestamp"].between(CUTOFF, END - 1)]
@@ -251,18 +254,19 @@ def test_calibration_is_that_of_every_candidate_of_the_lists(folder):
     assert found["purchase"]["observed"] == pytest.approx(np.mean(happened), rel=1e-4)
     assert found["value"]["observed"] == pytest.approx(np.mean(worth), rel=1e-4)
     assert 0 < found["repeat"]["observed"] < found["purchase"]["observed"]
-    curve = calibration.reliability(np.asarray(said), np.asarray(happened), np.ones(len(said)), 20)
-    assert found["purchase"]["ece"] == pytest.approx(calibration.expected_calibration_error(curve), abs=0.01)
+    curve = reliability(np.asarray(said), np.asarray(happened), np.ones(len(said)), 20)
+    assert found["purchase"]["ece"] == pytest.approx(expected_calibration_error(curve), abs=0.01)
     assert len(found["purchase"]["curve"]) == len(curve)
 
 
 def test_max_users_and_a_previous_model(folder, tmp_path):
-    found = run(folder, tmp_path, blessed_folder=folder, must_beat=[], max_users=7)
+    found = run(folder, tmp_path, last=Reference(folder=folder), must_beat=[], max_users=7)
     assert found["n_users"]["all"] == 7
     assert found["last_blessed"] == found["funnel"]
     assert found["blessed"] is True
     assert all("keeps up with the last blessed" in reason for reason in found["reasons"][1:])
     assert found["paired"]["last_blessed"]["all"]["ndcg@5"] == [0.0, 0.0]
+    assert found["standing"] == {"all/ndcg@5": 1.0, "novel/ndcg@5": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -284,13 +288,16 @@ def test_a_duplicated_item_stops_the_evaluation(protocol, monkeypatch, tmp_path,
     def repeated(*args):
         return lambda users, task: np.zeros((len(users), 5), int)
 
-    monkeypatch.setattr(executor, "servable", repeated)
+    monkeypatch.setattr(systems, "servable", repeated)
     with pytest.raises(ValueError, match="twice"):
         run(folder, tmp_path)
 
 
-def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, **quality):
-    """_decide for constant metrics: task -> value of the funnel, name -> task -> value."""
+def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, standing=None, **quality):
+    """(texts, all passed) of the checks of constant metrics.
+
+    `funnel` is task -> value, `others` name -> task -> value.
+    """
     values = {("funnel", task): {"ndcg@5": np.full(4, value)} for task, value in funnel.items()}
     for name, tasks in others.items():
         values |= {(name, task): {"ndcg@5": np.full(4, value)} for task, value in tasks.items()}
@@ -300,18 +307,23 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, **quali
         must_beat=[n for n in others if n != "last_blessed"],
         **quality,
     )
-    reasons, passed = executor._decide(
+    found = verdicts.checks(
         values,
-        counts or dict.fromkeys(executor.TASKS, 4),
+        counts or dict.fromkeys(TASKS, 4),
         settings,
         ranking_blessed,
-        "last_blessed" in others,
+        Reference(folder="17", standing=standing or {}) if "last_blessed" in others else None,
         ece,
     )
-    calibrated = [reason for reason in reasons if "calibration" in reason]
-    assert len(calibrated) == 1
-    assert ("exceeds" in calibrated[0]) == (ece > settings.max_ece)
-    return [reason for reason in reasons if reason not in calibrated], passed
+    # what a person reads and what is decided are the same
+    failures = (" <= ", "falls behind", "did not bless", "exceeds")
+    assert [any(sign in check.text for sign in failures) for check in found] == [
+        not check.passed for check in found
+    ]
+    (calibrated,) = [check for check in found if check.name == "calibration"]
+    assert calibrated.passed == (ece <= settings.max_ece)
+    reasons = [check.text for check in found if check is not calibrated]
+    return reasons, all(check.passed for check in found)
 
 
 @pytest.mark.parametrize(
@@ -324,10 +336,10 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, **quali
     ],
 )
 def test_the_funnel_must_beat_every_baseline_in_every_task(funnel, baseline, blessed):
-    tasks = dict(zip(executor.TASKS, funnel, strict=True))
+    tasks = dict(zip(TASKS, funnel, strict=True))
     others = {
-        "popularity": dict(zip(executor.TASKS, baseline, strict=True)),
-        "personal_frequency": dict.fromkeys(executor.TASKS, 0.05),
+        "popularity": dict(zip(TASKS, baseline, strict=True)),
+        "personal_frequency": dict.fromkeys(TASKS, 0.05),
     }
     reasons, passed = verdict(tasks, others)
     assert passed is blessed
@@ -340,23 +352,59 @@ def test_the_funnel_must_beat_every_baseline_in_every_task(funnel, baseline, ble
 @pytest.mark.parametrize(("ours", "blessed"), [(0.30, True), (0.2, True), (0.1961, True), (0.1959, False)])
 def test_the_last_blessed_model_sets_the_floor(ours, blessed):
     reasons, passed = verdict(
-        dict.fromkeys(executor.TASKS, ours),
-        {"last_blessed": dict.fromkeys(executor.TASKS, 0.2)},
+        dict.fromkeys(TASKS, ours),
+        {"last_blessed": dict.fromkeys(TASKS, 0.2)},
         max_regression=0.02,
     )
     assert passed is blessed
     assert [("keeps up" in reason, "behind" in reason) for reason in reasons] == [(blessed, not blessed)] * 2
 
 
+NDCG_5 = Quality(ks=[5], primary_metric="ndcg@5", max_regression=0.02)
+
+
+def test_a_loss_that_is_tolerated_once_does_not_add_up():
+    """Releases of -1.5 % each, all of them measured against the one before: the second is refused."""
+    release, pushed, standing = 0.2, 1, {}
+    for _ in range(9):
+        new = release * 0.985
+        reasons, passed = verdict(
+            dict.fromkeys(TASKS, new),
+            {"last_blessed": dict.fromkeys(TASKS, release)},
+            standing=standing,
+            max_regression=0.02,
+        )
+        if passed:
+            last = Reference(folder="17", standing=standing)
+            values = {
+                (name, task): {"ndcg@5": np.asarray([value])}
+                for name, value in (("funnel", new), ("last_blessed", release))
+                for task in TASKS
+            }
+            standing = verdicts.standings(values, dict.fromkeys(TASKS, 1), NDCG_5, last)
+            release, pushed = new, pushed + 1
+    assert pushed == 2
+    assert standing == pytest.approx({"all/ndcg@5": 0.985, "novel/ndcg@5": 0.985})
+    assert all("tolerance 2% of the best, 1.5% above it" in reason for reason in reasons)
+
+
+def test_a_task_without_users_keeps_its_standing():
+    last = Reference(folder="17", standing={"novel/ndcg@5": 0.99})
+    values = {(name, "all"): {"ndcg@5": np.asarray([0.2])} for name in ("funnel", "last_blessed")}
+    found = verdicts.standings(values, {"all": 1, "novel": 0}, NDCG_5, last)
+    assert found == {"all/ndcg@5": 1.0, "novel/ndcg@5": 0.99}
+    assert verdicts.standings(values, {"all": 1, "novel": 0}, NDCG_5, None) == dict.fromkeys(found, 1.0)
+
+
 def test_the_evaluators_refusal_stands():
-    reasons, passed = verdict(dict.fromkeys(executor.TASKS, 1.0), {}, ranking_blessed=False)
+    reasons, passed = verdict(dict.fromkeys(TASKS, 1.0), {}, ranking_blessed=False)
     assert passed is False
     assert reasons == ["the Evaluator did not bless the ranking head"]
 
 
 @pytest.mark.parametrize(("ece", "blessed"), [(0.05, True), (0.0501, False)])
 def test_probabilities_that_mean_something_else_are_not_blessed(ece, blessed):
-    _, passed = verdict(dict.fromkeys(executor.TASKS, 0.3), {}, ece=ece, max_ece=0.05)
+    _, passed = verdict(dict.fromkeys(TASKS, 0.3), {}, ece=ece, max_ece=0.05)
     assert passed is blessed
 
 

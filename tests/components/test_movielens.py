@@ -27,10 +27,11 @@ def examples(tmp_path_factory):
     import apache_beam as beam
 
     from components.event_example_gen import executor
+    from components.event_example_gen.settings import Settings
 
     config = load(CONFIG)
     out = tmp_path_factory.mktemp("events")
-    settings = executor.Settings.model_validate_json(executor.settings_json(config))
+    settings = Settings.of(config)
     summary = executor.run(beam.Pipeline(argv=config.beam_args), settings, str(out))
     assert summary["splits"] == {"train": 98_114, "eval": 943, "test": 943}
     return out
@@ -69,8 +70,8 @@ def test_popularity_is_the_reference_s_on_the_validation_item(examples, ratings)
     """NDCG@10 .0345 is what a reference implementation of the protocol gives for popularity."""
     from benchmarks import baselines
     from components.common import metrics
-    from components.common.shop import Windows
-    from components.funnel_evaluator.executor import Protocol
+    from components.common.protocol import Protocol
+    from components.common.windows import Windows
     from models.data.event_log import EventLog
 
     end = int(ratings["timestamp"].max()) + 1
@@ -97,10 +98,11 @@ def test_items_have_their_texts_in_the_features_that_the_schema_names(tmp_path):
     import apache_beam as beam
 
     from components.catalog_example_gen import executor
+    from components.catalog_example_gen.settings import Settings
     from models.data import example_io
 
     config = load(CONFIG)
-    settings = executor.Settings.model_validate_json(executor.settings_json(config))
+    settings = Settings.of(config)
     folders = [str(tmp_path / name) for name in ("items", "users")]
     counts = executor.run(beam.Pipeline(argv=config.beam_args), settings, *folders)
     assert (counts["items"], counts["users"]) == (1682, 943)

@@ -4,7 +4,9 @@ import os
 import time
 
 import pytest
+import tensorflow as tf
 
+from components.common import registry
 from components.pusher import executor
 from schema.errors import UserError
 
@@ -25,6 +27,23 @@ def model(tmp_path):
     return tmp_path / "model"
 
 
+RECORD = registry.PushRecord(
+    model="/runs/ServableBuilder/model/17",
+    identity="0123456789abcdef",
+    pushed_at="2026-11-27T12:00:00+00:00",
+    learned_until=None,
+    window=(1_500_000_000, 1_502_419_200),
+    baseline=None,
+    figures={"all/ndcg@20": 0.2, "auc": 0.8},
+    standing={"all/ndcg@20": 1.0, "auc": 1.0},
+    software={"tensorflow": "2.17"},
+)
+
+
+def push(model, base, weights=None):
+    return executor.push(str(model), str(base), RECORD, weights)
+
+
 def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -36,28 +55,71 @@ def versions(base):
 def test_a_push_copies_everything_into_a_new_version(model, tmp_path):
     base = tmp_path / "deep" / "serving"
     before = int(time.time())
-    version = executor.push(str(model), str(base))
+    version = push(model, base)
     assert before <= version <= time.time()
     assert os.listdir(base) == [str(version)]
-    assert contents(base / str(version)) == contents(model)
+    pushed = contents(base / str(version))
+    assert registry.PushRecord.model_validate_json(pushed.pop(registry.RECORD)) == RECORD
+    assert pushed == contents(model)
+
+
+def test_the_weights_lie_in_the_version_and_warm_up_requests_stay(model, tmp_path):
+    (tmp_path / "weights.npz").write_bytes(b"towers")
+    version = push(model, tmp_path / "serving", str(tmp_path / "weights.npz"))
+    extra = tmp_path / "serving" / str(version) / "assets.extra"
+    assert {path.name for path in extra.iterdir()} == {
+        *("tf_serving_warmup_requests", "push_record.json", "weights.npz")
+    }
+    assert (tmp_path / "serving" / str(version) / registry.WEIGHTS).read_bytes() == b"towers"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_in_an_object_store_the_main_file_comes_last(model, broken, monkeypatch):
+    """TensorFlow's in-memory file system has no rename of folders, like a bucket."""
+    base = f"ram://{model}/serving"
+    order = []
+    copy = tf.io.gfile.copy
+
+    def watched(source, target, overwrite=False):
+        if broken and target.endswith("variables.index"):
+            raise tf.errors.UnavailableError(None, None, "the network is gone")
+        copy(source, target, overwrite)
+        order.append(target)
+        if not target.endswith(f"{version_of(target)}/saved_model.pb"):
+            assert registry.read(base) == []  # not complete yet
+
+    def version_of(target):
+        return target.removeprefix(f"{base}/").split("/")[0]
+
+    monkeypatch.setattr(tf.io.gfile, "copy", watched)
+    if broken:
+        with pytest.raises(UserError, match="the network is gone"):
+            push(model, base)
+        assert registry.versions(base) == []
+        return
+    version = push(model, base)
+    assert order[-1] == f"{base}/{version}/saved_model.pb"
+    assert len(order) == len(contents(model))
+    (found,) = registry.read(base)
+    assert (found.version, found.record) == (version, RECORD)
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_versions_only_grow(model, tmp_path, slash):
     base = tmp_path / "serving"
-    pushed = [executor.push(str(model) + slash, str(base) + slash) for _ in range(3)]
+    pushed = [push(f"{model}{slash}", f"{base}{slash}") for _ in range(3)]
     assert pushed == sorted(set(pushed)) == versions(base)
     (base / "99999999999").mkdir()  # a clock that ran ahead
     (base / "not a version").mkdir()
-    assert executor.push(str(model), str(base)) == 100000000000
+    assert push(model, base) == 100000000000
 
 
 def test_a_failure_leaves_no_version(model, tmp_path):
     base = tmp_path / "serving"
-    first = executor.push(str(model), str(base))
+    first = push(model, base)
     (model / "saved_model.pb").unlink()
     with pytest.raises(UserError, match="cannot be pushed .*; check the path and its rights"):
-        executor.push(str(model), str(base))
+        push(model, base)
     assert versions(base) == [first]
     assert os.listdir(base) == [str(first)]  # nor half a copy
 
@@ -66,17 +128,17 @@ def test_a_failure_in_the_middle_of_the_copy(model, tmp_path):
     base = tmp_path / "serving"
     (model / "variables" / "variables.data").symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match="cannot be pushed"):
-        executor.push(str(model), str(base))
+        push(model, base)
     assert versions(base) == []
 
 
 def test_a_missing_model(tmp_path):
     with pytest.raises(UserError, match="cannot be pushed"):
-        executor.push(str(tmp_path / "none"), str(tmp_path / "serving"))
+        push(tmp_path / "none", tmp_path / "serving")
     assert versions(tmp_path / "serving") == []
 
 
 def test_a_destination_that_is_a_file(model, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match=f"{tmp_path / 'file'}: the model cannot be pushed"):
-        executor.push(str(model), str(tmp_path / "file"))
+        push(model, tmp_path / "file")

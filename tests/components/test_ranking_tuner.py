@@ -7,9 +7,11 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from components.ranking_trainer import executor as ranking_executor
+from components.common import hyperparameters
+from components.common.labelled_features import load_features
 from components.ranking_tuner import executor
 from models.data import example_io
+from models.ranking.training import fit
 from schema.config import Ranking
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG
@@ -36,7 +38,7 @@ def test_the_space_is_that_of_the_configuration():
     assert (rate.min_value, rate.max_value, rate.sampling) == (1e-3, 1e-1, "log")
     assert isinstance(by_name["experts"], keras_tuner.engine.hyperparameters.Int)
     drawn = [
-        executor.settings(config(), {name: each.random_sample(seed) for name, each in by_name.items()})
+        hyperparameters.applied(config(), {name: each.random_sample(seed) for name, each in by_name.items()})
         for seed in range(20)
     ]
     assert {tuple(each.hidden) for each in drawn} == {(4,), (6, 3)}
@@ -45,7 +47,7 @@ def test_the_space_is_that_of_the_configuration():
     assert all(1e-3 <= each.learning_rate <= 1e-1 for each in drawn)
     # what is not searched stays, and what is not of the space is not taken from KerasTuner
     assert {each.list_size for each in drawn} == {CONFIG.ranking.list_size}
-    assert executor.settings(config(), {"tuner/epochs": 3, "dropout": 0.5}) == config()
+    assert hyperparameters.applied(config(), {"tuner/epochs": 3, "dropout": 0.5}) == config()
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,8 @@ def test_the_search_learns_from_its_trials():
 
 @pytest.mark.slow
 def test_a_trial_is_a_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(ranking_executor, "load_features", functools.cache(ranking_executor.load_features))
+    features_of = functools.cache(load_features)
+    monkeypatch.setattr(executor, "load_features", features_of)
     folder = example_io.split_folder(tiny_shop.built().candidates, "train")
     arguments = folder, tiny_shop.factory().at, ("store_id",)
     best, results = tmp_path / "best.txt", tmp_path / "results.json"
@@ -95,15 +98,15 @@ def test_a_trial_is_a_training(tmp_path, monkeypatch):
     assert summary.startswith("2 trials, held-out ndcg@20")
     # the best ones are written as TFX's Tuner writes them, and are those of the best trial
     read = keras_tuner.HyperParameters.from_config(json.loads(best.read_text())).values
-    assert read == executor.load(str(best)) == {name: trials[0][name] for name in SPACE}
-    chosen = executor.settings(config(), read)
+    assert read == hyperparameters.load(str(best)) == {name: trials[0][name] for name in SPACE}
+    chosen = hyperparameters.applied(config(), read)
     assert chosen.epochs == 3  # a trial's own number of epochs is not a setting
 
     # with its settings and epochs, it gives its score again
-    data, retriever = ranking_executor.load_features(*arguments)
+    data, retriever = features_of(*arguments)
     trial = chosen.model_copy(update={"epochs": config().tuning.epochs})
     features = retriever.pair_features
-    again = ranking_executor.fit(data, features.code_sizes, trial, features.item_width)
+    again = fit(data, features.code_sizes, trial, features.item_width)
     assert again.ndcg == pytest.approx(scores[0], abs=0.02)
     assert len(again.epochs) == config().tuning.epochs
     optimizer = again.model.optimizer

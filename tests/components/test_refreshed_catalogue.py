@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from components.candidate_index import executor
-from components.common import shop
+from components.common import artifacts
+from components.common.catalogue import index_catalogue
 from components.common.retriever_inputs import RetrieverFactory
 from models.data import arrays
 from models.funnel.servable import Funnel
@@ -55,7 +56,7 @@ def index():
 
 @functools.cache
 def factory():
-    items, tables = executor.load_catalogue(index()[0])
+    items, tables = index_catalogue(index()[0])
     # lists long enough for every candidate
     sizes = CONFIG.candidates.model_copy(update={"two_tower": 80})
     config = CONFIG.model_copy(update={"candidates": sizes})
@@ -68,7 +69,7 @@ def factory():
 def before():
     """(vectors by id, towers) of the catalogue that was learned from"""
     towers = tiny_shop.towers()[0]
-    vectors = arrays.load(os.path.join(towers, executor.VECTORS))["vectors"]
+    vectors = arrays.load(os.path.join(towers, artifacts.ITEM_VECTORS))["vectors"]
     return dict(zip(tiny_shop.items().item_id, vectors, strict=True)), towers
 
 
@@ -80,8 +81,8 @@ def today():
 @functools.cache
 def servable():
     """Signatures of today's servable, exported and loaded."""
-    ranker = tiny_shop.load(shop.model_folder(tiny_shop.built().ranking))
-    encoder = tiny_shop.load(shop.model_folder(tiny_shop.text_encoder()[0]))
+    ranker = tiny_shop.load(artifacts.model_folder(tiny_shop.built().ranking))
+    encoder = tiny_shop.load(artifacts.model_folder(tiny_shop.text_encoder()[0]))
     funnel = Funnel(factory().at(CUTOFF), ranker, encoder.encode, encoder, factory().items, CONFIG)
     folder = str(tiny_shop.folder() / "servable_today")
     tf.saved_model.save(funnel, folder, signatures=funnel.signatures())
@@ -108,9 +109,11 @@ def test_an_unchanged_catalogue_is_that_of_the_models(tmp_path):
     vectors, new = executor.encode_catalogue(
         tiny_shop.items(), tiny_shop.items(), [], "not read", towers, str(tmp_path)
     )
-    np.testing.assert_array_equal(vectors, arrays.load(os.path.join(towers, executor.VECTORS))["vectors"])
+    np.testing.assert_array_equal(
+        vectors, arrays.load(os.path.join(towers, artifacts.ITEM_VECTORS))["vectors"]
+    )
     assert not len(new)
-    assert executor.load_catalogue(str(tmp_path)) is None
+    assert index_catalogue(str(tmp_path)) is None
 
 
 def test_items_keep_their_vectors():
@@ -124,8 +127,8 @@ def test_a_new_item_is_encoded_from_its_text_and_categories():
     for item in (COPY, KNOWN_ID):
         np.testing.assert_allclose(today()[item], before()[0]["158"], atol=1e-6)
     assert np.abs(today()[UNSEEN] - today()[COPY]).max() > 1e-3  # another text
-    items, tables = executor.load_catalogue(index()[0])
-    encoder = tiny_shop.load(shop.model_folder(tiny_shop.text_encoder()[0]))
+    items, tables = index_catalogue(index()[0])
+    encoder = tiny_shop.load(artifacts.model_folder(tiny_shop.text_encoder()[0]))
     got = tables["text_vectors"][tables["text_index"]]
     np.testing.assert_allclose(got, encoder.encode(tf.constant(items.text.tolist())), atol=1e-5)
 
@@ -184,9 +187,9 @@ def test_the_measured_queries_follow_the_items_to_their_new_rows():
 
 def test_every_table_of_the_towers_is_replaced():
     """Else the rows of one catalogue would be looked up in another."""
-    folder = shop.model_folder(tiny_shop.towers()[0])
+    folder = artifacts.model_folder(tiny_shop.towers()[0])
     towers = tf.saved_model.load(folder)
-    assert set(towers.item_tables) == set(executor.load_catalogue(index()[0])[1])
+    assert set(towers.item_tables) == set(index_catalogue(index()[0])[1])
     rows = len(tiny_shop.items())
     by_row = [name for name, table in towers.item_tables.items() if len(table.numpy()) == rows]
     shapes = [shape for _, shape in tf.train.list_variables(os.path.join(folder, "variables", "variables"))]

@@ -1,5 +1,6 @@
 """What the towers learn from: sessions read, targets drawn, windows kept; and what is exported."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -9,10 +10,10 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from components.common import shop
-from components.retrieval_trainer import executor
+from components.common import artifacts
+from components.retrieval_trainer import blending, examples, executor, training
 from models.data import arrays
-from models.retrieval.towers import trained_variables
+from models.retrieval.towers import table_terms, trained_variables
 from models.retrieval.warm_start import Weights
 from schema import names as F
 from schema.errors import DataError
@@ -29,7 +30,7 @@ def folders():
 
 @pytest.fixture(scope="module")
 def sessions(folders):
-    return executor.read_sessions(folders, ["store_id"], LENGTH)
+    return examples.read_sessions(folders, ["store_id"], LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +73,28 @@ def test_read_sessions_equals_the_frame(sessions, truth):
 def test_sessions_without_any_history(tmp_path):
     columns = {"user": [[1], [2]], "timestamp": [[5], [6]], "target_item": [[1], [2, 3]]}
     tiny_shop.example_io.write_records(str(tmp_path), [tiny_shop.record_batch(columns)])
-    read = executor.read_sessions([str(tmp_path)], [], 3)
+    read = examples.read_sessions([str(tmp_path)], [], 3)
     assert read["history_item"].tolist() == [[0] * 3] * 2
     assert read["target_start"].tolist() == [0, 1]
 
 
 def test_item_rows_of_the_vocabulary():
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     assert rows[0] == 0
     for row, item in zip(rows[1:], tiny_shop.item_vocabulary(), strict=True):
         assert tiny_shop.items().item_id[row] == ("" if item == tiny_shop.STRANGER else item)
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_batches_draw_targets_of_their_own_session(sessions, truth, training):
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_batches_draw_targets_of_their_own_session(sessions, truth, shuffled):
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     chosen = np.arange(130)
     config = CONFIG.retrieval.model_copy(update={"targets_per_session": 5})
     # the age of the oldest event tells the sessions apart
     marked = dict(sessions) | {F.HISTORY_AGE_DAYS: sessions[F.HISTORY_AGE_DAYS].copy()}
     marked[F.HISTORY_AGE_DAYS][:, 0] = np.arange(len(truth))
     vocabularies = tiny_shop.vocabularies()
-    data = executor.batches(marked, chosen, rows, vocabularies, config, training)
+    data = examples.batches(marked, chosen, rows, vocabularies, config, shuffled)
     passes = []
     for _ in range(2):
         drawn = {}
@@ -112,7 +113,7 @@ def test_batches_draw_targets_of_their_own_session(sessions, truth, training):
                 )
                 assert batch["user_region"][at] == region
         # a partial batch is left out in training
-        assert len(drawn) == (128 if training else 130)
+        assert len(drawn) == (128 if shuffled else 130)
         passes.append(drawn)
     wanted = {
         place: {int(rows[codes().get(item, 0)]) for item in truth[place][2]["item_id"]} for place in chosen
@@ -120,30 +121,30 @@ def test_batches_draw_targets_of_their_own_session(sessions, truth, training):
     reached = {place: set(drawn[place]) for drawn in passes for place in drawn}
     assert all(reached[place] <= wanted[place] for place in reached)
     assert sum(map(len, reached.values())) > 0.7 * sum(map(len, wanted.values()))
-    if training:
+    if shuffled:
         assert sum(passes[0][place] != passes[1].get(place) for place in passes[0]) > 60
 
 
 def test_a_session_without_targets_gives_none(sessions):
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     empty = dict(sessions) | {"target_count": sessions["target_count"].copy()}
     empty["target_count"][3] = 0
-    (batch,) = executor.batches(
+    (batch,) = examples.batches(
         empty, np.asarray([3]), rows, tiny_shop.vocabularies(), CONFIG.retrieval, training=False
     )
     assert not batch["target_row"].numpy().any()
 
 
 @pytest.fixture(scope="module")
-def trained():
-    """What the tiny shop's towers learned from."""
-    tiny_shop.towers()
-    return tiny_shop.LEARNED
+def divided(sessions):
+    """What the tiny shop's towers learn from."""
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    return examples.Examples.of(sessions, rows, len(tiny_shop.items()), LABEL_START, CONFIG.retrieval)
 
 
-def test_only_sessions_before_the_label_window_are_learned_from(trained, sessions, truth):
-    training, holdout = set(trained["training"].tolist()), set(trained["holdout"].tolist())
-    assert not training & holdout
+def test_only_sessions_before_the_label_window_are_learned_from(divided, sessions, truth):
+    taught, holdout = set(divided.training.tolist()), set(divided.holdout.tolist())
+    assert not taught & holdout
     usable = {
         place
         for place, (_, when, _) in enumerate(truth)
@@ -152,8 +153,8 @@ def test_only_sessions_before_the_label_window_are_learned_from(trained, session
     assert len(holdout) == max(1, int(len(usable) * CONFIG.retrieval.holdout_share))
     assert max(truth[place][1] for place in usable - holdout) <= min(truth[place][1] for place in holdout)
     first = first_purchases(truth)
-    assert training == {place for place in usable - holdout if first[place]}
-    assert len(training) < len(usable - holdout)
+    assert taught == {place for place in usable - holdout if first[place]}
+    assert len(taught) < len(usable - holdout)
     assert any(when >= LABEL_START for _, when, _ in truth)
     # the learned part is weighed by the latest sessions of all, as old as it is when it serves
     later = [
@@ -161,7 +162,7 @@ def test_only_sessions_before_the_label_window_are_learned_from(trained, session
         for place, (_, when, _) in enumerate(truth)
         if when >= LABEL_START and sessions["history_item"][place].any()
     ]
-    weighed = trained["weighed"].tolist()
+    weighed = divided.weighed.tolist()
     assert set(weighed) <= set(later)
     assert len(weighed) == min(len(holdout), len(later))
     rest = set(later) - set(weighed)
@@ -183,7 +184,7 @@ def first_purchases(truth):
 
 
 def test_first_targets(sessions, truth):
-    got = executor.first_targets(sessions)
+    got = examples.first_targets(sessions)
     expected = first_purchases(truth)
     assert got["target_count"].tolist() == [len(items) for items in expected]
     assert 0 < sum(got["target_count"]) < sum(sessions["target_count"])
@@ -195,9 +196,9 @@ def test_first_targets(sessions, truth):
 
 
 def test_owned_rows_are_a_users_distinct_targets(sessions, truth):
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     vocabulary = list(tiny_shop.vocabularies().users)
-    owned = executor.owned_rows(sessions, rows, len(vocabulary) + 1).to_list()
+    owned = examples.owned_rows(sessions, rows, len(vocabulary) + 1).to_list()
     assert owned[0] == []
     assert len(owned) == len(vocabulary) + 1
     for code, user in enumerate(vocabulary, 1):
@@ -212,12 +213,12 @@ def test_owned_rows_are_a_users_distinct_targets(sessions, truth):
 
 
 def test_batches_hold_what_may_be_no_negative_and_uniform_ones(sessions):
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
-    owned = executor.owned_rows(sessions, rows, len(tiny_shop.vocabularies().users) + 1)
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    owned = examples.owned_rows(sessions, rows, len(tiny_shop.vocabularies().users) + 1)
     known = np.asarray([5, 9, 11])
     config = CONFIG.retrieval.model_copy(update={"uniform_negatives": 40})
     chosen = np.asarray([0, 50, 100])
-    (batch,) = executor.batches(sessions, chosen, rows, tiny_shop.vocabularies(), config, False, owned, known)
+    (batch,) = examples.batches(sessions, chosen, rows, tiny_shop.vocabularies(), config, False, owned, known)
     assert batch["negative_row"].shape == (40,)
     assert set(batch["negative_row"].numpy()) == set(known)
     for place, row in zip(chosen, batch["owned_row"].numpy(), strict=True):
@@ -225,13 +226,12 @@ def test_batches_hold_what_may_be_no_negative_and_uniform_ones(sessions):
 
 
 @pytest.mark.parametrize("better", ["learned", "closed"])
-def test_the_better_score_weighs_more(sessions, better):
+def test_the_better_score_weighs_more(divided, sessions, better):
     """Learned scores that know the answer, or are always wrong, against the collaborative ones."""
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
-    wanted = executor.first_targets(sessions)
+    rows, wanted = divided.rows, divided.wanted
     held = np.argsort(sessions[F.TIMESTAMP], kind="stable")[-150:]
     known = np.unique(rows[sessions["target_item"]])
-    known = known[known > 0]
+    asked = dataclasses.replace(divided, weighed=held, known=known[known > 0])
     size = len(tiny_shop.items())
     vectors = np.eye(size, dtype=np.float32)
     queries = np.random.default_rng(0).normal(size=(len(held), size)).astype(np.float32)
@@ -239,23 +239,16 @@ def test_the_better_score_weighs_more(sessions, better):
         start, count = wanted["target_start"][session], wanted["target_count"][session]
         answer = rows[wanted["target_item"][start : start + count]]
         queries[place, answer] += 9 if better == "learned" else -9
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executor, "_RECALL_AT", 5)
-        config = CONFIG.candidates.collaborative
-        weight = executor.blend(sessions, wanted, held, rows, known, queries, vectors, config)
-        assert (
-            executor.blend(
-                sessions, wanted, held, rows, known, queries, vectors, config.model_copy(update={"rank": 0})
-            )
-            == 1.0
-        )
-        patch.setattr(executor, "_BLENDS", (0.01,))
-        least = executor.blend(sessions, wanted, held, rows, known, queries, vectors, config)
+    config = CONFIG.candidates.collaborative
+    weight = blending.blend(asked, queries, vectors, config, top=5)
+    without = config.model_copy(update={"rank": 0})
+    assert blending.blend(asked, queries, vectors, without, top=5) == 1.0
+    least = blending.blend(asked, queries, vectors, config, top=5, weights=(0.01,))
     ratio = weight / least * 0.01
     assert ratio >= 0.7 if better == "learned" else ratio <= 0.2
 
 
-def test_sampling_probabilities_are_the_shares_of_drawn_targets(trained, truth):
+def test_sampling_probabilities_are_the_shares_of_drawn_targets(divided, truth):
     share = dict.fromkeys(tiny_shop.ITEMS, 0.0)
     for (_, when, _), items in zip(truth, first_purchases(truth), strict=True):
         if when < LABEL_START:
@@ -264,25 +257,25 @@ def test_sampling_probabilities_are_the_shares_of_drawn_targets(trained, truth):
                     share[item] += 1 / len(items)
     total = sum(share.values())
     for row, item in enumerate(tiny_shop.items().item_id[1:], 1):
-        assert trained["probability"][row] == pytest.approx(max(share[item] / total, 1e-9), rel=1e-4)
+        assert divided.probability[row] == pytest.approx(max(share[item] / total, 1e-9), rel=1e-4)
 
 
 def test_history_and_export():
     folder, _ = tiny_shop.towers()
-    (epoch,) = json.loads((tiny_shop.folder() / "retrieval_run/history.json").read_text())["epochs"]
+    (epoch,) = json.loads((tiny_shop.towers_run() / "history.json").read_text())["epochs"]
     assert epoch["epoch"] == 1
     assert np.isfinite(epoch["loss"])
     assert 0 < epoch["holdout_recall@100"] <= 1
     vectors = arrays.load(os.path.join(folder, "item_vectors.npz"))["vectors"]
     assert vectors.shape == (len(tiny_shop.items()), CONFIG.retrieval.embedding_dim)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    towers = tf.saved_model.load(shop.model_folder(folder))
+    towers = tf.saved_model.load(artifacts.model_folder(folder))
     np.testing.assert_allclose(towers.item(tf.range(len(vectors))), vectors, atol=1e-6)
 
 
 def test_training_and_serving_give_the_same_query_vector(sessions, truth):
     """The skew test of the query side: a session's batch against the same request in raw strings."""
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     retriever = tiny_shop.factory().at(LABEL_START)
     of_user = dict(tuple(tiny_shop.events().groupby("user_id")))
     chosen = []
@@ -294,7 +287,7 @@ def test_training_and_serving_give_the_same_query_vector(sessions, truth):
             chosen.append(place)
     chosen = np.asarray(chosen[::25])
     assert len(chosen) > 15
-    (batch,) = executor.batches(
+    (batch,) = examples.batches(
         sessions, chosen, rows, tiny_shop.vocabularies(), CONFIG.retrieval, training=False
     )
     batch.pop("target_row")
@@ -319,12 +312,14 @@ def test_training_and_serving_give_the_same_query_vector(sessions, truth):
 def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
     with pytest.raises(DataError, match="sessions with a history lie before .* ranking.windows"):
         executor.run(
-            folders,
-            tiny_shop.items(),
-            tiny_shop.item_vocabulary(),
-            tiny_shop.vocabularies(),
-            "unused",
-            START + 2 * DAY,
+            executor.Inputs(
+                folders,
+                tiny_shop.items(),
+                tiny_shop.item_vocabulary(),
+                tiny_shop.vocabularies(),
+                "unused",
+                START + 2 * DAY,
+            ),
             CONFIG.retrieval,
             CONFIG.candidates.collaborative,
             str(tmp_path),
@@ -337,7 +332,7 @@ def untrained(vocabulary=None, **settings):
     """A new model of the tiny shop, and what the rows of its tables stand for."""
     tf.keras.utils.set_random_seed(5)
     items, vocabulary = tiny_shop.items(), vocabulary or tiny_shop.item_vocabulary()
-    model = executor.build(
+    model = training.build(
         items,
         vocabulary,
         tiny_shop.vocabularies(),
@@ -346,14 +341,14 @@ def untrained(vocabulary=None, **settings):
         np.arange(1, 40),
         CONFIG.retrieval.model_copy(update=settings),
     )
-    return model, executor.table_terms(vocabulary, items, tiny_shop.vocabularies())
+    return model, table_terms(vocabulary, items, tiny_shop.vocabularies())
 
 
 @pytest.fixture(scope="module")
 def batch(sessions):
-    rows = executor.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     chosen = np.flatnonzero(sessions["timestamp"] < LABEL_START)[::9][:64]
-    (batch,) = executor.batches(
+    (batch,) = examples.batches(
         sessions, chosen, rows, tiny_shop.vocabularies(), CONFIG.retrieval, training=False
     )
     return batch
@@ -363,14 +358,14 @@ def batch(sessions):
 def learned(batch, tmp_path_factory):
     """A model that learned one batch by heart, the file of its weights, and the loss before."""
     model, terms = untrained(item_id_dropout=0)
-    executor.start(model, batch, terms, None)
+    training.start(model, batch, terms, None)
     before = float(model.compute_loss(batch))
     optimizer = tf.keras.optimizers.Adam(0.02)
     for _ in range(12):
         with tf.GradientTape() as tape:
             loss = model.compute_loss(batch)
         optimizer.minimize(loss, model.trainable_variables, tape=tape)
-    path = str(tmp_path_factory.mktemp("last") / executor.WEIGHTS)
+    path = str(tmp_path_factory.mktemp("last") / artifacts.WEIGHTS)
     variables = trained_variables(model.query_tower, model.item_tower)
     Weights.of(variables, terms, LABEL_START).save(path)
     return model, path, before
@@ -381,7 +376,7 @@ def test_a_warm_start_begins_where_the_last_model_ended(learned, batch):
     # tomorrow's vocabulary: another order, a new item, one that is gone
     vocabulary = [tiny_shop.NEVER, *tiny_shop.item_vocabulary()[-3::-1]]
     model, terms = untrained(vocabulary)
-    warm, said = executor.start(model, batch, terms, path)
+    warm, said = training.start(model, batch, terms, path)
     assert warm
     size = len(vocabulary)
     assert said == f"; warm start with {size - 1:,} of {size:,} item rows and 24 of 24 user rows"
@@ -397,10 +392,10 @@ def test_a_warm_start_begins_where_the_last_model_ended(learned, batch):
 def test_training_leaves_the_weights_for_the_next_model(batch):
     folder, _ = tiny_shop.towers()
     model, terms = untrained()
-    assert executor.start(model, batch, terms, os.path.join(folder, executor.WEIGHTS))[0]
+    assert training.start(model, batch, terms, os.path.join(folder, artifacts.WEIGHTS))[0]
     vectors = arrays.load(os.path.join(folder, "item_vectors.npz"))["vectors"]
     np.testing.assert_allclose(model.item_tower(tf.range(len(vectors))), vectors, atol=1e-6)
-    assert Weights.load(os.path.join(folder, executor.WEIGHTS)).learned_until == LABEL_START
+    assert Weights.load(os.path.join(folder, artifacts.WEIGHTS)).learned_until == LABEL_START
 
 
 def test_a_cold_start_says_why(learned, batch, tmp_path):
@@ -409,11 +404,11 @@ def test_a_cold_start_says_why(learned, batch, tmp_path):
         (str(tmp_path / "none.npz"), "was built without weights to start from", {}),
     ):
         model, terms = untrained(**settings)
-        warm, said = executor.start(model, batch, terms, path)
+        warm, said = training.start(model, batch, terms, path)
         assert not warm
         assert said == f"; cold start: the last blessed model {why}"
         cold, _ = untrained(**settings)
-        executor.start(cold, batch, terms, None)
+        training.start(cold, batch, terms, None)
         for one, other in zip(model.trainable_variables, cold.trainable_variables, strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -423,16 +418,16 @@ def test_negatives_are_mined_by_the_vectors_that_begin_an_epoch(batch, warm):
     """In the first epoch only after a warm start: vectors that have learned nothing are no index."""
     model, _ = untrained(mined_negatives=16)
     known = np.arange(1, 40)
-    callback = executor._Mining(known, warm)
+    callback = training.Mining(known, warm)
     callback.set_model(model)
     callback.on_epoch_begin(0)
     mined = model._mine(model.query_tower(batch), batch).numpy()
     assert mined.any() == warm
-    vectors = executor.encode_items(model.item_tower, known)
+    vectors = training.encode_items(model.item_tower, known)
     model.item_tower.trainable_variables[-1].assign_add(tf.random.normal([CONFIG.retrieval.embedding_dim]))
     if warm:
         np.testing.assert_array_equal(model._searched, vectors)
     callback.on_epoch_begin(1)
     assert model._mine(model.query_tower(batch), batch).numpy().any()
-    np.testing.assert_array_equal(model._searched, executor.encode_items(model.item_tower, known))
+    np.testing.assert_array_equal(model._searched, training.encode_items(model.item_tower, known))
     assert np.abs(model._searched.numpy() - vectors).max() > 1e-3

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from components.infra_validator import executor as infra
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, NEWCOMER
@@ -28,7 +28,7 @@ def test_histories_are_every_users_state_at_the_cutoff():
 
 
 def test_warmup_requests_ask_every_signature_and_are_answered():
-    folder = shop.model_folder(tiny_shop.built().servable)
+    folder = artifacts.model_folder(tiny_shop.built().servable)
     requests = infra.requests_of(folder)
     model = tiny_shop.load(folder)
     asked = [request.model_spec.signature_name for request in requests]

@@ -31,7 +31,7 @@ SETTINGS = {
         },
     },
 }
-BLESSING, BASELINE = "LatestBlessedModel-model-blessing-resolver", "LatestBlessedModel-model-resolver"
+REGISTRY = ("BaselineModel", "WarmStartModel")
 
 _ITEMS = {"items": "ItemTransform.transformed_examples", "item_graph": "ItemTransform.transform_graph"}
 _USERS = {"users": "UserTransform.transformed_examples", "user_graph": "UserTransform.transform_graph"}
@@ -84,26 +84,32 @@ EDGES = {
         "ranking_model": "RankingTrainer.model",
         **(_RAW | _GRAPH | _ITEMS | _USERS | _RETRIEVED),
     },
-    BLESSING: {},
-    BASELINE: {"input": f"{BLESSING}.model_blessing"},
+    "WarmStartModel": _RAW,
+    "BaselineModel": {"model": "ServableBuilder.model"},
     "Evaluator": {
         "examples": "CandidateSampler.candidates",
         "model": "ServableBuilder.model",
-        "baseline_model": f"{BASELINE}.model",
     },
     "FunnelEvaluator": {
         "candidates": "CandidateSampler.candidates",
         "model": "ServableBuilder.model",
         "ranking_blessing": "Evaluator.blessing",
-        "baseline_model": f"{BASELINE}.model",
         **(_RAW | _RAW_USERS),
     },
     "InfraValidator": {"model": "ServableBuilder.model"},
     "Pusher": {
         "model": "ServableBuilder.model",
         "model_blessing": "FunnelEvaluator.blessing",
+        "ranking_blessing": "Evaluator.blessing",
         "infra_blessing": "InfraValidator.blessing",
     },
+}
+
+# task -> its parameters that another task finds -> that task and its output
+VALUES = {
+    "RetrievalTrainer": {"last_model": "WarmStartModel.version"},
+    "Evaluator": {"baseline": "BaselineModel.version"},
+    "FunnelEvaluator": {"baseline": "BaselineModel.version"},
 }
 
 
@@ -182,7 +188,21 @@ def _edges(spec):
 
 def _constants(task):
     parameters = task.get("inputs", {}).get("parameters", {})
-    return {name: value["runtimeValue"]["constant"] for name, value in parameters.items()}
+    return {
+        name: value["runtimeValue"]["constant"]
+        for name, value in parameters.items()
+        if "runtimeValue" in value
+    }
+
+
+def _values(spec):
+    found = {}
+    for name, task in _tasks(spec).items():
+        for key, value in task.get("inputs", {}).get("parameters", {}).items():
+            if "taskOutputParameter" in value:
+                source = value["taskOutputParameter"]
+                found.setdefault(name, {})[key] = f"{source['producerTask']}.{source['outputParameterKey']}"
+    return found
 
 
 def test_components_and_edges(spec):
@@ -193,19 +213,31 @@ def test_components_and_edges(spec):
         for source in inputs.values():
             producer, _, key = source.partition(".")
             assert key in spec["components"][producer]["outputDefinitions"]["artifacts"], (name, source)
+    assert _values(spec) == VALUES
+    for name, values in VALUES.items():
+        for key, source in values.items():
+            producer, _, output = source.partition(".")
+            assert spec["components"][producer]["outputDefinitions"]["parameters"][output] == {
+                "parameterType": "STRING"
+            }
+            assert spec["components"][name]["inputDefinitions"]["parameters"][key] == {
+                "parameterType": "STRING"
+            }
 
 
 def test_a_task_waits_for_its_producers_and_learning_for_the_gate(spec):
     gated = {f"{table}Transform" for table in _TABLES}
     for name in _containers(spec):
-        expected = {source.partition(".")[0] for source in EDGES[name].values()}
+        sources = (EDGES[name] | VALUES.get(name, {})).values()
+        expected = {source.partition(".")[0] for source in sources}
         expected |= {"DataQualityGate"} if name in gated else set()
         assert set(_tasks(spec)[name].get("dependentTasks", [])) == expected, name
 
 
-def test_every_component_but_the_resolver_is_a_container_of_the_image(spec):
+def test_every_component_is_a_container_of_the_image(spec):
     containers = _containers(spec)
-    assert set(containers) == set(EDGES) - {BLESSING, BASELINE}
+    assert set(containers) == set(EDGES)
+    assert all(set(executor) == {"container"} for executor in spec["deploymentSpec"]["executors"].values())
     for name, container in containers.items():
         assert container["image"] == IMAGE
         assert container["command"] == ["python", "-m", ENTRY]
@@ -229,12 +261,52 @@ def test_resources_retries_caching_and_folders(spec):
             expected = {"cpuLimit": 8.0, "memoryLimit": 30.0, "accelerator": accelerator}
         assert container["resources"] == expected
         assert _tasks(spec)[name]["retryPolicy"] == {"maxRetryCount": 3}
-        assert _tasks(spec)[name]["cachingOptions"] == {"enableCache": True}
+        # the registry is asked in every run: no cache key knows what was pushed
+        assert _tasks(spec)[name]["cachingOptions"] == ({} if name in REGISTRY else {"enableCache": True})
     assert _constants(_tasks(spec)["Pusher"])["destination"] == "gs://bucket/shop/serving/shelfwise"
     schemas = {table: _constants(_tasks(spec)[f"{table}Schema"])["schema_file"] for table in _TABLES}
     assert schemas == {
         table: f"/opt/shelfwise/schema/complete_journey/{table.lower()}s.pbtxt" for table in _TABLES
     }
+
+
+def test_a_registry_container_answers_with_a_parameter(spec, tmp_path):
+    """Its command with the invocation that Kubeflow puts in place of {{$}}: no driver, no metadata store."""
+    model = tmp_path / "model" / "Format-Serving"
+    model.mkdir(parents=True)
+    (model / "saved_model.pb").write_bytes(b"graph")
+    version = tmp_path / "serving" / "17"
+    (version / "assets.extra").mkdir(parents=True)
+    (version / "saved_model.pb").write_bytes(b"another graph")
+    record = {
+        **{"model": "/gone", "identity": "a", "pushed_at": "", "learned_until": None, "window": [1, 2]},
+        **{"baseline": None, "figures": {}, "standing": {"auc": 0.99}, "software": {}},
+    }
+    (version / "assets.extra" / "push_record.json").write_text(json.dumps(record))
+    task, definition = _tasks(spec)["BaselineModel"], spec["components"]["BaselineModel"]
+    artifact = definition["inputDefinitions"]["artifacts"]["model"]["artifactType"]
+    output = definition["outputDefinitions"]["artifacts"]["version"]["artifactType"]
+    invocation = {
+        "inputs": {
+            "artifacts": {
+                "model": {"artifacts": [{"name": "5", "uri": str(model.parent), "type": artifact}]}
+            },
+            "parameterValues": _constants(task) | {"destination": str(tmp_path / "serving")},
+        },
+        "outputs": {
+            "artifacts": {
+                "version": {"artifacts": [{"uri": str(tmp_path / "out" / "version"), "type": output}]}
+            },
+            "parameters": {"version": {"outputFile": str(tmp_path / "out" / "parameter")}},
+            "outputFile": str(tmp_path / "out" / "output.json"),
+        },
+    }
+    container = _containers(spec)["BaselineModel"]
+    arguments = [json.dumps(invocation) if value == "{{$}}" else value for value in container["args"]]
+    done = _run([sys.executable, *container["command"][1:], *arguments], ROOT, PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    answer = json.loads((tmp_path / "out" / "output.json").read_text())["parameterValues"]["version"]
+    assert json.loads(answer) == {"folder": str(version), "standing": {"auc": 0.99}}
 
 
 def test_nothing_of_this_machine_is_in_the_spec(compiled, folder):
@@ -245,10 +317,9 @@ def test_nothing_of_this_machine_is_in_the_spec(compiled, folder):
 def test_the_command_says_what_it_made(compiled):
     first, *notes = compiled[0].splitlines()
     assert first.endswith(
-        f"spec.yaml: pipeline complete-journey, 25 containers of {IMAGE}, root gs://bucket/shop"
+        f"spec.yaml: pipeline complete-journey, 27 containers of {IMAGE}, root gs://bucket/shop"
     )
-    assert len(notes) == 1
-    assert notes[0].startswith(f"note: {BLESSING}, {BASELINE}: TFX resolver tasks")
+    assert notes == []
 
 
 def test_messages_have_only_fields_that_kubeflow_knows(spec):
@@ -328,7 +399,7 @@ def test_a_shop_without_users_and_with_data_out_of_reach(without_users):
         assert container["image"] == "shelfwise:latest"
         assert "resources" not in container
         assert "retryPolicy" not in _tasks(spec)[name]
-        caching = {} if name in unreachable else {"enableCache": True}
+        caching = {} if name in (*unreachable, *REGISTRY) else {"enableCache": True}
         assert _tasks(spec)[name]["cachingOptions"] == caching
     for name, file in unreachable.items():
         assert _constants(_tasks(spec)[name])["data_version"] == f"unversioned:nowhere://shop/data/{file}"
@@ -340,7 +411,7 @@ def test_an_unknown_component_in_resources(folder):
         folder, "wrong.yaml", "--set", "kubeflow.resources.Retrieval.cpu=2", config=folder / "shop.yaml"
     )
     assert (done.returncode, done.stdout) == (1, "")
-    known = ", ".join(sorted(set(EDGES) - {BLESSING, BASELINE}))
+    known = ", ".join(sorted(EDGES))
     assert done.stderr == (
         "error: kubeflow.resources.Retrieval: the pipeline runs no component of this id; "
         f"known: default, {known}\n"
@@ -379,6 +450,7 @@ for name, task in spec["root"]["dag"]["tasks"].items():
     constants = {
         key: value["runtimeValue"]["constant"]
         for key, value in task.get("inputs", {}).get("parameters", {}).items()
+        if "runtimeValue" in value
     }
     if "preprocessing_fn" in constants:
         assert callable(import_utils.import_class_by_path(constants["preprocessing_fn"]))
@@ -400,6 +472,6 @@ def test_what_the_image_copies_has_every_executor_artifact_type_and_schema(compi
     done = _run(command, tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["executors"]) == len(set(EDGES) - {BLESSING, BASELINE})
+    assert len(found["executors"]) == len(EDGES)
     assert {"components.CandidateIndex", "components.RequestHistories"} <= set(found["types"])
     assert len(found["functions"]) == 3

@@ -12,7 +12,7 @@ import pytest
 
 import kubeflow
 from components.common import fingerprint
-from kubeflow import inputs, spec
+from kubeflow import inputs, runner, spec
 from schema import config as config_lib
 from schema.config import Kubeflow
 from schema.errors import ConfigError, DataError
@@ -72,7 +72,16 @@ def test_settings_go_to_containers_only():
         "Latest": {"componentRef": {"name": "Latest"}, "cachingOptions": {"enableCache": True}},
     }
     assert tree["defaultPipelineRoot"] == "gs://b/r"
-    assert spec.resolvers(tree) == ["Latest"]
+
+
+def test_a_parameter_comes_from_the_task_that_finds_it():
+    """TFX writes "A_task" for task A."""
+    tree = _spec()
+    source = {"producerTask": "A_task", "outputParameterKey": "version"}
+    parameters = {"last": {"taskOutputParameter": source}, "n": {"runtimeValue": {"constant": 1}}}
+    tree["root"]["dag"]["tasks"]["B"]["inputs"] = {"parameters": parameters}
+    spec.apply_settings(tree, Kubeflow())
+    assert parameters["last"]["taskOutputParameter"]["producerTask"] == "A"
 
 
 def test_without_settings_nothing_is_asked_for_and_nothing_cached():
@@ -163,14 +172,32 @@ def test_files_that_no_container_can_have(tmp_path):
         (["--nonsense"], r"unrecognized arguments: --nonsense \(try --help\)"),
     ],
 )
-def test_wrong_arguments_are_one_line(argv, message, tmp_path):
-    command = [sys.executable, str(ROOT / "kubeflow" / "runner.py"), *argv]
+def test_wrong_arguments_are_one_line(argv, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(runner, "_quiet", lambda: None)  # it silences the whole process
+    for name in ("kubeflow.dag_runner", "pipeline.pipeline"):  # what imports TFX is not reached
+        monkeypatch.setitem(sys.modules, name, None)
+    try:
+        status = runner.main(argv)
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert (status, out) == (1, "")
+    assert re.fullmatch(rf"error: {message}.*\n", err), err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_argument_of_the_file_run_elsewhere_is_one_line(tmp_path):
+    """As the TFX command line runs it; it takes less time than importing TFX."""
+    command = [sys.executable, str(ROOT / "kubeflow" / "runner.py"), "--set", "kubeflow.retries=-1"]
     started = time.monotonic()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(rf"error: {message}.*\n", done.stderr), done.stderr
+    assert re.fullmatch(r"error: .*kubeflow\.retries: .*greater than or equal to 0.*\n", done.stderr), (
+        done.stderr
+    )
     assert list(tmp_path.iterdir()) == []
-    assert time.monotonic() - started < 8  # importing TFX would take longer
+    assert time.monotonic() - started < 8
 
 
 def test_help_needs_no_tensorflow():
@@ -205,7 +232,9 @@ def test_the_image_copies_what_is_there_and_needed():
     setup = (ROOT / "setup.py").read_text()
     packages = re.search(r"_PACKAGES = \[(.*?)\]", setup).group(1).replace('"', "").split(", ")
     assert set(packages) <= set(copied)
-    assert {"setup.py", "pyproject.toml", "shelfwise_env.py", "shelfwise_env.pth"} <= set(copied)
+    assert {"setup.py", "pyproject.toml", "shelfwise.py", "shelfwise_env.py", "shelfwise_env.pth"} <= set(
+        copied
+    )
 
 
 def test_the_image_has_the_locked_environment_and_no_root():

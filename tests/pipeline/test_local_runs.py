@@ -137,6 +137,9 @@ def test_first_cached_failed_killed_and_resumed_runs(shop):
     half_pushed = shop.run_dir / "serving" / "shelfwise" / "17"
     half_pushed.mkdir(parents=True)
     (half_pushed / "variables").write_text("half")
+    staged = half_pushed.with_name(".18.part")  # copied, and not yet renamed
+    staged.mkdir()
+    (staged / "saved_model.pb").write_bytes(b"weights")
 
     failed = shop.run(TINY_FAULT="user_error")
     assert failed.returncode == 1
@@ -150,7 +153,7 @@ def test_first_cached_failed_killed_and_resumed_runs(shop):
     assert states["Fragile", "FAILED"] == 1
     assert states["Rows", "CACHED"] == states["Rows", "COMPLETE"] == 1
     assert not list(shop.run_dir.glob("artifacts/Fragile/model/*/half"))
-    assert not half_pushed.exists()
+    assert list(half_pushed.parent.iterdir()) == []
     summary = shop.summary()
     assert (summary["state"], summary["error"]["component"]) == ("failed", "Fragile")
     assert summary["error"]["message"].startswith("rows.txt: row 7")

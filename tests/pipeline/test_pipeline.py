@@ -27,14 +27,7 @@ def test_nodes_of_the_stages_are_all_there_and_once():
     assert set(found) == {
         *("CatalogExampleGen", "EventExampleGen", *tables, "DataQualityGate", "TextEncoderTrainer"),
         *("WarmStartModel", "RetrievalTrainer", "CandidateIndex", "CandidateSampler", "RankingTrainer"),
-        *(
-            "ServableBuilder",
-            "LatestBlessedModel",
-            "Evaluator",
-            "FunnelEvaluator",
-            "InfraValidator",
-            "Pusher",
-        ),
+        *("ServableBuilder", "BaselineModel", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
     }
 
 
@@ -54,7 +47,7 @@ def test_a_refresh_rebuilds_the_catalogue_and_what_is_served_and_trains_nothing(
     assert rebuilt_ids(pipeline()) == {
         *("CatalogExampleGen", "ItemStatistics", "ItemValidator", "DataQualityGate"),
         *("CandidateIndex", "ServableBuilder", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
-        *("LatestBlessedModel", "WarmStartModel"),
+        "BaselineModel",
     }
     node = pipeline().components[0]
     assert rebuilt(node) is node

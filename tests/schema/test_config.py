@@ -4,6 +4,7 @@ import copy
 import datetime as dt
 from pathlib import Path
 
+import pydantic
 import pytest
 import yaml
 
@@ -136,30 +137,78 @@ def test_an_override_below_an_empty_section(write):
     assert config.load(write(changed("ranking", {})), {"ranking.epochs": 3}).ranking.epochs == 3
 
 
-def test_sections_travel_as_json(write):
-    read = config.load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", {"split.end": "2017-05-01"})
-    names = ("items", "users", "exposures", "events", "split", "retrieval", "quality")
-    text = config.dump_sections(read, *names)
-    back = config.load_sections(text)
-    assert sorted(vars(back)) == sorted(names)
-    for name in names:
-        assert getattr(back, name) == getattr(read, name)
-        assert type(getattr(back, name)) is type(getattr(read, name))
-    assert config.dump_sections(read, *reversed(names)) == text  # one text, one cache key
-
-
-def test_a_section_that_a_shop_lacks_stays_none(write):
-    back = config.load_sections(config.dump_sections(config.load(write(SMALL)), "users", "items"))
-    assert back.users is None
-    assert back.items.text == ["title"]
-
-
 def test_a_sections_text_changes_only_with_the_section(write):
     one = config.load(write(SMALL))
     other = config.load(write(SMALL), {"ranking.epochs": 9})
-    assert config.dump_sections(one, "retrieval") == config.dump_sections(other, "retrieval")
-    assert config.dump_sections(one, "ranking") != config.dump_sections(other, "ranking")
     assert one.retrieval.to_json() == other.retrieval.to_json()
+    assert one.ranking.to_json() != other.ranking.to_json()
+    split = {"test_days": 14, "eval_days": 7}
+    texts = {config.Split(**dict(order)).to_json() for order in (split.items(), reversed(split.items()))}
+    assert len(texts) == 1  # one text, one cache key
+
+
+class Part(config.Settings):
+    """Whole sections, an optional one, one that a shop may lack, and a smaller one."""
+
+    items: config.Items
+    users: config.Users | None
+    exposures: config.Exposures | None
+    ranking: config.Lists
+    beam_args: list[str]
+
+
+def test_settings_are_what_a_component_sees(write):
+    users = {"path": "u.csv", "user_id": "u", "categorical": {"age": "age"}}
+    read = config.load(write(SMALL | {"users": users}), {"ranking.list_size": 99})
+    part = Part.of(read)
+    assert part.items == read.items
+    assert part.users == read.users
+    assert part.exposures is None
+    assert part.beam_args == read.beam_args
+    assert type(part.ranking) is config.Lists
+    assert part.ranking.list_size == 99
+    again = Part.from_json(part.to_json())
+    assert again == part
+    assert type(again.ranking) is config.Lists
+    assert again.to_json() == part.to_json()
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "seen"),
+    [
+        ("ranking.list_size", 99, True),
+        ("ranking.windows", 2, True),
+        ("ranking.seed", 4, True),
+        ("items.path", "other.csv", True),
+        ("beam_args", ["--runner=DirectRunner"], True),
+        ("ranking.epochs", 9, False),
+        ("ranking.tuning.trials", 9, False),
+        ("retrieval.epochs", 9, False),
+        ("users", {"path": "u.csv", "user_id": "u"}, True),
+    ],
+)
+def test_settings_change_only_with_what_they_see(write, dotted, value, seen):
+    one, other = (Part.of(config.load(write(tree))) for tree in (SMALL, changed(dotted, value)))
+    assert (one.to_json() != other.to_json()) == seen
+
+
+def test_settings_refuse_what_is_no_part_of_them():
+    with pytest.raises(pydantic.ValidationError, match="epochs"):
+        Part.from_json('{"items": {"path": "i", "item_id": "i", "text": ["t"]}, "ranking": {"epochs": 3}}')
+
+
+def test_a_section_is_narrowed_to_a_smaller_one():
+    whole = config.Ranking(windows=3, window_days=14, list_size=40, epochs=7)
+    assert config.narrow(whole, config.LabelWindows) == config.LabelWindows(windows=3, window_days=14)
+    lists = config.narrow(whole, config.Lists)
+    assert type(lists) is config.Lists
+    assert lists == config.Lists(windows=3, window_days=14, list_size=40)
+    assert set(config.Ranking.model_fields) > set(config.Lists.model_fields)
+
+
+def test_what_the_lists_are_cannot_be_tuned():
+    with pytest.raises(pydantic.ValidationError, match="'list_size'. cannot be tuned; .*'learning_rate'"):
+        config.Ranking(tuning={"space": {"list_size": [64, 128]}})
 
 
 @pytest.mark.parametrize(
@@ -207,8 +256,29 @@ def test_wrong_words_and_boosts_are_refused(write, dotted, value, reason):
 
 def test_the_serving_section_survives_a_component_s_parameter(write):
     """Numbers as keys become text in JSON."""
+
+    class Words(config.Settings):
+        serving: config.Serving
+
     words = {"days_ago": {"exact": {0: "now", 3: "a while ago"}, "forms": ["{n} day", "{n} days"]}}
     read = config.load(write(changed("serving.phrases", words)))
-    again = config.load_sections(config.dump_sections(read, "serving")).serving
+    again = Words.from_json(Words.of(read).to_json()).serving
     assert again == read.serving
     assert again.phrases.days_ago.exact[3] == "a while ago"
+
+
+def test_all_sections_travel_as_json():
+    class Everything(config.Settings):
+        items: config.Items
+        users: config.Users | None
+        exposures: config.Exposures | None
+        events: config.Events
+        split: config.Split
+        retrieval: config.Retrieval
+        quality: config.Quality
+
+    read = config.load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", {"split.end": "2017-05-01"})
+    back = Everything.from_json(Everything.of(read).to_json())
+    for name in Everything.model_fields:
+        assert getattr(back, name) == getattr(read, name)
+        assert type(getattr(back, name)) is type(getattr(read, name))

@@ -1,7 +1,8 @@
 """A tiny synthetic shop, and the models that the components' own executors build from it.
 
-Everything is made once a process (`functools.cache`) below one temporary folder, so that tests
-of `models` and of `components` share it. Days count from `START`, a Monday.
+What takes seconds is made once for all processes that run the same code (`cache.kept`), the rest
+once a process (`functools.cache`), so that tests of `models` and of `components` share it. Days
+count from `START`, a Monday.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from safetensors.numpy import save_file
 
 from components.candidate_index import executor as index_executor
 from components.candidate_sampler import executor as sampler_executor
-from components.common import shop, slicing
+from components.candidate_sampler.label_window import LabelWindow
+from components.common import artifacts, slicing
 from components.common.retriever_inputs import RetrieverFactory
+from components.common.windows import Windows
 from components.ranking_trainer import executor as ranking_executor
 from components.retrieval_trainer import executor as retrieval_executor
 from components.servable_builder import executor as servable_executor
@@ -38,11 +41,12 @@ from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from schema.config import Config
+from tests.shops import cache
 
 DAY = 86_400
 START = 1_483_920_000  # Monday, 9 January 2017
 TRAIN_END, CUTOFF, END = START + 144 * DAY, START + 172 * DAY, START + 200 * DAY
-WINDOWS = shop.Windows(("train", "eval"), "test", CUTOFF, END)
+WINDOWS = Windows(("train", "eval"), "test", CUTOFF, END)
 SPLITS = {"train": (0, TRAIN_END), "eval": (TRAIN_END, CUTOFF), "test": (CUTOFF, END)}
 
 ITEMS = [str(100 + number) for number in range(60)]
@@ -122,7 +126,7 @@ CONFIG = Config.model_validate(
 
 @functools.cache
 def folder() -> Path:
-    """Where everything is written; the fixtures remove it at the end."""
+    """Where a process writes what is its own; the fixtures remove it at the end."""
     return Path(tempfile.mkdtemp(prefix="tiny_shop_"))
 
 
@@ -131,9 +135,8 @@ def remove_folder() -> None:
     folder.cache_clear()
 
 
-@functools.cache
-def events() -> pd.DataFrame:
-    """Every event, by user and time: the truth that EventLog must give back."""
+@cache.kept
+def _events(base: Path) -> None:
     rng = np.random.default_rng(3)
     popularity = 1 / np.arange(2, 58) ** 0.7
     prices = dict(zip(ITEMS, np.round(rng.uniform(1, 9, len(ITEMS)), 2), strict=True))
@@ -161,7 +164,13 @@ def events() -> pd.DataFrame:
     price = frame["item_id"].map(prices).fillna(1.0)
     frame["value"] = (price * frame["quantity"]).astype(np.float32)
     frame["session_id"] = frame.groupby(["user_id", "timestamp"]).ngroup().map("b{:05d}".format)
-    return frame
+    frame.to_parquet(base / "events.parquet")
+
+
+@functools.cache
+def events() -> pd.DataFrame:
+    """Every event, by user and time: the truth that EventLog must give back."""
+    return pd.read_parquet(_events()[0] / "events.parquet")
 
 
 def record_batch(columns: Mapping[str, Sequence[Sequence[Any]]]) -> pa.RecordBatch:
@@ -209,16 +218,16 @@ def read_log(frame: pd.DataFrame, target: str | Path) -> EventLog:
     return EventLog.read([write_sessions(frame, target)], ["store_id"])
 
 
-@functools.cache
+@cache.kept
+def _sessions(base: Path) -> None:
+    frame = events()
+    for split, (start, end) in SPLITS.items():
+        write_sessions(frame[frame["timestamp"].between(start, end - 1)], base / f"Split-{split}")
+
+
 def session_folders() -> dict[str, str]:
     """Split -> folder of raw session examples."""
-    frame = events()
-    return {
-        split: write_sessions(
-            frame[frame["timestamp"].between(start, end - 1)], folder() / f"raw/Split-{split}"
-        )
-        for split, (start, end) in SPLITS.items()
-    }
+    return {split: str(_sessions()[0] / f"Split-{split}") for split in SPLITS}
 
 
 @functools.cache
@@ -295,16 +304,14 @@ def item_vocabulary() -> list[str]:
     return [item for item, count in counts.most_common() if count >= 8] + [STRANGER]
 
 
-@functools.cache
-def transformed_folders() -> dict[str, str]:
-    """Split -> folder of sessions in EventTransform's layout."""
+@cache.kept
+def _transformed(base: Path) -> None:
     code = {item: index + 1 for index, item in enumerate(item_vocabulary())}
     users = {user: index + 1 for index, user in enumerate(vocabularies().users)}
     types = {kind: index + 1 for index, kind in enumerate(vocabularies().event_types)}
     stores = {store: index + 1 for index, store in enumerate(vocabularies().contexts["store_id"])}
     of_user = dict(tuple(events().groupby("user_id")))
     baskets = list(events().groupby(["user_id", "timestamp"]))
-    out = {}
     for split, (start, end) in SPLITS.items():
         columns: dict[str, list[list[Any]]] = collections.defaultdict(list)
         for (user, when), basket in baskets:
@@ -322,9 +329,12 @@ def transformed_folders() -> dict[str, str]:
             columns["history_item"].append([code.get(item, 0) for item in history["item_id"]])
             columns["history_age_days"].append([float((when - t) / DAY) for t in history["timestamp"]])
             columns["history_event_type"].append([types[kind] for kind in history["event_type"]])
-        out[split] = str(folder() / f"transformed/Split-{split}")
-        example_io.write_records(out[split], [record_batch(columns)])
-    return out
+        example_io.write_records(str(base / f"Split-{split}"), [record_batch(columns)])
+
+
+def transformed_folders() -> dict[str, str]:
+    """Split -> folder of sessions in EventTransform's layout."""
+    return {split: str(_transformed()[0] / f"Split-{split}") for split in SPLITS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,125 +400,127 @@ def bert_preset(layers: int) -> str:
     return str(target)
 
 
-@functools.cache
+@cache.kept
+def _text_encoder(base: Path) -> str:
+    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset(1)})
+    return text_executor.run(
+        items(), None, None, 0, config, tf.distribute.get_strategy(), str(base / "model"), str(base / "run")
+    )
+
+
 def text_encoder() -> tuple[str, str]:
     """(artifact folder, summary) of the tiny BERT."""
-    out = str(folder() / "text_encoder")
-    config = CONFIG.text_encoder.model_copy(update={"preset": bert_preset(1)})
-    found = text_executor.run(
-        items(), None, None, 0, config, tf.distribute.get_strategy(), out, str(folder() / "text_encoder_run")
+    base, summary = _text_encoder()
+    return str(base / "model"), summary
+
+
+@cache.kept
+def _towers(base: Path) -> str:
+    inputs = retrieval_executor.Inputs(
+        [transformed_folders()[split] for split in WINDOWS.past],
+        items(),
+        item_vocabulary(),
+        vocabularies(),
+        os.path.join(text_encoder()[0], artifacts.TEXT_VECTORS),
+        LABEL_START,
     )
-    return out, found
+    return retrieval_executor.run(
+        inputs, CONFIG.retrieval, CONFIG.candidates.collaborative, str(base / "model"), str(base / "run")
+    )
 
 
-# What the towers learned from: the sessions' indices by use, and the items' sampling probabilities.
-LEARNED: dict[str, np.ndarray] = {}
-
-
-@functools.cache
 def towers() -> tuple[str, str]:
-    """(artifact folder, summary) of the two towers; fills `LEARNED`."""
-    out = str(folder() / "retrieval")
-    batches, model = retrieval_executor.batches, retrieval_executor.RetrievalModel
-
-    def noted_batches(sessions, chosen, rows, vocabularies, config, training, *rest):
-        # the held-out sessions first, then those that weigh the learned part
-        LEARNED["training" if training else "weighed" if "holdout" in LEARNED else "holdout"] = chosen
-        return batches(sessions, chosen, rows, vocabularies, config, training, *rest)
-
-    class NotedModel(model):
-        """The real one."""
-
-        def __init__(self, query, item, probability, *rest):
-            super().__init__(query, item, probability, *rest)
-            LEARNED["probability"] = probability
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retrieval_executor, "batches", noted_batches)
-        patch.setattr(retrieval_executor, "RetrievalModel", NotedModel)
-        summary = retrieval_executor.run(
-            [transformed_folders()[split] for split in WINDOWS.past],
-            items(),
-            item_vocabulary(),
-            vocabularies(),
-            os.path.join(text_encoder()[0], text_executor.VECTORS),
-            LABEL_START,
-            CONFIG.retrieval,
-            CONFIG.candidates.collaborative,
-            out,
-            str(folder() / "retrieval_run"),
-        )
-    return out, summary
+    """(artifact folder, summary) of the two towers."""
+    base, summary = _towers()
+    return str(base / "model"), summary
 
 
-@functools.cache
-def factory() -> RetrieverFactory:
-    """Retrievers as of LABEL_START and CUTOFF."""
-    out = str(folder() / "index")
+def towers_run() -> Path:
+    """Where the training of the towers wrote its history."""
+    return _towers()[0] / "run"
+
+
+@cache.kept
+def _index(base: Path) -> None:
     index_executor.run(
         past_log(),
         items(),
-        arrays.load(os.path.join(towers()[0], index_executor.VECTORS))["vectors"],
+        arrays.load(os.path.join(towers()[0], artifacts.ITEM_VECTORS))["vectors"],
         index_executor.load_queries(towers()[0], items(), items()),
         np.zeros(0, np.int32),
         [LABEL_START, CUTOFF],
         CONFIG.candidates,
         0.95,
-        out,
+        str(base),
     )
-    return RetrieverFactory(CONFIG, items(), vocabularies(), towers()[0], out)
 
 
 @functools.cache
-def built() -> Built:
-    """The whole chain up to the servable."""
-    base = str(folder())
-    of = {
-        name: os.path.join(base, name)
-        for name in ("index", "candidates", "ranking", "servable", "histories", "ranking_run")
-    }
-    summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1]}
-    makes = factory()
+def factory() -> RetrieverFactory:
+    """Retrievers as of LABEL_START and CUTOFF."""
+    return RetrieverFactory(CONFIG, items(), vocabularies(), towers()[0], str(_index()[0]))
+
+
+@cache.kept
+def _candidates(base: Path) -> str:
     starts = [(LABEL_START, CUTOFF)]
-    window = sampler_executor.Request.window
-    _, summaries["candidates"] = sampler_executor.run(
+    window = LabelWindow.between
+    makes = factory()
+    _, summary = sampler_executor.run(
         [window(past_log(), start, end, makes.at(start), items()) for start, end in starts],
         window(log(), CUTOFF, END, makes.at(CUTOFF), items()),
         {"half": np.where(np.arange(len(log().users)) % 2, "odd", "even").astype(object)},
         slicing.item_slices(log().before(CUTOFF), items(), CONFIG.quality.item_slices),
         CONFIG.candidates.history_length,
         CONFIG.ranking,
-        of["candidates"],
+        str(base),
     )
-    summaries["ranking"] = ranking_executor.run(
-        example_io.split_folder(of["candidates"], "train"),
-        makes.at,
+    return summary
+
+
+@cache.kept
+def _ranking(base: Path) -> str:
+    return ranking_executor.run(
+        example_io.split_folder(str(_candidates()[0]), "train"),
+        factory().at,
         ("store_id",),
         CONFIG.ranking,
-        of["ranking"],
-        of["ranking_run"],
+        str(base / "model"),
+        str(base / "run"),
     )
-    summaries["servable"] = servable_executor.run(
-        makes.at(CUTOFF),
+
+
+@cache.kept
+def _servable(base: Path) -> str:
+    return servable_executor.run(
+        factory().at(CUTOFF),
         items(),
-        shop.model_folder(of["ranking"]),
-        shop.model_folder(text_encoder()[0]),
+        artifacts.model_folder(str(_ranking()[0] / "model")),
+        artifacts.model_folder(text_encoder()[0]),
         past_log(),
         CUTOFF,
         CONFIG,
-        of["servable"],
-        of["histories"],
+        str(base / "model"),
+        str(base / "histories"),
     )
+
+
+@functools.cache
+def built() -> Built:
+    """The whole chain up to the servable."""
+    servable, summary = _servable()
+    summaries = {"text_encoder": text_encoder()[1], "retrieval": towers()[1], "servable": summary}
+    summaries |= {"candidates": _candidates()[1], "ranking": _ranking()[1]}
     return Built(
         text_encoder()[0],
         towers()[0],
-        of["index"],
-        of["candidates"],
-        of["ranking"],
-        of["servable"],
-        of["histories"],
+        str(_index()[0]),
+        str(_candidates()[0]),
+        str(_ranking()[0] / "model"),
+        str(servable / "model"),
+        str(servable / "histories"),
         summaries,
-        makes,
+        factory(),
     )
 
 

@@ -89,11 +89,12 @@ _LEAST = {
 }
 
 
-def parse(arguments: Sequence[str] | None = None) -> Config:
+def parse(arguments: Sequence[str] | None = None, prog: str = "python -m serving.model_server") -> Config:
     """Reads the command line.
 
     Args:
       arguments: without the program name; None reads `sys.argv`.
+      prog: the program's name in its help.
 
     Returns:
       The checked configuration.
@@ -103,7 +104,7 @@ def parse(arguments: Sequence[str] | None = None) -> Config:
         `--help` was asked for (status 0).
     """
     parser = argparse.ArgumentParser(
-        prog="python -m serving.model_server",
+        prog=prog,
         description="Serves versions of SavedModels over gRPC and REST, as TensorFlow Serving does.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,

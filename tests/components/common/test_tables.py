@@ -8,6 +8,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.common import tables
+from components.common.columns import (
+    as_strings,
+    deserialize,
+    partition_by,
+    ranked_codes,
+    serialize,
+    to_micros,
+)
 from components.common.tables import Chunk, Role
 from schema.errors import DataError
 
@@ -109,7 +117,7 @@ def test_optional_role_may_be_missing():
 
 
 def test_times_of_every_type_are_utc_microseconds():
-    moment = dt.datetime(2017, 12, 4, 4, 1, 20, tzinfo=dt.timezone.utc)
+    moment = dt.datetime(2017, 12, 4, 4, 1, 20, tzinfo=dt.UTC)
     seconds = int(moment.timestamp())
     naive = moment.replace(tzinfo=None)
     arrays = [
@@ -119,8 +127,8 @@ def test_times_of_every_type_are_utc_microseconds():
         pa.array([moment], pa.timestamp("ms", "America/New_York")),
     ]
     for array in arrays:
-        assert tables.to_micros(chunk(timestamp=array), TIME).tolist() == [seconds * 1_000_000]
-    day = tables.to_micros(chunk(timestamp=pa.array([naive.date()])), TIME)
+        assert to_micros(chunk(timestamp=array), TIME).tolist() == [seconds * 1_000_000]
+    day = to_micros(chunk(timestamp=pa.array([naive.date()])), TIME)
     assert day.tolist() == [(seconds - 4 * 3600 - 80) * 1_000_000]
 
 
@@ -129,7 +137,7 @@ def test_milliseconds_are_refused():
     with pytest.raises(
         DataError, match=r"'ts' \(events.columns.timestamp\) is 1512360080000 in row 2: too large"
     ):
-        tables.to_micros(data, TIME)
+        to_micros(data, TIME)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +153,14 @@ def test_milliseconds_are_refused():
     ],
 )
 def test_as_strings(array, wanted):
-    found = tables.as_strings(array)
+    found = as_strings(array)
     assert found.type == pa.string()
     assert found.to_pylist() == wanted
 
 
 def test_ranked_codes_sort_like_strings():
     values = ["10", "9", "a", "10", "B", "é", "9"]
-    codes, names = tables.ranked_codes(pa.array(values))
+    codes, names = ranked_codes(pa.array(values))
     assert names.to_pylist() == sorted(set(values))
     assert [names[int(c)].as_py() for c in codes] == values
 
@@ -160,15 +168,13 @@ def test_ranked_codes_sort_like_strings():
 def test_parts_keep_rows_and_agree_between_types():
     ids = np.random.default_rng(3).integers(0, 50, 400)
     batch = pa.RecordBatch.from_pydict({"id": ids, "row": np.arange(400)})
-    parts = dict(tables.partition_by(batch, "id", 5))
+    parts = dict(partition_by(batch, "id", 5))
     assert len(parts) == 5
     assert sorted(row for part in parts.values() for row in part.column("row").to_pylist()) == list(
         range(400)
     )
-    text = pa.RecordBatch.from_pydict(
-        {"id": tables.as_strings(batch.column("id")), "row": batch.column("row")}
-    )
-    for number, part in tables.partition_by(text, "id", 5):
+    text = pa.RecordBatch.from_pydict({"id": as_strings(batch.column("id")), "row": batch.column("row")})
+    for number, part in partition_by(text, "id", 5):
         assert part.column("row").to_pylist() == parts[number].column("row").to_pylist()
         assert part.column("row").to_pylist() == sorted(part.column("row").to_pylist())
 
@@ -177,7 +183,7 @@ def test_serialize_round_trip_of_dictionaries():
     parts = [
         pa.RecordBatch.from_pydict({"x": pa.array(v).dictionary_encode()}) for v in (["a", "b"], ["c", "a"])
     ]
-    table = tables.deserialize([tables.serialize(part) for part in parts])
+    table = deserialize([serialize(part) for part in parts])
     assert table.column("x").to_pylist() == ["a", "b", "c", "a"]
 
 
@@ -209,7 +215,7 @@ def test_two_roles_may_share_a_column(tmp_path):
         Role("b", "brand", "items.brand", "category"),
     ]
     (found,) = read_all(path, roles)
-    assert [tables.as_strings(column).to_pylist() for column in found.batch.columns] == [["x", "y"]] * 2
+    assert [as_strings(column).to_pylist() for column in found.batch.columns] == [["x", "y"]] * 2
 
 
 def test_empty_parquet(tmp_path):
@@ -238,7 +244,7 @@ def test_csv_keeps_ids_as_written(tmp_path, delimiter):
     path.write_text("\n".join(delimiter.join(row) for row in rows) + "\n")
     (found,) = read_all(path, [USER, TIME, QUANTITY])
     assert found.batch.column("user_id").to_pylist() == ["007", "8"]
-    assert tables.to_micros(found, TIME)[0] == 1483271606 * 1_000_000
+    assert to_micros(found, TIME)[0] == 1483271606 * 1_000_000
     with pytest.raises(DataError, match="in row 2, 1 times"):
         tables.check_values(found, [QUANTITY])
 

@@ -12,7 +12,7 @@ from models.data.preprocessing import hour_of, weekday_of
 from models.data.requests import RequestParser, Vocabularies
 from tests.shops import tiny_shop
 
-UTC = dt.timezone.utc
+UTC = dt.UTC
 
 
 @pytest.fixture(scope="module")

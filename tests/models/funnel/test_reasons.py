@@ -1,18 +1,17 @@
 """Reasons are true: each is held against the request, for hundreds of requests."""
 
 import collections
-import datetime as dt
-import zoneinfo
+import itertools
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
-from components.common import shop
-from models.funnel.reasons import Calendar, utc_offsets, wording
-from models.funnel.servable import Funnel
+from components.common import artifacts
+from models.funnel import reasons
 from schema import names as F
-from schema.config import Numbered, Phrases, Reasons
+from schema.config import Reasons
+from schema.reasons import REASONS
+from tests.models.funnel import tiny_funnel
 from tests.models.funnel.reason_proof import Event, Shop, prove
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, ITEMS, recommend_inputs, text
@@ -48,7 +47,7 @@ def requests(seed):
     for _ in range(REQUESTS):
         events = []
         for item in rng.choice([*ITEMS, "no such item"], rng.integers(0, 6), replace=False):
-            if rng.random() < 0.3:  # every so many days
+            if rng.random() < 0.3:  # at regular intervals
                 gap, jitter, last = rng.uniform(0.3, 20), rng.choice([0.02, 0.6]), rng.uniform(0, 30)
                 ages = last + gap * np.arange(rng.integers(2, 8)) + gap * jitter * rng.uniform(0, 1, 1)
             else:
@@ -76,14 +75,6 @@ def inputs_of(rows, now, **more):
     return recommend_inputs(base, 80, **more)
 
 
-def funnel(**serving):
-    section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
-    built = tiny_shop.built()
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
-    config = CONFIG.model_copy(update={"serving": section})
-    return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
-
-
 def proven(answer, rows, now, serving):
     """How often each template was proven."""
     facts, seen = proof_shop(), collections.Counter()
@@ -101,7 +92,7 @@ def proven(answer, rows, now, serving):
 
 def test_every_reason_holds_in_the_requests_own_data():
     rows, now = requests(1)
-    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable))
+    servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable))
     answer = servable.signatures["recommend"](**inputs_of(rows, now))
     seen = proven({name: text(value) for name, value in answer.items()}, rows, now, CONFIG.serving)
     wanted = set(Reasons.model_fields) - {"similar", "exploration", "exploration_anywhere"}
@@ -129,7 +120,7 @@ def test_a_translation_and_another_time_zone():
     }
     rows, now = requests(2)
     rows, now = rows[:80], now[:80]
-    model = funnel(**serving)
+    model = tiny_funnel.make(**serving)
     answer = {name: text(value) for name, value in model.recommend(inputs_of(rows, now)).items()}
     section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
     seen = proven(answer, rows, now, section)
@@ -143,51 +134,37 @@ def test_a_translation_and_another_time_zone():
 def test_new_items_say_so():
     rows, now = requests(3)
     rows, now = rows[:40], now[:40]
-    model = funnel(exploration_share=0.25)
+    model = tiny_funnel.make(exploration_share=0.25)
     answer = {name: text(value) for name, value in model.recommend(inputs_of(rows, now)).items()}
     seen = proven(answer, rows, now, model_serving := CONFIG.serving)
     assert model_serving.exploration_share == 0
     assert seen["exploration"] >= 40
 
 
-@pytest.mark.parametrize(
-    ("n", "expected"), [(0, "0 days"), (1, "1 day"), (2, "a pair of days"), (3, "3 days"), (21, "21 days")]
-)
-def test_numbers_take_their_form(n, expected):
-    phrase = Numbered(exact={2: "a pair of days"}, forms=["{n} day", "{n} days"])
-    assert wording(phrase, "n != 1", 21)[n] == expected
-
-
-@pytest.mark.parametrize("name", ["UTC", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"])
-def test_offsets_are_those_of_the_zone(name):
-    starts, offsets = utc_offsets(name)
-    zone = zoneinfo.ZoneInfo(name)
-    rng = np.random.default_rng(0)
-    moments = np.concatenate([rng.integers(0, 4_000_000_000, 300), starts[1:40], starts[1:40] - 1])
-    for moment in moments.tolist():
-        expected = dt.datetime.fromtimestamp(moment, zone).utcoffset().total_seconds()
-        assert offsets[np.searchsorted(starts, moment, side="right") - 1] == expected
-
-
-def test_days_begin_at_midnight_of_the_shop():
-    calendar = Calendar(Phrases(), "America/New_York")
-    now = int(dt.datetime(2017, 3, 13, 1, 30, tzinfo=zoneinfo.ZoneInfo("America/New_York")).timestamp())
-    hours = [1.4, 1.6, 24.4, 24.6, 48.6, 24.0 * 6, 24.0 * 7]  # the clock went forward the day before
-    age = tf.constant([[hour / 24 for hour in hours]])
-    words = text(calendar.when(age, tf.constant([now], tf.int64)))[0].tolist()
-    assert words == [
-        "today", "yesterday", "yesterday", "on Saturday", "on Friday", "on Tuesday", "7 days ago",
-    ]  # fmt: skip
-    unknown = text(calendar.when(age, tf.constant([0], tf.int64)))[0].tolist()
-    assert unknown == [
-        "within a day", "within a day", "yesterday", "yesterday", "2 days ago", "6 days ago", "7 days ago",
-    ]  # fmt: skip
-
-
-def test_titles():
+def test_titles(monkeypatch):
     """The first part; a point within it does not end it."""
-    model = funnel()
+    model = tiny_funnel.make()
     texts = ["whole milk. dairy. 1 gal.", "bread.", "", "no point", "2.5 l oil. food.", "é. b"]
-    model.reasons._text = tf.constant(texts)
+    monkeypatch.setattr(model.reasons, "_text", tf.constant(texts))
     expected = ["whole milk", "bread", "", "no point", "2.5 l oil", "é"]
     assert text(model.reasons.title(tf.range(6))).tolist() == expected
+
+
+def test_every_reason_has_words_and_a_rule():
+    """`schema.reasons` and `RULES` are one table in two rooms: the same keys, the same order."""
+    keys = [rule.key for rule in reasons.RULES]
+    assert len(set(keys)) == len(keys)
+    assert {*keys, reasons.DEFAULT, reasons.SIMILAR} == {reason.key for reason in REASONS}
+    assert [*Reasons.model_fields] == [reason.key for reason in REASONS]
+    # of one source the table lists first what overrules, and so comes last among the rules
+    priority = {key: place for place, key in enumerate([reasons.SIMILAR, reasons.DEFAULT, *keys])}
+    for first, second in itertools.pairwise(REASONS):
+        if first.source == second.source and second.key != "looked_at":  # it overlaps with none
+            assert priority[first.key] > priority[second.key]
+
+
+def test_every_fact_of_a_reason_is_said():
+    for reason in REASONS:
+        assert not reason.unknown_facts(reason.template)
+        for fact in reason.facts:
+            assert fact == "when" or fact in reasons._FACTS

@@ -1,20 +1,18 @@
 """Order of the listed items: against a naive greedy re-ranking, and by what each part promises."""
 
-import functools
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.funnel.reranking import PAGE, Reranker, boosts_of
-from models.funnel.servable import Funnel
 from schema import names as F
 from schema.config import Boost, Serving
 from schema.errors import DataError
+from tests.models.funnel import tiny_funnel
+from tests.models.funnel.tiny_funnel import HISTORY, PLAIN, USERS, answer
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, ITEMS, recommend_inputs, text
+from tests.shops.tiny_shop import CUTOFF, recommend_inputs
 
 COUNT, DIM = 70, 6
 
@@ -33,8 +31,8 @@ def category():
 
 
 def reranker(vectors, category=None, boosts=None, **config):
-    rows = table(np.append(np.arange(1, COUNT + 1), 0), tf.int32)
-    return Reranker(table(vectors), rows, category, boosts, Serving(**config))
+    rows = frozen_table(np.append(np.arange(1, COUNT + 1), 0), tf.int32)
+    return Reranker(frozen_table(vectors), rows, category, boosts, Serving(**config))
 
 
 def naive(position, value, vectors, category, d, cap, depth, places):
@@ -156,54 +154,8 @@ def test_boosts_of_a_catalogue():
 # --- in the funnel ---------------------------------------------------------------------
 
 
-@functools.cache
-def funnel(**serving):
-    built = tiny_shop.built()
-    section = type(CONFIG.serving).model_validate(CONFIG.serving.model_dump() | serving)
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
-    config = CONFIG.model_copy(update={"serving": section})
-    return Funnel(built.factory.at(CUTOFF), ranker, None, None, tiny_shop.items(), config)
-
-
-def answer(model, inputs):
-    return {name: text(value) for name, value in model.recommend(inputs).items()}
-
-
-PLAIN = {"diversity": 0.0, "drop_bought_days": 0.0}
-HISTORY = [[("100", 40.0), ("103", 12.5), ("101", 3.0), ("102", 0.5)], [("104", 5.0)], []]
-USERS = ["u01", "u02", "nobody"]
-
-
-@pytest.mark.parametrize(
-    ("configured", "asked", "gone"),
-    [
-        (0.0, -1.0, set()),
-        (0.0, 13.0, {"103", "101", "102", "104"}),
-        (0.0, 12.5, {"101", "102", "104"}),  # within 12.5 days: not on the day itself
-        (4.0, -1.0, {"101", "102"}),
-        (4.0, 0.0, set()),
-        (0.0, 1e9, {"100", "101", "102", "103", "104"}),
-    ],
-)
-def test_bought_items_are_dropped_as_the_shop_or_the_request_says(configured, asked, gone):
-    model = funnel(**PLAIN | {"drop_bought_days": configured})
-    inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY), 80, drop_bought_days=asked)
-    shown = answer(model, inputs)[F.ITEM_ID]
-    for row, history in enumerate(HISTORY):
-        own = {item for item, _ in history}
-        assert own - set(shown[row]) == own & gone
-
-
-def test_what_was_only_looked_at_is_not_dropped():
-    inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY, event_type="view"), 80, drop_bought_days=1e9)
-    shown = answer(funnel(**PLAIN), inputs)[F.ITEM_ID]
-    assert {"100", "101", "102", "103"} <= set(shown[0])
-    both = funnel(**PLAIN, purchase_types=("view",))
-    assert not {"100", "101", "102", "103"} & set(answer(both, inputs)[F.ITEM_ID][0])
-
-
 def test_each_request_of_a_batch_has_its_own_wishes():
-    plain = funnel(**PLAIN)
+    plain = tiny_funnel.make(**PLAIN)
     base = recommend_inputs(tiny_shop.request(USERS, HISTORY), 12)
     mixed = base | {F.DIVERSITY: tf.constant([1.0, 0.0, -1.0]), F.DROP_BOUGHT_DAYS: tf.constant([0.0, 99, 0])}
     together = answer(plain, mixed)
@@ -212,61 +164,3 @@ def test_each_request_of_a_batch_has_its_own_wishes():
         assert alone[F.ITEM_ID][0].tolist() == together[F.ITEM_ID][row].tolist()
     shown = answer(plain, base)[F.ITEM_ID]
     assert (together[F.ITEM_ID] != shown).any(1).tolist() == [True, True, False]
-
-
-def new_items():
-    frame = tiny_shop.events()
-    past = frame[frame["timestamp"] < CUTOFF].groupby("item_id")["timestamp"].agg(["size", "min"])
-    old = set(past.index[(past["size"] >= CONFIG.candidates.min_events) | (past["min"] < CUTOFF - 28 * DAY)])
-    return set(ITEMS) - old
-
-
-@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
-def test_a_share_of_the_places_explores_new_items(share):
-    model, plain = funnel(**PLAIN, exploration_share=share), funnel(**PLAIN)
-    inputs = recommend_inputs(tiny_shop.request(USERS, HISTORY), 20)
-    shown, without = answer(model, inputs), answer(plain, inputs)
-    fresh = new_items()
-    assert len(fresh) >= 2
-    for row in range(3):
-        ids, source = shown[F.ITEM_ID][row].tolist(), shown[F.SOURCE][row]
-        new = [place for place in range(20) if source[place] == F.EXPLORATION]
-        assert [place + 1 for place in new] == [round(n / share) for n in range(1, int(20 * share) + 1)][
-            : len(fresh)
-        ]
-        assert {ids[place] for place in new} <= fresh
-        assert len(set(ids) - {""}) == sum(map(bool, ids))
-        assert (shown[F.SCORE][row, new] == 0).all()
-        rest = [item for place, item in enumerate(ids) if place not in new]
-        assert rest == without[F.ITEM_ID][row].tolist()[: len(rest)]
-
-
-def test_exploration_is_the_same_for_the_same_request_and_obeys_its_filters():
-    model = funnel(**PLAIN, exploration_share=0.5)
-    fresh = sorted(new_items())
-    base = tiny_shop.request(USERS, HISTORY)
-    first = answer(model, recommend_inputs(base, 20))
-    np.testing.assert_array_equal(first[F.ITEM_ID], answer(model, recommend_inputs(base, 20))[F.ITEM_ID])
-    excluded = answer(model, recommend_inputs(base, 20, exclude=[[fresh[0]], [""], [fresh[1]]]))
-    assert fresh[0] not in excluded[F.ITEM_ID][0]
-    assert fresh[1] not in excluded[F.ITEM_ID][2]
-    items = tiny_shop.items()
-    departments = dict(
-        zip(items.item_id, items.vocabularies["department"][items.categorical["department"]], strict=True)
-    )
-    dairy = answer(model, recommend_inputs(base, 20, category=[["dairy"]] * 3))
-    for row in range(3):
-        assert {departments[item] for item in dairy[F.ITEM_ID][row] if item} == {"dairy"}
-    had = tiny_shop.request(USERS, [[(item, 3.0) for item in fresh]] * 3)
-    assert F.EXPLORATION not in answer(model, recommend_inputs(had, 20))[F.SOURCE]
-
-
-def test_other_users_and_days_explore_others():
-    """With one place and two new items, each is drawn for some."""
-    model = funnel(**PLAIN, exploration_share=0.5)
-    users = [f"user {number}" for number in range(30)]
-    base = tiny_shop.request(users, [[]] * 30)
-    drawn = answer(model, recommend_inputs(base, 2))[F.ITEM_ID][:, 1]
-    assert len(set(drawn)) > 1
-    base[F.CONTEXT_TIMESTAMP] += DAY
-    assert (answer(model, recommend_inputs(base, 2))[F.ITEM_ID][:, 1] != drawn).any()

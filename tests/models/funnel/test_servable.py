@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
+from components.common import artifacts
 from models.funnel.servable import Funnel
+from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, recommend_inputs, text
@@ -24,7 +25,7 @@ def built():
 
 @pytest.fixture(scope="module")
 def signatures(built):
-    loaded = tiny_shop.load(shop.model_folder(built.servable))
+    loaded = tiny_shop.load(artifacts.model_folder(built.servable))
     names = {
         "recommend",
         "similar",
@@ -145,7 +146,7 @@ def test_lists_are_distinct_ordered_and_padded_at_the_end(everything, candidates
         for name in (F.ITEM_TEXT, F.SOURCE, F.REASON):
             assert (everything[name][row, count:] == "").all()
         assert everything[F.ITEM_TEXT][row, :count].tolist() == [text_of(item) for item in ids[:count]]
-        assert set(everything[F.SOURCE][row, :count]) <= set(F.SOURCES)
+        assert set(everything[F.SOURCE][row, :count]) <= set(SOURCES)
 
 
 def test_all_that_the_sources_find_is_listed(built, inputs, everything):
@@ -390,7 +391,7 @@ def test_embeddings(built, signatures, inputs):
     learned = CONFIG.retrieval.embedding_dim
     assert got.shape == user.shape == (3, learned + CONFIG.candidates.collaborative.rank)
     assert words.shape == (2, tiny_shop.BERT_DIM)
-    encoder = tiny_shop.load(shop.model_folder(built.text_encoder))
+    encoder = tiny_shop.load(artifacts.model_folder(built.text_encoder))
     np.testing.assert_allclose(words, encoder.encode(tf.constant(["whole milk", ""])), atol=1e-5)
     for values in (user[:, :learned] / retriever._towers.scale, words, got[[0, 2], :learned]):
         np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=1e-5)
@@ -419,7 +420,7 @@ def test_two_tower_candidates_are_the_nearest_item_vectors_to_the_users(
 
 def test_a_shop_without_a_category_ignores_the_filter(built, inputs):
     config = CONFIG.model_copy(update={"items": CONFIG.items.model_copy(update={"category": None})})
-    ranker = tiny_shop.load(shop.model_folder(built.ranking))
+    ranker = tiny_shop.load(artifacts.model_folder(built.ranking))
     retriever = built.factory.at(CUTOFF)
     funnel = Funnel(retriever, ranker, None, None, tiny_shop.items(), config)
     plain, filtered = (

@@ -8,14 +8,14 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
-from components.common import shop
-from models.retrieval.index import KINDS
+from components.common import artifacts
+from models.retrieval.index.kinds import KINDS
 from tests.models.retrieval import test_index
 from tests.shops import tiny_shop
 
 pytestmark = pytest.mark.slow  # another process imports TensorFlow
 
-# Ops of TensorFlow Text that the stock model server links beside TensorFlow's own: in
+# Ops of TensorFlow Text that the stock model server links in addition to TensorFlow's own: in
 # tensorflow/serving, tensorflow_serving/model_servers/BUILD lists
 # "@org_tensorflow_text//tensorflow_text:ops_lib" in SUPPORTED_TENSORFLOW_OPS. FastBertTokenizer is
 # its fast_bert_normalizer and fast_wordpiece_tokenizer.
@@ -45,7 +45,7 @@ def stock():
 @pytest.fixture(scope="module")
 def used():
     """Names of all ops of the servable."""
-    return ops_of(shop.model_folder(tiny_shop.built().servable))
+    return ops_of(artifacts.model_folder(tiny_shop.built().servable))
 
 
 def ops_of(folder):

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
-from models.ranking.explanations import ITEM, OTHER, Explainer, groups_of, shapley_weights
+from components.common import artifacts
+from models.ranking.explanations import ITEM, Explainer, groups_of, shapley_weights
+from models.ranking.features.block import OFFER, OWN_PURCHASES, POPULARITY, TASTE
 from schema import names as F
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, text
 
-NAMES = ("own_count", "own_log_gap", "brand_all", "log_price", "log_lines_7")
+# of the features: own count, own gap, events of the brand, price, and sales
+GROUPS = (OWN_PURCHASES, OWN_PURCHASES, TASTE, OFFER, POPULARITY)
 
 
 def naive_shapley(worth, players):
@@ -45,7 +47,7 @@ def test_attributions_of_a_known_function():
         return own * gap + 2 * taste * sold + 0 * price + tf.cast(codes["brand"] == 3, tf.float32)
 
     baseline = np.asarray([1, 1, 0.5, 2, 0.5], np.float32)
-    explainer = Explainer(score, NAMES, ["brand"], [], baseline)
+    explainer = Explainer(score, GROUPS, baseline)
     assert explainer.groups == ("own_purchases", "taste", "offer", "popularity", ITEM)
     features = np.asarray([[[3, 2, 1.5, 9, 2.5]] * 3], np.float32).repeat(4, 1)  # more than a block
     codes = {"brand": tf.constant([[3, 0, 5] * 4])}
@@ -60,7 +62,7 @@ def test_attributions_of_a_known_function():
 
 @pytest.fixture(scope="module")
 def explain():
-    servable = tiny_shop.load(shop.model_folder(tiny_shop.built().servable))
+    servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable))
 
     def call(name, **inputs):
         return {key: text(value) for key, value in servable.signatures[name](**inputs).items()}
@@ -120,20 +122,40 @@ def test_a_new_event_of_an_item_shows_in_its_own_purchases(explain, inputs):
     )
 
 
-def test_every_pair_feature_belongs_to_a_group():
-    """A feature without a group: name it in `models.ranking.explanations.groups_of`."""
+def test_every_pair_feature_explains_what_its_name_says():
+    """Each group by a rule of its own over the names, not by what the blocks say."""
     features = tiny_shop.built().factory.at(CUTOFF).pair_features
-    groups, member = groups_of(features.names, features.code_names, list(tiny_shop.CHANNELS))
-    unnamed = [
-        name for name, own in zip(features.names, member.T, strict=True) if groups[own.argmax()] == OTHER
+    groups, member = groups_of(features.groups)
+    assert groups == (
+        *("own_purchases", "goes_with", "taste", "match", "offer", "activity", "popularity"),
+        ITEM,
+    )
+    of_category = [
+        f"{name}_{kind}" for name in CONFIG.items.categorical for kind in ("all", "decay_45", "share")
     ]
-    assert unnamed == []
+    expected = {
+        "own_purchases": [name for name in features.names if name.startswith(("own_", "buy_again_"))],
+        "goes_with": ["co_purchased_log_rank", "co_purchased_score"],
+        "taste": [*of_category, "text_similarity"],
+        "match": ["learned_score", "collaborative_score", "two_tower_log_rank", "new_items_log_rank"],
+        "offer": [
+            *("log_price", "department_price_gap", "brand_price_gap"),
+            *(f"log_{channel}_{days}" for channel in tiny_shop.CHANNELS for days in (7, 28)),
+        ],
+        "activity": [name for name in features.names if name.startswith("user_")],
+    }
+    named = {name for names in expected.values() for name in names}
+    expected["popularity"] = [name for name in features.names if name not in named]
+    assert len(expected["popularity"]) == 18  # all other statistics of the snapshot, and the rank by trend
+    for group, names in expected.items():
+        own = member[groups.index(group)]
+        assert {name for name, hit in zip(features.names, own, strict=True) if hit} == set(names), group
     assert (member.sum(0) == 1).all()
     assert not member[-1].any()
     assert CONFIG.items.categorical.keys() == set(features.code_names)
 
 
-def test_what_no_pattern_names_is_explained_too():
-    groups, member = groups_of(["own_count", "moon_phase"], [], [])
-    assert groups == ("own_purchases", OTHER, ITEM)
-    assert member.tolist() == [[True, False], [False, True], [False, False]]
+def test_a_group_that_is_not_known_yet_comes_before_the_item():
+    groups, member = groups_of([OWN_PURCHASES, "moon", ITEM])
+    assert groups == (OWN_PURCHASES, "moon", ITEM)
+    assert member.tolist() == [[True, False, False], [False, True, False], [False, False, True]]

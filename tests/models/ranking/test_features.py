@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.data.frozen import frozen_table
 from models.data.requests import RequestParser
-from models.ranking.features import text_space
+from models.ranking.explanations import Explainer
+from models.ranking.features.block import Column, Feature, FeatureBlock
+from models.ranking.features.context import PairContext, once
+from models.ranking.features.pair_features import PairFeatures, blocks_of_pairs
+from models.ranking.features.scores import text_space
+from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from tests.models.retrieval import test_sources as naive
 from tests.shops import tiny_shop
@@ -39,12 +45,12 @@ def naive_stat(item, name):
 
 def naive_pair(history, query, candidate):
     """All features of one pair by name."""
-    table, items = naive.shop_snapshot(), tiny_shop.items()
-    item = items.item_id[table.candidate_row[candidate]]
+    snapshot, items = naive.shop_snapshot(), tiny_shop.items()
+    item = items.item_id[snapshot.candidate_row[candidate]]
     row = items.item_id.tolist().index(item)
     known = [(i, age) for i, age in history if i in items.item_id]
     ages = [age for i, age in known if i == item]
-    out = dict(zip(table.stat_names, table.stats[row], strict=True))
+    out = dict(zip(snapshot.stat_names, snapshot.stats[row], strict=True))
     count = len(ages)
     out["own_count"] = math.log1p(count)
     for days in (14, 45, 90, 180):
@@ -80,7 +86,7 @@ def naive_pair(history, query, candidate):
     out["co_purchased_score"] = math.log1p(scores[F.CO_PURCHASED][candidate])
     sizes = naive.sources().sizes
     top = naive.naive_top(scores, np.ones(naive.sources().count, bool), sizes)
-    for name in F.SOURCES:
+    for name in SOURCES:
         rank = top[name].index(candidate) if candidate in top[name] else sizes[name]
         out[f"{name}_log_rank"] = math.log1p(rank)
     out["user_log_events"] = math.log1p(len(known))
@@ -105,7 +111,7 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     names = pair_features().names
     assert len(names) == len(set(names)) == computed()[0].shape[-1]
     assert set(names) == set(expected())
-    assert pair_features().describe() == {name: index for index, name in enumerate(names)}
+    assert len(pair_features().groups) == len(names)
 
 
 @pytest.mark.parametrize("place", range(57))
@@ -142,13 +148,13 @@ def test_every_feature_varies():
 
 
 def test_codes_are_the_candidates_categories():
-    items, table = tiny_shop.items(), naive.shop_snapshot()
+    items, snapshot = tiny_shop.items(), naive.shop_snapshot()
     _, codes, _ = computed()
     assert pair_features().code_names == ("department", "brand")
     assert pair_features().code_sizes == {"department": 4, "brand": 5}
     for name, code in codes.items():
         np.testing.assert_array_equal(
-            code, np.tile(items.categorical[name][table.candidate_row], (naive.REQUESTS, 1))
+            code, np.tile(items.categorical[name][snapshot.candidate_row], (naive.REQUESTS, 1))
         )
 
 
@@ -197,3 +203,53 @@ def test_hostile_ages_stay_finite():
     which = naive.sources()
     found = which(parsed, tf.constant(naive.queries()[:1]), tf.ones([1, which.count], tf.bool))
     assert np.isfinite(pair_features()(parsed, found)[0]).all()
+
+
+def test_a_new_feature_is_one_block():
+    """Its name, its width, its group of an explanation and its values: nothing else is edited."""
+
+    def with_sales(snapshot, *rest):
+        sold = frozen_table(np.append(snapshot.popularity, 0), tf.float32)
+        block = FeatureBlock.stacked(
+            [Feature("sold_ever", "fame", lambda pairs: tf.gather(sold, pairs.position))], tables=[sold]
+        )
+        return [*blocks_of_pairs(snapshot, *rest), block]
+
+    which = naive.sources()
+    features = PairFeatures(
+        *(naive.shop_snapshot(), tiny_shop.items(), which, naive.row_text(), naive.LEARNED), blocks=with_sales
+    )
+    assert features.names == (*pair_features().names, "sold_ever")
+    found = computed()[2]
+    values = features(naive.parsed(), found)[0].numpy()
+    np.testing.assert_array_equal(values[..., :-1], computed()[0])
+    np.testing.assert_array_equal(
+        values[..., -1], np.tile(naive.shop_snapshot().popularity, (naive.REQUESTS, 1))
+    )
+    explainer = Explainer(
+        lambda features, codes: features[..., -1], features.groups, np.zeros(values.shape[-1], np.float32)
+    )
+    assert explainer.groups[-2:] == ("fame", "item")
+    _, _, attribution = explainer(tf.constant(values[:1, :3]), {})
+    np.testing.assert_allclose(attribution[..., -2], values[:1, :3, -1], rtol=1e-5)
+    np.testing.assert_allclose(attribution[..., :-2], 0, atol=1e-3)
+    assert len(features.variables) == len(pair_features().variables) + 1  # the table is exported
+
+
+def test_a_block_whose_values_are_not_its_columns_is_refused():
+    block = FeatureBlock([Column("one", "taste"), Column("two", "taste")], lambda _: tf.zeros([1, 2, 3]))
+    with pytest.raises(ValueError, match=r"3 values for the 2 features \['one', 'two'\]"):
+        block(PairContext(naive.parsed(), computed()[2], naive.sources()))
+
+
+def test_what_several_features_need_is_computed_once_for_a_batch():
+    calls = []
+
+    @once
+    def noted(pairs):
+        calls.append(pairs)
+        return len(calls)
+
+    first, second = (PairContext(naive.parsed(), computed()[2], naive.sources()) for _ in range(2))
+    assert [noted(first), noted(first), noted(second), noted(first)] == [1, 1, 2, 1]
+    assert calls == [first, second]

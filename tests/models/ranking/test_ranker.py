@@ -1,4 +1,4 @@
-"""The ranker's losses, layers and calibration against naive ones, and the export."""
+"""The ranker's losses and calibration against naive ones, what it learns, and the export."""
 
 import functools
 
@@ -6,15 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.ranking_trainer import executor
-from models.ranking.ranker import (
-    MixtureOfExperts,
-    PiecewiseLinearEncoding,
-    RankingModel,
-    estimated_ndcg,
-    listwise_loss,
-    pairwise_loss,
-)
+from models.ranking import training
+from models.ranking.layers import PiecewiseLinearEncoding
+from models.ranking.losses import listwise_loss, pairwise_loss
+from models.ranking.ranker import RankingModel
 from tests.shops.tiny_shop import CONFIG
 
 WIDTH = 4
@@ -227,42 +222,6 @@ def test_features_far_outside_what_was_seen_are_clipped():
         np.testing.assert_allclose(model(far)["purchase"], model(farther)["purchase"], atol=1e-5)
 
 
-@pytest.mark.parametrize("bins", [4, 16])
-def test_piecewise_linear_encoding_equals_loops(bins):
-    rng = np.random.default_rng(3)
-    seen = np.stack(
-        [
-            rng.normal(size=500),
-            np.where(rng.random(500) < 0.9, 0, rng.exponential(size=500)),  # mostly one value
-            np.full(500, 3.0),
-            rng.integers(0, 2, 500),
-        ],
-        1,
-    ).astype(np.float32)
-    seen = np.tile(seen, 5)  # more than are encoded by one matrix product
-    layer = PiecewiseLinearEncoding(20, 3, bins)
-    layer.adapt(seen)
-    values = np.concatenate([seen[:40], [[-9] * 20, [99] * 20]]).astype(np.float32)
-    encoded = np.concatenate(layer.encode(tf.constant(values)), 1) / 6
-    projected = encoded @ layer.trainable_weights[0].numpy() + layer.trainable_weights[1].numpy()
-    np.testing.assert_allclose(layer(tf.constant(values)), projected, atol=1e-5)
-    at = 0
-    for feature in range(20):
-        column = seen[:, feature]
-        edges = sorted({float(np.float32(q)) for q in np.quantile(column, np.linspace(0, 1, 4 * bins + 1))})
-        if len(edges) > bins + 1:
-            edges = [edges[round(place)] for place in np.linspace(0, len(edges) - 1, bins + 1)]
-        assert edges[0] == column.min()
-        assert edges[-1] == column.max()
-        # nothing to tell apart, nothing told
-        assert (len(edges) == 1) == (feature % 4 == 2)
-        for row, value in enumerate(values[:, feature]):
-            expected = [min(max((value - a) / (b - a), 0), 1) for a, b in zip(edges, edges[1:], strict=False)]
-            np.testing.assert_allclose(encoded[row, at : at + len(expected)], expected, atol=1e-4)
-        at += len(edges) - 1
-    assert at == encoded.shape[1]
-
-
 @pytest.mark.parametrize(("bought_from", "share"), [(1.5, 0.5), (9.0, 0.07)])
 def test_half_of_the_bins_are_where_purchases_are(bought_from, share):
     values = np.random.default_rng(0).normal(size=(4000, WIDTH)).astype(np.float32)
@@ -276,31 +235,6 @@ def test_half_of_the_bins_are_where_purchases_are(bought_from, share):
     of_first = encoded[1] != encoded[0]  # only the first feature differs
     bins = 8
     assert abs((encoded[1] - encoded[0])[of_first].sum() / bins - share) < 0.1
-
-
-def test_experts_are_mixed_by_each_tasks_gate():
-    tf.keras.utils.set_random_seed(3)
-    layer = MixtureOfExperts(3, [5, 2], ("a", "b"), 0.5)
-    inputs = np.random.default_rng(1).normal(size=(7, 4)).astype(np.float32)
-    got = layer(tf.constant(inputs))
-    weights = {variable.name: variable.numpy() for variable in layer.weights}
-    experts = []
-    for expert in range(3):
-        hidden = inputs
-        for index in range(2):
-            kernel, bias = (
-                weights[f"mixture_of_experts/expert_{index}/{name}:0"] for name in ("kernel", "bias")
-            )
-            kernel = kernel[:, expert] if index == 0 else kernel[expert]
-            hidden = np.maximum(hidden @ kernel + bias[expert], 0)
-        experts.append(hidden)
-    for task in ("a", "b"):
-        kernel, bias = (weights[f"mixture_of_experts/gate_{task}/{name}:0"] for name in ("kernel", "bias"))
-        share = np.exp(inputs @ kernel + bias)
-        share /= share.sum(1, keepdims=True)
-        expected = sum(share[:, [expert]] * experts[expert] for expert in range(3))
-        np.testing.assert_allclose(got[task], expected, atol=1e-5)
-    assert np.abs(got["a"] - got["b"]).max() > 1e-3
 
 
 def test_it_learns_to_order_what_comes_again_and_for_how_much():
@@ -349,7 +283,7 @@ def test_calibration_makes_the_heads_say_what_happens():
 def test_save_load(tmp_path):
     model, inputs = make(), batch()
     model.calibrate([inputs])
-    executor.export(model, WIDTH, OF_ITEM, ["department", "brand"], str(tmp_path))
+    training.export(model, WIDTH, OF_ITEM, ["department", "brand"], str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     for chosen in (inputs, tf.nest.map_structure(lambda v: v[:1, :2], inputs)):
         arguments = chosen["features"], chosen["codes"]
@@ -358,22 +292,3 @@ def test_save_load(tmp_path):
         assert set(heads) == {"p_purchase", "p_repeat", "expected_value"}
         for name, values in model.predict_heads(*arguments).items():
             np.testing.assert_allclose(heads[name], values, rtol=1e-5, atol=1e-6)
-
-
-def test_ndcg_of_a_sample_estimates_that_of_the_full_list():
-    rng = np.random.default_rng(6)
-    logits = rng.normal(size=(600, 60))
-    label = (rng.random(logits.shape) < sigmoid(2 * logits - 2)).astype(float)
-    label[0] = 0
-    full = estimated_ndcg(logits, label, np.ones(label.shape), 10)
-    assert np.isnan(full[0])
-    for row in range(1, 8):
-        order = np.argsort(-logits[row])
-        gain = sum(1 / np.log2(2 + rank) for rank in range(10) if label[row, order[rank]])
-        ideal = sum(1 / np.log2(2 + rank) for rank in range(min(10, int(label[row].sum()))))
-        assert full[row] == pytest.approx(gain / ideal)
-    kept = (label > 0) | (rng.random(label.shape) < 0.4)
-    weight = np.where(label > 0, 1, 2.5) * kept
-    sampled = estimated_ndcg(np.where(kept, logits, 99), label, weight, 10)
-    assert np.nanmean(sampled) == pytest.approx(np.nanmean(full), abs=0.02)
-    assert np.nanmean(estimated_ndcg(logits, label, kept * 1.0, 10)) > np.nanmean(full) + 0.05

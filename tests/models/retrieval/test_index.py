@@ -1,14 +1,17 @@
 """Searches of item vectors against naive numpy."""
 
 import functools
+import typing
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.data.frozen import table
-from models.retrieval import index as index_lib
-from models.retrieval.index import KINDS, Plan, VectorIndex, make_plan
+from models.data.frozen import frozen_table
+from models.retrieval.index import int8, ivf, kinds
+from models.retrieval.index.kinds import KINDS, build_index, make_plan
+from models.retrieval.index.plan import Plan
+from schema.config import Candidates
 
 ROWS, COUNT, DIM, QUERIES = 3000, 2400, 16, 30
 
@@ -41,7 +44,7 @@ def plan(kind, recall=0.95):
 
 @functools.cache
 def built(kind):
-    return VectorIndex(table(clustered()[0]), candidate_row(), plan(kind))
+    return build_index(frozen_table(clustered()[0]), candidate_row(), plan(kind))
 
 
 @functools.cache
@@ -80,6 +83,11 @@ def filters():
         "two": np.arange(count)[None] % (COUNT // 2) == np.arange(QUERIES)[:, None],
         "none": np.zeros((QUERIES, count), bool),
     }
+
+
+def test_the_configuration_takes_every_kind_and_auto():
+    taken = typing.get_args(Candidates.model_fields["index"].annotation)
+    assert set(taken) == {"auto", *KINDS}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -177,7 +185,7 @@ def test_a_handful_of_candidates(kind):
     vectors, queries = clustered()
     for count in (1, 3):
         rows = np.arange(5, 5 + count, dtype=np.int32)
-        which = VectorIndex(table(vectors), rows, make_plan(kind, vectors, rows, queries, 1, 1.0))
+        which = build_index(frozen_table(vectors), rows, make_plan(kind, vectors, rows, queries, 1, 1.0))
         score, position = which.search(tf.constant(queries), count, tf.ones([1, count], tf.bool))
         truth = queries @ vectors[rows].T
         np.testing.assert_array_equal(position, np.argsort(-truth, 1))
@@ -204,7 +212,7 @@ def test_a_plan_of_more_candidates_serves_fewer(kind):
     """Snapshots of other moments have other candidates: lists may be empty, rows may be new."""
     vectors, queries = clustered()
     for rows in (candidate_row()[np.arange(COUNT) % 5 > 0], np.arange(ROWS, dtype=np.int32)):
-        which = VectorIndex(table(vectors), rows, plan(kind))
+        which = build_index(frozen_table(vectors), rows, plan(kind))
         score, position = which.search(tf.constant(queries), 10, tf.ones([1, len(rows)], tf.bool))
         truth = -np.sort(-(queries @ vectors[rows].T), 1)[:, 9]
         assert np.mean(score.numpy() >= truth[:, None] - 1e-6) > 0.9
@@ -217,8 +225,8 @@ def test_the_fewest_lists_that_reach_the_recall_are_read(recall_wanted):
     vectors, queries = clustered()
 
     def reached(probes):
-        which = VectorIndex(
-            table(vectors), candidate_row(), Plan("ivf", got.centroids, got.list_of_row, probes)
+        which = build_index(
+            frozen_table(vectors), candidate_row(), Plan("ivf", got.centroids, got.list_of_row, probes)
         )
         score, _ = which.search(tf.constant(queries), 10, tf.ones([1, COUNT], tf.bool))
         return recall(score.numpy(), np.ones((QUERIES, COUNT), bool), 10)
@@ -229,13 +237,13 @@ def test_the_fewest_lists_that_reach_the_recall_are_read(recall_wanted):
 
 def test_auto_is_exact_for_few_candidates(monkeypatch):
     assert plan("auto").kind == "exact"
-    monkeypatch.setattr(index_lib, "EXACT_BELOW", COUNT)
+    monkeypatch.setattr(kinds, "EXACT_BELOW", COUNT)
     vectors, queries = clustered()
     assert make_plan("auto", vectors, candidate_row(), queries, 10, 0.9).kind == "ivf"
 
 
 def test_auto_is_exact_where_a_partition_does_not_pay(monkeypatch):
-    monkeypatch.setattr(index_lib, "EXACT_BELOW", 100)
+    monkeypatch.setattr(kinds, "EXACT_BELOW", 100)
     vectors = on_sphere(np.random.default_rng(6).normal(size=(900, 64)))  # no clusters at all
     got = make_plan("auto", vectors[:800], np.arange(800, dtype=np.int32), vectors[800:], 10, 0.95)
     assert got.kind == "exact"
@@ -245,14 +253,14 @@ def test_auto_is_exact_where_a_partition_does_not_pay(monkeypatch):
 def test_int8_scans_block_by_block(monkeypatch):
     expected = search("int8", 10)
     for block in (64, COUNT, COUNT - 1, 1000):
-        monkeypatch.setattr(index_lib, "_BLOCK", block)
+        monkeypatch.setattr(int8, "_BLOCK", block)
         got = built("int8").search(tf.constant(clustered()[1]), 10, tf.ones([1, COUNT], tf.bool))
         np.testing.assert_array_equal(got[0], expected[0])
 
 
 def test_one_byte_a_dimension():
     vectors = np.concatenate([clustered()[0], np.zeros((1, DIM), np.float32)])
-    small, scale = index_lib.quantize(vectors)
+    small, scale = int8.quantize(vectors)
     assert small.dtype == np.int8
     np.testing.assert_allclose(small * scale[:, None], vectors, atol=float(scale.max()) / 2 + 1e-6)
     assert (np.abs(small[:-1]).max(1) == 127).all()
@@ -274,9 +282,9 @@ def test_k_means_finds_clusters():
     rng = np.random.default_rng(7)
     truth = on_sphere(rng.normal(size=(8, DIM)))
     points = on_sphere(np.repeat(truth, 50, 0) + 0.01 * rng.normal(size=(400, DIM)))
-    centres = index_lib.centroids(points, 24)
+    centres = ivf.centroids(points, 24)
     assert (np.max(points @ centres.T, 1) > 0.99).all()
     # as many centres as points, and points that are all the same
-    assert np.isfinite(index_lib.centroids(points[:3], 3)).all()
-    same = index_lib.centroids(np.repeat(points[:1], 30, 0), 5)
+    assert np.isfinite(ivf.centroids(points[:3], 3)).all()
+    same = ivf.centroids(np.repeat(points[:1], 30, 0), 5)
     np.testing.assert_allclose(same, np.repeat(points[:1], 5, 0), atol=1e-6)

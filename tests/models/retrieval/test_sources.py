@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.data.frozen import table
+from models.data.frozen import frozen_table
 from models.data.requests import RequestParser
-from models.ranking.features import PairFeatures
+from models.ranking.features.pair_features import PairFeatures
 from models.retrieval import snapshot
-from models.retrieval.index import Plan, make_plan
-from models.retrieval.sources import CandidateSources, segment_extreme, segment_sum
+from models.retrieval.index.kinds import make_plan
+from models.retrieval.index.plan import Plan
+from models.retrieval.sources.base import Source
+from models.retrieval.sources.candidate_sources import SOURCES, CandidateSources
+from models.retrieval.sources.segments import segment_extreme, segment_sum
 from schema import names as F
+from schema.config import Candidates
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY
 
@@ -60,14 +64,14 @@ def queries():
 @functools.cache
 def sources(**sizes):
     config = CONFIG.candidates.model_copy(update=sizes)
-    return CandidateSources(shop_snapshot(), table(row_vectors()), Plan.whole("exact"), config)
+    return CandidateSources(shop_snapshot(), frozen_table(row_vectors()), Plan.whole("exact"), config)
 
 
 @functools.cache
 def sources_with(kind):
     """Sources with an index that is not exact; a partitioned one misses some candidates."""
     plan = make_plan(kind, row_vectors(), shop_snapshot().candidate_row, queries(), 12, 0.8)
-    return CandidateSources(shop_snapshot(), table(row_vectors()), plan, CONFIG.candidates)
+    return CandidateSources(shop_snapshot(), frozen_table(row_vectors()), plan, CONFIG.candidates)
 
 
 @functools.cache
@@ -127,7 +131,7 @@ def naive_scores(history, query):
 def naive_top(scores, allowed, size):
     """source -> positions, best first."""
     out = {}
-    for name in F.SOURCES:
+    for name in SOURCES:
         usable = allowed & ((scores[name] > 0) | (name in (F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS)))
         usable &= scores[name] > -1e9
         order = sorted(np.flatnonzero(usable), key=lambda p: (-np.float32(scores[name][p]), p))
@@ -146,9 +150,9 @@ def find(which, allowed=None, batch=slice(None)):
 @pytest.mark.parametrize("restricted", [False, True])
 @pytest.mark.parametrize("k", ["config", "more than the catalogue"])
 def test_each_source_gives_its_naive_top(restricted, k):
-    which = sources() if k == "config" else sources(**dict.fromkeys(F.SOURCES, 999))
-    size = dict.fromkeys(F.SOURCES, 999) if k != "config" else {
-        name: getattr(CONFIG.candidates, name) for name in F.SOURCES
+    which = sources() if k == "config" else sources(**dict.fromkeys(SOURCES, 999))
+    size = dict.fromkeys(SOURCES, 999) if k != "config" else {
+        name: getattr(CONFIG.candidates, name) for name in SOURCES
     }  # fmt: skip
     rng = np.random.default_rng(3)
     allowed = (
@@ -159,7 +163,7 @@ def test_each_source_gives_its_naive_top(restricted, k):
     for place in range(REQUESTS):
         scores = naive_scores(histories()[place], queries()[place])
         expected = naive_top(scores, allowed[place], size)
-        for name in F.SOURCES:
+        for name in SOURCES:
             if name != F.TWO_TOWER:
                 np.testing.assert_allclose(dense[name][place], scores[name], rtol=1e-4, atol=1e-5)
             limit = min(size[name], which.count)
@@ -170,7 +174,7 @@ def test_each_source_gives_its_naive_top(restricted, k):
         position = found.position[place].numpy()
         assert sorted(position[position < which.count]) == union
         np.testing.assert_array_equal(found.valid[place], position < which.count)
-        assert len(position) == sum(min(size[name], which.count) for name in F.SOURCES)
+        assert len(position) == sum(min(size[name], which.count) for name in SOURCES)
         assert (position[position >= which.count] == which.count).all()
 
 
@@ -256,6 +260,36 @@ def test_a_source_of_size_zero_is_off():
     assert set(found.ranks()) == {F.BUY_AGAIN, F.TRENDING}
 
 
+class FirstOnes(Source):
+    """The first of the allowed candidates."""
+
+    def find(self, asked):
+        position = tf.where(asked.allowed, tf.range(self.count), self.count)
+        return tf.sort(position, 1)[:, : self.size]
+
+
+def test_a_new_source_is_one_class_and_one_entry(monkeypatch):
+    class More(Candidates):
+        first_ones: int = 4
+
+    without = sources()
+    monkeypatch.setitem(SOURCES, "first_ones", FirstOnes)
+    config = More(**CONFIG.candidates.model_dump())
+    which = CandidateSources(shop_snapshot(), frozen_table(row_vectors()), Plan.whole("exact"), config)
+    assert which.ranks_of == (*without.ranks_of, "first_ones")
+    allowed = np.ones((1, which.count), bool)
+    allowed[0, 1] = False
+    found, before = find(which, allowed), find(without, allowed)
+    for place in range(REQUESTS):
+        expected = {*before.position[place].numpy().tolist(), 0, 2, 3, 4}
+        assert set(found.position[place].numpy().tolist()) == expected
+        ranks = found.ranks()["first_ones"][place].numpy()
+        assert ranks[[0, 2, 3, 4]].tolist() == [0, 1, 2, 3]
+        assert (np.delete(ranks, [0, 2, 3, 4]) == 4).all()
+    assert "first_ones" not in which.dense_scores(found)
+    assert "first_ones_log_rank" in pair_features(which).names
+
+
 def test_fixed_positions_are_described_as_they_are():
     which = sources()
     fixed = tf.constant([[3, which.count, 3, 0]] * REQUESTS)
@@ -263,7 +297,7 @@ def test_fixed_positions_are_described_as_they_are():
     found = which(parsed(), tf.constant(queries()), tf.ones([1, which.count], tf.bool), fixed)
     np.testing.assert_array_equal(found.position, fixed)
     np.testing.assert_array_equal(found.valid, fixed.numpy() < which.count)
-    for name in F.SOURCES:
+    for name in SOURCES:
         np.testing.assert_array_equal(found.ranks()[name], searched.ranks()[name])
 
 
@@ -321,7 +355,7 @@ def test_a_batch_gives_what_single_requests_give():
     for place in range(REQUESTS):
         one = find(sources(), batch=slice(place, place + 1))
         np.testing.assert_array_equal(whole.position[place], one.position[0])
-        for name in F.SOURCES:
+        for name in SOURCES:
             np.testing.assert_array_equal(whole.ranks()[name][place], one.ranks()[name][0])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.retrieval_trainer import executor
+from components.retrieval_trainer import training
 from models.retrieval import two_tower as retrieval
 from models.retrieval.two_tower import RetrievalModel
 from tests.models.retrieval import test_towers as towers
@@ -96,7 +96,7 @@ def test_training_uses_dropout_and_lowers_the_loss():
 def test_save_load(tmp_path):
     model, inputs = make(id_dropout=0.9, user_dropout=0.9, history_dropout=0.9), batch()
     model.compute_loss(inputs)
-    executor._export(model, 0.5, inputs, str(tmp_path))
+    training.export(model, 0.5, inputs, str(tmp_path))
     loaded = tf.saved_model.load(str(tmp_path))
     parsed = {name: value for name, value in inputs.items() if name != "target_row"}
     for _ in range(2):  # and no dropout

@@ -10,8 +10,7 @@ import tensorflow as tf
 from safetensors.numpy import load_file
 from scipy.special import erf
 
-from components.common import shop
-from components.text_encoder_trainer import executor
+from components.common import artifacts
 from models.data import arrays
 from models.text import encoder as text_encoder
 from schema.errors import ConfigError, UserError
@@ -204,7 +203,7 @@ def tiny():
 def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):
     """Save -> load -> equal, and every item finds its text's vector."""
     folder, summary = tiny_shop.text_encoder()
-    loaded = tf.saved_model.load(shop.model_folder(folder))
+    loaded = tf.saved_model.load(artifacts.model_folder(folder))
     texts = tf.constant(TEXTS)
     expected = tiny(texts).numpy()
     assert np.abs(expected[1] - expected[2]).max() > 0.01
@@ -213,7 +212,7 @@ def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):
     np.testing.assert_allclose(served["embedding"], expected, atol=1e-5)
 
     items = tiny_shop.items()
-    table = arrays.load(os.path.join(folder, executor.VECTORS))
+    table = arrays.load(os.path.join(folder, artifacts.TEXT_VECTORS))
     distinct = len(set(items.text))
     assert len(table["vectors"]) == distinct == 31 < len(items)
     of_items = tiny(tf.constant(items.text.tolist())).numpy()
@@ -223,7 +222,9 @@ def test_the_component_exports_the_encoder_and_the_catalogues_vectors(tiny):
 
 def test_the_export_holds_every_weight_once(tiny):
     folder, _ = tiny_shop.text_encoder()
-    variables = tf.train.list_variables(os.path.join(shop.model_folder(folder), "variables", "variables"))
+    variables = tf.train.list_variables(
+        os.path.join(artifacts.model_folder(folder), "variables", "variables")
+    )
     stored = sum(int(np.prod(shape)) for name, shape in variables if "OBJECT_GRAPH" not in name)
     weights = sum(int(np.prod(weight.shape)) for weight in tiny.backbone.weights)
     assert weights <= stored < weights * 1.01

@@ -1,9 +1,7 @@
 """Fine-tuning of the text encoder with a small BERT: losses against numpy, XLA, replicas, LoRA."""
 
-import dataclasses
 import functools
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,15 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import shop
-from components.text_encoder_trainer import executor
-from models.data import arrays, example_io
-from models.text import encoder as text_encoder
 from models.text import training as text_training
+from models.text.batches import LoweredTexts, mask_pieces
 from models.text.encoder import TextEncoder
 from models.text.groups import CONTEXT, MEMBER, NEGATIVE, TARGET, Groups
-from models.text.training import GroupContrast, LoweredTexts, MaskedLanguageModel
-from schema.errors import ConfigError, DataError
+from models.text.losses import GroupContrast, MaskedLanguageModel
+from models.text.strategy import distributed, make_strategy
+from schema.errors import ConfigError
 from tests.shops import tiny_shop
 
 LENGTH = 8
@@ -131,6 +127,9 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
 from models.text import training as text_training
+from models.text.batches import mask_pieces
+from models.text.losses import GroupContrast, MaskedLanguageModel
+from models.text.strategy import distributed
 from tests.models.text import test_training as here
 strategies = {
     "one": tf.distribute.get_strategy(),
@@ -143,19 +142,19 @@ for mode, (name, strategy) in itertools.product(("full", "lora"), strategies.ite
     keras.utils.set_random_seed(1)
     with strategy.scope():
         encoder = here.make(mode, layers=1)
-        model = text_training.GroupContrast(encoder, 0.1)
+        model = GroupContrast(encoder, 0.1)
         optimizer = text_training.make_optimizer(1e-2, 20)
         step = text_training.make_step(model, optimizer, strategy, False)
         if mode == "full":  # LoRA's steps differ in the weights they change only
-            masked = text_training.MaskedLanguageModel(encoder)
+            masked = MaskedLanguageModel(encoder)
             optimizer = text_training.make_optimizer(1e-2, 20)
             masked_step = text_training.make_step(masked, optimizer, strategy, False)
     batch = here.batch_of(base)
-    losses = [float(step(text_training.distributed(batch, strategy))) for _ in range(3)]
+    losses = [float(step(distributed(batch, strategy))) for _ in range(3)]
     if mode == "full":
-        hidden = text_training.mask_pieces(batch["ids"], base.vocabulary, tf.constant([1, 2]))
+        hidden = mask_pieces(batch["ids"], base.vocabulary, tf.constant([1, 2]))
         hidden |= {"hidden": base.lower(hidden["ids"])}
-        losses += [float(masked_step(text_training.distributed(hidden, strategy))) for _ in range(2)]
+        losses += [float(masked_step(distributed(hidden, strategy))) for _ in range(2)]
     vectors = encoder.merged()(tf.constant(here.TEXTS.tolist())).numpy().tolist()
     found[f"{mode} {name}"] = {"losses": losses, "vectors": vectors, "temperature": model.temperature}
 print("\\n" + json.dumps(found))
@@ -184,17 +183,17 @@ def test_a_batch_that_the_replicas_cannot_share_is_a_config_error():
         num_replicas_in_sync = 3
 
     with pytest.raises(ConfigError, match="16 rows of 'ids' cannot be divided by the 3 replicas"):
-        text_training.distributed({"ids": tf.zeros([16, 2])}, Three())
+        distributed({"ids": tf.zeros([16, 2])}, Three())
 
 
 @pytest.mark.parametrize("name", ["none", "one_device"])
 def test_strategies_of_one_machine(name):
-    assert text_training.make_strategy(name).num_replicas_in_sync == 1
+    assert make_strategy(name).num_replicas_in_sync == 1
 
 
 def test_a_strategy_that_cannot_start_is_a_config_error():
     with pytest.raises(ConfigError, match="text_encoder.strategy: 'tpu' cannot start here"):
-        text_training.make_strategy("tpu")
+        make_strategy("tpu")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_pieces_are_hidden_by_the_rules():
     ids = encoder.tokenize(tf.constant(texts))
     batch = {
         name: value.numpy()
-        for name, value in text_training.mask_pieces(ids, encoder.vocabulary, tf.constant([3, 4])).items()
+        for name, value in mask_pieces(ids, encoder.vocabulary, tf.constant([3, 4])).items()
     }
     ids = ids.numpy()
     assert batch["position"].shape == (3011, 2)  # 15 % of 8
@@ -277,7 +276,7 @@ def test_masked_loss_equals_its_definition_and_falls():
     encoder = make()
     model = MaskedLanguageModel(encoder)
     ids = encoder.tokenize(tf.constant(TEXTS.tolist()))
-    masked = text_training.mask_pieces(ids, encoder.vocabulary, tf.constant([1, 1]))
+    masked = mask_pieces(ids, encoder.vocabulary, tf.constant([1, 1]))
     batch = masked | {"hidden": encoder.lower(masked["ids"])}
     logits = model._head(
         encoder.upper(batch["hidden"], batch["ids"]), mask_positions=batch["position"]
@@ -294,9 +293,7 @@ def test_masked_loss_equals_its_definition_and_falls():
 
 def test_a_vocabulary_without_mask_is_a_config_error():
     with pytest.raises(ConfigError, match="no \\[MASK\\] piece"):
-        text_training.mask_pieces(
-            tf.zeros([2, 3], tf.int32), ["[PAD]", "[CLS]", "[SEP]"], tf.constant([0, 0])
-        )
+        mask_pieces(tf.zeros([2, 3], tf.int32), ["[PAD]", "[CLS]", "[SEP]"], tf.constant([0, 0]))
 
 
 # --- early stopping, batches -------------------------------------------------------------
@@ -382,139 +379,3 @@ def test_noise_rewrites_members_and_their_lower_layers():
         np.testing.assert_allclose(batch["hidden"].numpy()[ids > 0], expected[ids > 0], atol=1e-5)
     members = np.asarray(PLACE)[np.asarray(ROLE) == MEMBER]
     np.testing.assert_array_equal(rewritten, np.isin(np.arange(len(DISTINCT)), members))
-
-
-# --- the component -----------------------------------------------------------------------
-
-TUNED = {
-    "mode": "lora",
-    "trained_layers": 1,
-    "lora_rank": 2,
-    "steps": 6,
-    "pairs": 4,
-    "households": 2,
-    "contexts": 2,
-    "targets": 2,
-    "negatives": 4,
-    "min_support": 2,
-    "min_lift": 1.0,
-    "holdout_texts": 6,
-    "validate_every": 3,
-    "masked_lm_steps": 2,
-    "masked_lm_texts": 8,
-    "new_span_days": 200,
-}
-
-
-NO_SEARCHES = executor.Searches(np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int64))
-
-
-def tune(tmp_path, log, searches=NO_SEARCHES, until=tiny_shop.LABEL_START, **changes):
-    config = tiny_shop.CONFIG.text_encoder.model_copy(
-        update=TUNED | {"preset": tiny_shop.bert_preset(2)} | changes
-    )
-    found = executor.run(
-        tiny_shop.items(),
-        log,
-        searches,
-        until,
-        config,
-        tf.distribute.get_strategy(),
-        str(tmp_path / "model"),
-        str(tmp_path / "run"),
-    )
-    return found, arrays.load(os.path.join(tmp_path, "model", executor.VECTORS))
-
-
-@pytest.mark.slow  # three encoders, two training loops and an export are traced
-def test_the_component_learns_exports_and_says_so(tmp_path):
-    keras.utils.set_random_seed(1)
-    early = tiny_shop.LABEL_START - 5
-    searches = searches_of(*[(f"some {number}", str(100 + number), early) for number in range(30)])
-    found, table = tune(tmp_path, tiny_shop.past_log(), searches)
-    assert "lora, held-out MRR" in found
-    epochs = json.loads((tmp_path / "run" / executor.HISTORY).read_text())["epochs"]
-    assert [entry["epoch"] for entry in epochs] == [0, 3, 6]
-    assert all(0 < entry["holdout_mrr"] <= 1 for entry in epochs)
-    assert np.isfinite([entry["loss"] for entry in epochs[1:]]).all()
-    items = tiny_shop.items()
-    loaded = tf.saved_model.load(shop.model_folder(str(tmp_path / "model")))
-    texts = tf.constant(items.text.tolist())
-    np.testing.assert_allclose(table["vectors"][table["index"]], loaded.encode(texts), atol=1e-4)
-    variables = tf.train.list_variables(
-        os.path.join(shop.model_folder(str(tmp_path / "model")), "variables", "variables")
-    )
-    assert not any("lora" in name for name, _ in variables)
-    if max(entry["holdout_mrr"] for entry in epochs[1:]) > epochs[0]["holdout_mrr"]:
-        frozen = TextEncoder(tiny_shop.bert_preset(2), LENGTH)(texts).numpy()
-        assert np.abs(frozen - table["vectors"][table["index"]]).max() > 1e-3
-
-
-def behaviour(log, searches):
-    items = tiny_shop.items()
-    text_of_item = np.unique(items.text.astype(str), return_inverse=True)[1]
-    return executor.Behaviour.of(log, searches, items, text_of_item, tiny_shop.LABEL_START)
-
-
-def searches_of(*rows):
-    query, item, timestamp = zip(*rows, strict=True)
-    return executor.Searches(np.asarray(query, object), np.asarray(item, object), np.asarray(timestamp))
-
-
-def test_later_events_are_not_learned_from():
-    """The label window and everything after it may change at will."""
-    log, items = tiny_shop.log(), tiny_shop.items()
-    late = log.timestamp >= tiny_shop.LABEL_START
-    changed = np.where(late, np.random.default_rng(1).permutation(log.item), log.item)
-    assert (changed != log.item).sum() > 50
-    other = dataclasses.replace(log, item=changed.astype(np.int32))
-    one, two = (behaviour(it, NO_SEARCHES) for it in (log, other))
-    assert len(one.item) == (~late & (log.items[log.item] != tiny_shop.STRANGER)).sum()
-    for field in dataclasses.fields(one):
-        np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
-    np.testing.assert_array_equal(items.text[one.item], np.unique(items.text.astype(str))[one.text])
-
-
-def test_searches_of_the_past_lead_to_the_texts_of_known_products():
-    early, late = tiny_shop.LABEL_START - 5, tiny_shop.LABEL_START
-    rows = [("milk", "103", early), ("milk", "103", late), ("what", tiny_shop.STRANGER, early)]
-    found = behaviour(tiny_shop.log(), searches_of(*rows, ("bread now", "101", early)))
-    assert found.queries.tolist() == ["milk", "bread now"]
-    items = tiny_shop.items()
-    texts = dict(zip(items.item_id, items.text, strict=True))
-    assert np.unique(items.text.astype(str))[found.found].tolist() == [texts["103"], texts["101"]]
-
-
-def test_searches_are_read_beside_the_targets(tmp_path):
-    rows = {
-        "timestamp": [[50], [60], [70]],
-        "target_item_id": [["7", "8"], ["9"], ["7"]],
-        "target_query": [["", " rye bread "], ["milk"], [""]],
-    }
-    folder = str(tmp_path / "Split-train")
-    example_io.write_records(folder, [tiny_shop.record_batch(rows)])
-    found = executor.Searches.read([folder])
-    assert found.query.tolist() == ["rye bread", "milk"]
-    assert found.item_id.tolist() == ["8", "9"]
-    assert found.timestamp.tolist() == [50, 60]
-    kept = found.without(np.asarray(["9", "4"], object))
-    assert (kept.query.tolist(), kept.timestamp.tolist()) == (["rye bread"], [50])
-    without = str(tmp_path / "Split-eval")
-    del rows["target_query"]
-    example_io.write_records(without, [tiny_shop.record_batch(rows)])
-    assert len(executor.Searches.read([without]).query) == 0
-
-
-def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match="only 0 pairs of texts.*lower text_encoder.min_support"):
-        tune(tmp_path, tiny_shop.past_log(), min_support=10_000)
-
-
-@pytest.mark.slow  # exports an encoder
-def test_the_type_is_measured_when_the_configuration_leaves_it_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(
-        text_encoder, "texts_per_second", lambda *arguments: {"float32": 5.0, "bfloat16": 9.0}[arguments[2]]
-    )
-    found, _ = tune(tmp_path, None, None, dtype="auto", mode="frozen")
-    assert "(bfloat16; texts/s measured: float32 5, bfloat16 9); frozen" in found

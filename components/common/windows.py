@@ -1,0 +1,84 @@
+"""The time windows of a run: what is learned from, and what is predicted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from models.data.event_log import EventLog
+from schema import names as F
+from schema.config import LabelWindows, Split
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Which events are the past and which are the labels of an evaluation.
+
+    Attributes:
+      past: splits that models may learn from.
+      future: the split that they are scored on.
+      cutoff: unix seconds: everything before it is the past. With leave-one-out, where the future
+        of one user is the past of another, the second after the last event.
+      end: unix seconds: the future ends before it.
+      by_time: whether the cutoff alone divides past and future (not leave-one-out).
+    """
+
+    past: tuple[str, ...]
+    future: str
+    cutoff: int
+    end: int
+    by_time: bool = True
+
+    @classmethod
+    def of(cls, examples: object, split: Split) -> Windows:
+        """From the properties of EventExampleGen's artifact and the configuration.
+
+        Args:
+          examples: the Examples artifact.
+          split: the configuration's section.
+        """
+        train_end, eval_end, data_end = (
+            examples.get_int_custom_property(name) for name in ("train_end", "eval_end", "data_end")
+        )
+        by_time = split.strategy == "time"
+        if split.evaluate_on == "test":
+            return cls(("train", "eval"), "test", eval_end, data_end + 1, by_time)
+        return cls(("train",), "eval", train_end, eval_end, by_time)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Past and future: the folders of a log for :meth:`divide`, in this order."""
+        return (*self.past, self.future)
+
+    def divide(self, log: EventLog) -> tuple[EventLog, EventLog]:
+        """(past, future) of a log read from the folders of `splits`."""
+        if self.by_time:
+            return log.before(self.cutoff), log.between(self.cutoff, self.end)
+        is_past = log.part < len(self.past)
+        return log.where(is_past), log.where(~is_past)
+
+    def moments(self, future: EventLog) -> np.ndarray:
+        """When each user asks: the cutoff or, with leave-one-out, when their session begins.
+
+        Args:
+          future: from :meth:`divide`.
+
+        Returns:
+          int64 [users of the log], unix seconds.
+        """
+        out = np.full(len(future.users), self.cutoff, np.int64)
+        if not self.by_time:
+            np.minimum.at(out, future.user, future.timestamp)
+        return out
+
+    def label_starts(self, ranking: LabelWindows) -> list[int]:
+        """Starts of the ranker's label windows, oldest first, in unix seconds.
+
+        Window i spans `window_days` and the last one ends at the cutoff.
+
+        Args:
+          ranking: how many there are and how long each is.
+        """
+        length = int(ranking.window_days * F.SECONDS_PER_DAY)
+        return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]

@@ -1,0 +1,43 @@
+"""The columns of the events table, and what each row of it says."""
+
+import numpy as np
+
+from components.common.columns import to_micros
+from components.common.tables import Chunk, Role
+from schema.config import Events
+
+
+def roles(events: Events) -> list[Role]:
+    """The columns of the events table by role."""
+    columns = events.columns
+    found = [
+        Role("user_id", columns.user_id, "events.columns.user_id", "id"),
+        Role("item_id", columns.item_id, "events.columns.item_id", "id"),
+        Role("timestamp", columns.timestamp, "events.columns.timestamp", "timestamp"),
+    ]
+    if columns.session_id:
+        found.append(Role("session_id", columns.session_id, "events.columns.session_id", "id"))
+    if columns.event_type:
+        found.append(Role("event_type", columns.event_type, "events.columns.event_type", "category"))
+    if columns.quantity:
+        found.append(Role("quantity", columns.quantity, "events.columns.quantity", "number"))
+    if columns.value:
+        # A missing value stays NaN: the schema check reports it with the other anomalies.
+        found.append(Role("value", columns.value, "events.columns.value", "number", required=False))
+    if columns.query:
+        found.append(Role("query", columns.query, "events.columns.query", "category", required=False))
+    for name, column in events.context.items():
+        found.append(Role(f"context_{name}", column, f"events.context.{name}", "category", required=False))
+    return found
+
+
+def event_times(chunk: Chunk, events: Events) -> np.ndarray:
+    """int64 [rows]: microseconds of each event."""
+    return to_micros(chunk, next(role for role in roles(events) if role.name == "timestamp"))
+
+
+def counted(chunk: Chunk, events: Events) -> np.ndarray:
+    """bool [rows]: the quantity is above the minimum."""
+    if not events.columns.quantity:
+        return np.ones(chunk.batch.num_rows, bool)
+    return chunk.batch.column("quantity").to_numpy(zero_copy_only=False) > events.min_quantity

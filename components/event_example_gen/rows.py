@@ -1,0 +1,95 @@
+"""Rows of the events table, typed as the sessions need them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from components.common.columns import as_strings
+from components.common.tables import Chunk
+from components.event_example_gen.roles import counted, event_times
+from components.event_example_gen.settings import Settings
+from components.event_example_gen.survey import Plan
+from schema.config import Events
+from schema.errors import DataError
+
+
+def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch | None:
+    """The rows that count, typed as the sessions need them.
+
+    Args:
+      chunk: rows as read.
+      chosen: window limits and users.
+      settings: columns and weights.
+
+    Returns:
+      user_id, item_id, event_type, context_* string; session_id, query string if configured;
+      time int64 (microseconds), weight, quantity, value float32, row int64 (file order).
+      None when no row counts.
+
+    Raises:
+      DataError: an event type without a weight.
+    """
+    events = settings.events
+    times = event_times(chunk, events)
+    keep = counted(chunk, events) & (times <= chosen.data_end)
+    user_ids = chunk.batch.column("user_id").dictionary_encode()
+    if chosen.users is not None:
+        wanted = pc.is_in(as_strings(user_ids.dictionary), pa.array(chosen.users, pa.string()))
+        keep &= wanted.to_numpy(zero_copy_only=False)[user_ids.indices.to_numpy()]
+    if not keep.any():
+        return None
+    index = pa.array(np.flatnonzero(keep))
+    rows = chunk.batch.take(index)
+    count = rows.num_rows
+    columns: dict[str, pa.Array] = {
+        "user_id": as_strings(rows.column("user_id")),
+        "item_id": as_strings(rows.column("item_id")),
+        "time": pa.array(times[keep]),
+        "row": pa.array(chunk.row_keys()[keep]),
+    }
+    if events.columns.session_id:
+        columns["session_id"] = as_strings(rows.column("session_id"))
+    columns["event_type"], columns["weight"] = _types_and_weights(chunk, rows, index, events)
+    columns["quantity"] = _floats(rows, "quantity", 1.0, count)
+    columns["value"] = _floats(rows, "value", 0.0, count)
+    if events.columns.query:
+        columns["query"] = pc.fill_null(as_strings(rows.column("query")), "")
+    for name in events.context:
+        columns[f"context_{name}"] = pc.fill_null(as_strings(rows.column(f"context_{name}")), "")
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _types_and_weights(
+    chunk: Chunk, rows: pa.RecordBatch, index: pa.Array, events: Events
+) -> tuple[pa.Array, pa.Array]:
+    if not events.columns.event_type:
+        types = (
+            pa.array([events.default_event_type])
+            .dictionary_encode()
+            .take(pa.array(np.zeros(len(index), np.int32)))
+        )
+    else:
+        types = as_strings(rows.column("event_type")).dictionary_encode()
+    names = types.dictionary.to_pylist()
+    codes = types.indices.to_numpy()
+    for code, name in enumerate(names):
+        if name not in events.event_weights:
+            known = ", ".join(sorted(events.event_weights))
+            if not events.columns.event_type:
+                raise DataError(
+                    f"events.default_event_type '{name}' has no weight in events.event_weights ({known}); "
+                    "add it"
+                )
+            row = chunk.where(index[int((codes == code).argmax())].as_py())
+            raise DataError(
+                f"{chunk.path}: event type '{name}' in {row}, column '{events.columns.event_type}' "
+                f"(events.columns.event_type), has no weight in events.event_weights ({known}); add it there"
+            )
+    weights = np.array([events.event_weights[name] for name in names], np.float32)
+    return types.cast(pa.string()), pa.array(weights[codes])
+
+
+def _floats(rows: pa.RecordBatch, name: str, default: float, count: int) -> pa.Array:
+    if name not in rows.schema.names:
+        return pa.array(np.full(count, default, np.float32))
+    return pc.fill_null(rows.column(name).cast(pa.float64()), float("nan")).cast(pa.float32(), safe=False)

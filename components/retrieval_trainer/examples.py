@@ -1,0 +1,245 @@
+"""What the towers learn from: transformed sessions as arrays, divided, and drawn in batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from models.data import example_io
+from models.data.item_table import ItemTable
+from models.data.requests import Vocabularies
+from schema import names as F
+from schema.config import Retrieval
+from schema.errors import DataError
+
+
+def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[str, np.ndarray]:
+    """Transformed sessions as padded arrays.
+
+    Args:
+      folders: split folders of EventTransform's examples.
+      contexts: context names.
+      length: L, history events kept (the last ones).
+
+    Returns:
+      `user`, `weekday`, `hour`, `context_*` int32 [S]; `timestamp` int64 [S]; `history_item`
+      int32 [S, L], `history_age_days` float32 [S, L], `history_event_type` int32 [S, L],
+      padded at the front; `target_item` int32 [T] flat, `target_start`, `target_count`
+      int32 [S].
+    """
+    table = example_io.read_table(folders)
+    out = {
+        name: example_io.first(table, name, 0).astype(np.int32)
+        for name in ("user", "weekday", "hour", *(F.context(name) for name in contexts))
+    }
+    out[F.TIMESTAMP] = example_io.first(table, F.TIMESTAMP, 0).astype(np.int64)
+    size = example_io.lengths(table, "history_item")
+    end = np.cumsum(size)
+    at = end[:, None] - length + np.arange(length)
+    real = at >= (end - size)[:, None]
+    for name, kind in (
+        ("history_item", np.int32),
+        (F.HISTORY_AGE_DAYS, np.float32),
+        (F.HISTORY_EVENT_TYPE, np.int32),
+    ):
+        values = example_io.flat(table, name).astype(kind)
+        out[name] = (
+            np.where(real, values[np.maximum(at, 0)], kind(0)) if len(values) else np.zeros(at.shape, kind)
+        )
+    out["target_item"] = example_io.flat(table, "target_item").astype(np.int32)
+    out["target_count"] = example_io.lengths(table, "target_item").astype(np.int32)
+    out["target_start"] = (np.cumsum(out["target_count"]) - out["target_count"]).astype(np.int32)
+    return out
+
+
+def item_rows(item_vocabulary: list[str], items: ItemTable) -> np.ndarray:
+    """Row of each vocabulary entry, int32 [size]; entry 0 (unknown) and strangers get row 0."""
+    rows = pd.Index(items.item_id).get_indexer(item_vocabulary)
+    return np.concatenate([[0], np.maximum(rows, 0)]).astype(np.int32)
+
+
+def first_targets(sessions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The sessions with only those targets that their user has in no earlier session.
+
+    Buying again is a source of its own: towers that also learn to repeat learn little else. A user
+    outside the vocabulary (0) is many people, whose targets all stay.
+    """
+    count = sessions["target_count"]
+    owner = np.repeat(sessions["user"], count).astype(np.int64)
+    size = int(sessions["target_item"].max(initial=0)) + 1
+    moment = np.repeat(sessions[F.TIMESTAMP], count)
+    pair = owner * size + sessions["target_item"]
+    order = np.lexsort((moment, pair))
+    starts = np.append(True, np.diff(pair[order]) != 0) if len(order) else np.zeros(0, bool)
+    since = np.empty(len(order), np.int64)
+    since[order] = moment[order][np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
+    kept = (owner == 0) | (moment == since)
+    session = np.repeat(np.arange(len(count)), count)[kept]
+    left = np.bincount(session, minlength=len(count)).astype(np.int32)
+    return dict(sessions) | {
+        "target_item": sessions["target_item"][kept],
+        "target_count": left,
+        "target_start": (np.cumsum(left) - left).astype(np.int32),
+    }
+
+
+def owned_rows(sessions: Mapping[str, np.ndarray], rows: np.ndarray, users: int) -> tf.RaggedTensor:
+    """Distinct rows that each user of the vocabulary has as a target, int32 [users, (rows)]."""
+    owner = np.repeat(sessions["user"], sessions["target_count"]).astype(np.int64)
+    row = rows[sessions["target_item"]]
+    pair = np.unique((owner * (rows.max() + 1) + row)[(owner > 0) & (row > 0)])
+    owner, row = np.divmod(pair, rows.max() + 1)
+    size = np.bincount(owner, minlength=users)
+    return tf.RaggedTensor.from_row_lengths(tf.constant(row, tf.int32), tf.constant(size, tf.int64))
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Which sessions teach the towers, which measure them, and which targets count.
+
+    Attributes:
+      sessions: from :func:`read_sessions`, with all their targets.
+      wanted: the same sessions with the targets that the towers are to find.
+      rows: from :func:`item_rows`.
+      training: int [T], indices of the sessions that are learned from.
+      holdout: int [H], the latest sessions before the ranker's label windows.
+      weighed: int, sessions by which learned and collaborative scores are weighed: the latest of
+        all, if any lie in the label windows. In the shop, too, the towers are older than the
+        collaborative vectors, by those windows.
+      known: int [K], rows that are a target before the label windows, ascending.
+      probability: float32 [V], share of drawn targets that each row is: one target of a session is
+        drawn as likely as another, and each session weighs the same.
+    """
+
+    sessions: dict[str, np.ndarray]
+    wanted: dict[str, np.ndarray]
+    rows: np.ndarray
+    training: np.ndarray
+    holdout: np.ndarray
+    weighed: np.ndarray
+    known: np.ndarray
+    probability: np.ndarray
+
+    @classmethod
+    def of(
+        cls, sessions: dict[str, np.ndarray], rows: np.ndarray, items: int, until: float, config: Retrieval
+    ) -> Self:
+        """Divides the sessions.
+
+        Args:
+          sessions: from :func:`read_sessions`.
+          rows: from :func:`item_rows`.
+          items: V, rows of the item table.
+          until: unix seconds; only sessions before it are learned from.
+          config: `targets` and `holdout_share`.
+
+        Raises:
+          DataError: too few sessions to train on.
+        """
+        moment = sessions[F.TIMESTAMP]
+        with_history = (sessions["history_item"] > 0).any(1)
+        usable = np.flatnonzero((moment < until) & with_history)
+        if len(usable) < 32:
+            raise DataError(
+                f"only {len(usable)} sessions with a history lie before the ranker's label window; "
+                "give a longer training window or fewer ranking.windows"
+            )
+        # the latest sessions: what is measured on them is a forecast, as in the shop
+        in_order = usable[np.argsort(moment[usable], kind="stable")]
+        held = max(1, int(len(usable) * config.holdout_share))
+        training, holdout = np.sort(in_order[:-held]), in_order[-held:]
+        wanted = first_targets(sessions) if config.targets == "first" else sessions
+        training = training[wanted["target_count"][training] > 0]
+
+        count = wanted["target_count"]
+        in_time = np.repeat(moment < until, count)
+        target = rows[wanted["target_item"][in_time]]
+        known = np.flatnonzero(np.bincount(target, minlength=items) > 0)
+        share = np.repeat(1.0 / np.maximum(count, 1), count)[in_time]
+        probability = np.bincount(target, share, minlength=items)
+        probability = np.maximum(probability / max(probability[1:].sum(), 1e-9), 1e-9)
+
+        later = np.flatnonzero((moment >= until) & with_history)
+        latest = later[np.argsort(moment[later], kind="stable")[-held:]]
+        return cls(
+            sessions,
+            wanted,
+            rows,
+            training,
+            holdout,
+            latest if len(latest) else holdout,
+            known[known > 0],
+            probability.astype(np.float32),
+        )
+
+
+def batches(
+    sessions: Mapping[str, np.ndarray],
+    chosen: np.ndarray,
+    rows: np.ndarray,
+    vocabularies: Vocabularies,
+    config: Retrieval,
+    training: bool,
+    owned: tf.RaggedTensor | None = None,
+    known: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Batches of sessions with `targets_per_session` targets drawn anew at every pass.
+
+    Args:
+      sessions: from :func:`read_sessions`.
+      chosen: indices of the sessions to use.
+      rows: from :func:`item_rows`.
+      vocabularies: for the users' attributes.
+      config: batch size, targets a session, seed.
+      training: shuffle and drop the last partial batch.
+      owned: from :func:`owned_rows`: no negatives for their user.
+      known: int32 [K], rows that `uniform_negatives` are drawn from.
+
+    Returns:
+      Elements as `models.retrieval.two_tower.RetrievalModel` takes them.
+    """
+    table = {name: tf.constant(values) for name, values in sessions.items() if name != F.TIMESTAMP}
+    row_of = tf.constant(rows)
+    attribute = tf.constant(_attribute_rows(vocabularies))
+    codes = {
+        name: tf.constant(np.concatenate([[0], code]), tf.int32)
+        for name, code in vocabularies.attributes.items()
+    }
+    scalars = ["user", "weekday", "hour", *(name for name in sessions if name.startswith(F.CONTEXT_PREFIX))]
+
+    def assemble(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        batch = {name: tf.gather(table[name], index) for name in scalars}
+        user_row = tf.gather(attribute, batch["user"])
+        batch |= {F.user_attribute(name): tf.gather(code, user_row) for name, code in codes.items()}
+        batch["history_row"] = tf.gather(row_of, tf.gather(table["history_item"], index))
+        batch |= {name: tf.gather(table[name], index) for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)}
+        draw = tf.random.uniform([tf.shape(index)[0], config.targets_per_session])
+        count = tf.cast(tf.gather(table["target_count"], index), tf.float32)[:, None]
+        pick = tf.gather(table["target_start"], index)[:, None] + tf.cast(tf.floor(draw * count), tf.int32)
+        # a session without targets starts where the next one does, or beyond the last
+        pick = tf.minimum(pick, tf.size(table["target_item"]) - 1)
+        drawn = tf.gather(row_of, tf.gather(table["target_item"], pick))
+        batch["target_row"] = tf.where(count > 0, drawn, 0)
+        if owned is not None:
+            batch["owned_row"] = tf.gather(owned, batch["user"]).to_tensor()
+        if known is not None:
+            uniform = tf.random.uniform([config.uniform_negatives], maxval=len(known), dtype=tf.int32)
+            batch["negative_row"] = tf.gather(tf.constant(known, tf.int32), uniform)
+        return batch
+
+    data = tf.data.Dataset.from_tensor_slices(chosen.astype(np.int32))
+    if training:
+        data = data.shuffle(len(chosen), seed=config.seed)
+    data = data.batch(min(config.batch_sessions, len(chosen)), drop_remainder=training)
+    return data.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
+
+
+def _attribute_rows(vocabularies: Vocabularies) -> np.ndarray:
+    """Row (from 1) in the users table of each user code, 0 where the table lacks the user."""
+    found = pd.Index(np.asarray(vocabularies.attribute_user, object)).get_indexer(list(vocabularies.users))
+    return np.concatenate([[0], found + 1]).astype(np.int32)

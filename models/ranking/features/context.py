@@ -1,0 +1,91 @@
+"""The pairs that features describe, and what several blocks of features have in common."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from models.retrieval.sources.base import FoundCandidates
+from models.retrieval.sources.candidate_sources import CandidateSources
+from schema import names as F
+
+NEVER_DAYS = 720.0  # age given to "never bought"
+
+T = TypeVar("T")
+
+
+class PairContext:
+    """A batch of requests and their candidates, while their features are computed.
+
+    Attributes:
+      request: from `RequestParser`; L events a request.
+      found: from `CandidateSources`; N candidates a request.
+      sources: what found them.
+      position: int32 [B, N], the candidates.
+      history_row: int32 [B, L], rows of the events' items, 0 for padding.
+      computed: results of the functions marked `once`, by function.
+    """
+
+    def __init__(
+        self, request: Mapping[str, tf.Tensor], found: FoundCandidates, sources: CandidateSources
+    ) -> None:
+        self.request, self.found, self.sources = request, found, sources
+        self.position = found.position
+        self.history_row = request["history_row"]
+        self.computed: dict[Callable[[PairContext], Any], Any] = {}
+
+
+def once(function: Callable[[PairContext], T]) -> Callable[[PairContext], T]:
+    """Marks a function that several features need: its ops are in the graph once, however many ask."""
+
+    @functools.wraps(function)
+    def remembered(pairs: PairContext) -> T:
+        if function not in pairs.computed:
+            pairs.computed[function] = function(pairs)
+        return pairs.computed[function]
+
+    return remembered
+
+
+@once
+def rows(pairs: PairContext) -> tf.Tensor:
+    """int32 [B, N], the candidates' rows of the item table; 0 for an empty place."""
+    return tf.gather(pairs.sources.candidate_row, pairs.position)
+
+
+@once
+def is_event(pairs: PairContext) -> tf.Tensor:
+    """bool [B, L]: which places of the history hold an event of an item that the catalogue has."""
+    return pairs.history_row > 0
+
+
+@once
+def weights(pairs: PairContext) -> tf.Tensor:
+    """float32 [B, L, 1 + decays]: 1 and the decayed weights of each event, 0 for padding."""
+    return pairs.sources.history(pairs.request)["weights"]
+
+
+def recent(sources: CandidateSources) -> int:
+    """Index, among the `weights`, of the one that halves in 45 days."""
+    return sources.own_names.index("decay_45")
+
+
+@once
+def totals(pairs: PairContext) -> tf.Tensor:
+    """float32 [B, 1 + decays]: the sums of `weights` over the events."""
+    return tf.reduce_sum(weights(pairs), 1)
+
+
+@once
+def sessions(pairs: PairContext) -> tf.Tensor:
+    """float32 [B, 2]: moments at which something happened, all and decayed by 45 days.
+
+    Events of one session are of one age.
+    """
+    age = tf.sort(tf.where(is_event(pairs), pairs.request[F.HISTORY_AGE_DAYS], -1.0), axis=1)
+    first = tf.concat([tf.ones_like(age[:, :1], tf.bool), age[:, 1:] != age[:, :-1]], 1) & (age >= 0)
+    new = tf.cast(first, tf.float32)
+    return tf.stack([tf.reduce_sum(new, 1), tf.reduce_sum(new * tf.pow(2.0, -age / 45.0), 1)], 1)

@@ -1,0 +1,83 @@
+"""What a request's history says of the candidates in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from models.retrieval.sources.base import SparseValues
+from models.retrieval.sources.segments import distinct, segment_extreme, segment_sum, slots_of
+from schema import names as F
+
+DECAY_DAYS = (14.0, 45.0, 90.0, 180.0)  # half-lives of the decayed counts
+# Names of an own candidate's numbers, before the ages of its first and of its last event.
+COUNTS = ("count", *(f"decay_{int(days)}" for days in DECAY_DAYS))
+STRENGTH = COUNTS.index("decay_90")  # the number that own candidates are compared by
+_FAR = 1e9
+
+
+class OwnEvents(tf.Module):
+    """Reads the histories of requests.
+
+    Args:
+      row_candidate: int32 [V] variable, position of each item row; C where it is no candidate.
+      count: C.
+    """
+
+    def __init__(self, row_candidate: tf.Variable, count: int) -> None:
+        super().__init__(name="own_events")
+        self._row_candidate = row_candidate
+        self._count = count
+
+    @tf.Module.with_name_scope
+    def history(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Position and weights of the request's events.
+
+        Returns:
+          `position` int32 [B, L], C for padding and for what is no candidate; `weights` float32
+          [B, L, 1 + decays], 1 and the decayed counts, 0 for padding.
+        """
+        row = request["history_row"]
+        mask = tf.cast(row > 0, tf.float32)
+        age = request[F.HISTORY_AGE_DAYS]
+        # Items of one basket have equal scores and must tie in every batch: float32 `exp` rounds
+        # differently by place in the batch, float64 does so far below what float32 keeps.
+        exact = tf.cast(age, tf.float64)
+        weights = [mask]
+        weights += [mask * tf.cast(tf.exp(-np.log(2.0) * exact / days), tf.float32) for days in DECAY_DAYS]
+        return {"position": tf.gather(self._row_candidate, row), "weights": tf.stack(weights, -1)}
+
+    @tf.Module.with_name_scope
+    def __call__(self, request: Mapping[str, tf.Tensor]) -> SparseValues:
+        """`FoundCandidates.own` of requests."""
+        events = self.history(request)
+        position, age = events["position"], request[F.HISTORY_AGE_DAYS]
+        # at least one slot, so that there is something to look into
+        ascending = tf.pad(tf.sort(position, axis=1), [[0, 0], [0, 1]], constant_values=self._count)
+        slot, size = slots_of(position, ascending), tf.shape(ascending)[1]
+        total = segment_sum(events["weights"], slot, size)
+        real = request["history_row"] > 0
+        first = segment_extreme(tf.where(real, age, 0.0), slot, size, largest=True)
+        last = segment_extreme(tf.where(real, age, _FAR), slot, size, largest=False)
+        ages = tf.where(total[..., :1] > 0, tf.stack([first, last], -1), 0.0)
+        values = tf.concat([total, ages], -1)
+        return SparseValues(ascending, values, tf.zeros(values.shape[-1:]))
+
+    @tf.Module.with_name_scope
+    def strengths(self, own: SparseValues, least: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Own candidates and their strength, each candidate once.
+
+        Args:
+          own: from :meth:`__call__`.
+          least: slots that the result has at least.
+
+        Returns:
+          (int32 [B, M] positions, C between and after them; float32 [B, M] decayed counts, 0 where
+          the slot is empty).
+        """
+        mine = distinct(own.position, self._count)
+        weight = tf.where(mine < self._count, own.values[..., STRENGTH], 0.0)
+        missing = [[0, 0], [0, tf.maximum(least - tf.shape(mine)[1], 0)]]
+        return tf.pad(mine, missing, constant_values=self._count), tf.pad(weight, missing)

@@ -1,0 +1,98 @@
+"""What each component obeys: what re-runs it, and what does not."""
+
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+from schema.config import Lists, load
+
+COMPONENTS = [
+    "catalog_example_gen",
+    "event_example_gen",
+    "text_encoder_trainer",
+    "retrieval_trainer",
+    "candidate_index",
+    "candidate_sampler",
+    "ranking_tuner",
+    "ranking_trainer",
+    "servable_builder",
+    "funnel_evaluator",
+    "infra_validator",
+]
+SHOP = "pipeline/configs/complete_journey.yaml"
+RETRIEVER = {"candidate_sampler", "ranking_tuner", "ranking_trainer", "servable_builder"}
+MODELS = RETRIEVER | {"retrieval_trainer", "candidate_index"}
+EVENTS = RETRIEVER | {"retrieval_trainer", "funnel_evaluator"}
+
+
+def settings(name):
+    return importlib.import_module(f"components.{name}.settings").Settings
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+@pytest.mark.parametrize("config", [SHOP, "pipeline/configs/movielens_100k.yaml"])
+def test_settings_are_read_back_from_their_text(name, config):
+    one = settings(name).of(load(config))
+    text = one.to_json()
+    assert settings(name).from_json(text) == one
+    assert settings(name).from_json(text).to_json() == text
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"data.sample_users": 7}, {"event_example_gen"}),
+        ({"split.evaluate_on": "eval"}, MODELS | {"text_encoder_trainer", "funnel_evaluator"}),
+        (
+            {"events.min_quantity": 2},
+            (MODELS - {"candidate_index"}) | {"event_example_gen", "funnel_evaluator"},
+        ),
+        ({"items.brand": None}, MODELS | {"text_encoder_trainer"}),
+        ({"users.sensitive": []}, EVENTS),
+        ({"exposures.inactive": ["0", "X"]}, RETRIEVER | {"catalog_example_gen", "candidate_index"}),
+        ({"text_encoder.steps": 3}, {"text_encoder_trainer"}),
+        ({"retrieval.epochs": 9}, RETRIEVER | {"retrieval_trainer"}),
+        ({"candidates.trending": 9}, RETRIEVER | {"candidate_index", "funnel_evaluator"}),
+        ({"candidates.collaborative.rank": 9}, MODELS | {"funnel_evaluator"}),
+        ({"ranking.windows": 7}, MODELS | {"text_encoder_trainer"}),
+        ({"ranking.epochs": 9}, RETRIEVER - {"candidate_sampler"}),
+        ({"ranking.list_size": 99}, RETRIEVER),
+        ({"serving.default_k": 9}, {"servable_builder"}),
+        ({"quality.min_index_recall": 0.9}, {"candidate_index", "funnel_evaluator"}),
+        ({"quality.item_slices": ["category"]}, {"candidate_sampler", "funnel_evaluator"}),
+        ({"quality.max_ece": 0.9}, {"funnel_evaluator"}),
+        ({"infra_validator.max_p99_ms": 9}, {"infra_validator"}),
+        ({"kubeflow.retries": 9}, set()),
+    ],
+)
+def test_a_setting_changes_the_text_of_those_that_obey_it(changed, expected):
+    learns = {"text_encoder.mode": "lora"}  # from events, which a frozen encoder does not
+    plain, other = load(SHOP, learns), load(SHOP, learns | changed)
+    found = {n for n in COMPONENTS if settings(n).of(plain).to_json() != settings(n).of(other).to_json()}
+    assert found == expected
+
+
+def test_the_sampler_sees_of_the_ranker_what_its_lists_are():
+    sections = json.loads(settings("candidate_sampler").of(load(SHOP)).to_json())
+    assert set(sections["ranking"]) == set(Lists.model_fields)
+    assert set(sections["quality"]) == {"item_slices"}
+
+
+def test_a_frozen_encoder_does_not_see_the_windows():
+    frozen = settings("text_encoder_trainer").of(load(SHOP, {"text_encoder.mode": "frozen"}))
+    assert set(json.loads(frozen.to_json())) == {"items", "text_encoder"}
+    tuned = settings("text_encoder_trainer").of(load(SHOP, {"text_encoder.mode": "lora"}))
+    assert set(json.loads(tuned.to_json())) == {"items", "text_encoder", "split", "ranking"}
+    assert set(json.loads(tuned.to_json())["ranking"]) == {"windows", "window_days"}
+
+
+def test_reading_settings_loads_neither_tensorflow_nor_tfx():
+    imports = "; ".join(f"import components.{name}.settings" for name in COMPONENTS)
+    check = "import sys; print({'tensorflow', 'tfx', 'apache_beam'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{imports}; {check}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
