@@ -90,6 +90,7 @@ class Sources:
     def __init__(self, root: Path):
         self._root = root
         self._libraries = library_versions()
+        self._paths: dict[str, str] = {}
         self._read: dict[str, tuple[tuple[int, int], _Module]] = {}
 
     def version(self, module: str) -> str:
@@ -123,18 +124,17 @@ class Sources:
 
     def _inside(self, package: str) -> list[str]:
         folder = self._root.joinpath(*package.split("."))
-        return [
-            ".".join(path.relative_to(self._root).with_suffix("").parts)
-            for path in sorted(folder.rglob("*.py"))
-            if path.name != "__init__.py"
-        ]
+        files = [path.relative_to(self._root).with_suffix("").parts for path in folder.rglob("*.py")]
+        return [".".join(parts[:-1] if parts[-1] == "__init__" else parts) for parts in files]
 
     def _file(self, name: str) -> str | None:
-        if name.partition(".")[0] not in _FIRST_PARTY:
-            return None
-        path = os.path.join(self._root, *name.split("."))
-        candidates = (os.path.join(path, "__init__.py"), f"{path}.py")
-        return next((candidate for candidate in candidates if os.path.isfile(candidate)), None)
+        if name not in self._paths and name.partition(".")[0] in _FIRST_PARTY:
+            path = os.path.join(self._root, *name.split("."))
+            for candidate in (os.path.join(path, "__init__.py"), f"{path}.py"):
+                if os.path.isfile(candidate):
+                    self._paths[name] = candidate
+                    break
+        return self._paths.get(name)
 
     def _module(self, name: str) -> "_Module":
         path = self._file(name)

@@ -182,9 +182,11 @@ def _classifications(outputs: Arrays, count: int) -> classification_pb2.Classifi
             f"Got {classes.shape[1]} vs. {scores.shape[1]}"
         )
     result = classification_pb2.ClassificationResult()
+    shown = classes if classes is not None else scores
+    assert shown is not None  # the signature has one of them
     for row in range(count):
         added = result.classifications.add()
-        for column in range((classes if classes is not None else scores).shape[1]):
+        for column in range(shown.shape[1]):
             one = added.classes.add()
             if classes is not None:
                 one.label = classes[row, column].decode("utf-8", "replace")

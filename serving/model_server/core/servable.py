@@ -99,7 +99,7 @@ def load(path: str, version: int, model: str = "", intra_op: int = 0, inter_op: 
     session = None
     try:
         # What `tf.compat.v1.saved_model.load` does, which gives no chance to change the graph before.
-        loader = loader_impl.SavedModelLoader(path)
+        loader: Any = loader_impl.SavedModelLoader(path)
         definition = loader.get_meta_graph_def_from_tags([_SERVE_TAG]).graph_def
         if inter_op < 0:
             _run_functions_in_order(definition)

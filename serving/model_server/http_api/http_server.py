@@ -108,8 +108,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """Bounds how long the connection may be silent."""
-        self.timeout = self.server.seconds
         super().setup()
+        self.connection.settimeout(self.server.seconds)
 
     def do_GET(self) -> None:
         """Answers."""

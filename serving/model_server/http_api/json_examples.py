@@ -60,8 +60,9 @@ def _example(value: Any) -> example_pb2.Example:
         feature = example.features.feature[name]
         for one in content if isinstance(content, list) else [content]:
             kind, converted = _feature_value(name, one)
-            if feature.WhichOneof("kind") not in (None, kind):
-                expected = feature.WhichOneof("kind").removesuffix("_list")
+            earlier = feature.WhichOneof("kind")
+            if earlier is not None and earlier != kind:
+                expected = earlier.removesuffix("_list")
                 raise invalid(f"Unexpected element type in feature: {name} expecting type: {expected}")
             getattr(feature, kind).value.append(converted)
     return example
