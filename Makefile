@@ -40,11 +40,13 @@ benchmark-retrieval: env ## towers and sources beside classical recommenders (AR
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml $(ARGS)
 
-lint: env ## ruff: rules and formatting
+lint: env ## rules and formatting (ruff), who imports whom (import-linter), types (pyrefly)
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
+	@.venv/bin/lint-imports --no-logo --no-cache
+	@.venv/bin/pyrefly check --python-interpreter-path $(PY) --min-severity error
 
-format: env ## ruff: mend what can be mended, format the rest
+format: env ## ruff: fix what can be fixed, format all files
 	@$(PY) -m ruff check --fix-only
 	@$(PY) -m ruff format
 

@@ -111,7 +111,9 @@ setup(
         "benchmark": ["implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
         "test": [
             "cryptography>=42",
+            "import-linter>=2.3",
             "kubernetes>=26",
+            "pyrefly>=1.5,<2",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",

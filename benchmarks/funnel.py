@@ -33,8 +33,9 @@ from rich.table import Table  # noqa: E402
 from benchmarks import baselines, retrieval, run_models  # noqa: E402
 from benchmarks.retrieval import Ours, Result  # noqa: E402
 from components.common.protocol import TASKS  # noqa: E402
-from pipeline import local_runner  # noqa: E402
-from pipeline.run import record as run_record  # noqa: E402
+from pipeline import record as run_record  # noqa: E402
+from pipeline.run import command as runner  # noqa: E402
+from pipeline.run import execution  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 FUNNEL = "funnel"
@@ -172,12 +173,12 @@ def score_window(args: argparse.Namespace, window: str, console: Console) -> dic
         sample=args.sample,
         set=[*args.set, f"split.evaluate_on={WINDOWS[window]}"],
     )
-    config = local_runner.load_config(given)
+    config = runner.load_config(given)
     folder = args.run
     if folder is None:
         config = config.model_copy(update={"name": f"{config.name}_{window}"})
         folder = args.runs_dir.absolute() / config.name
-        if local_runner.run(config, args.runs_dir.absolute()):
+        if execution.run(config, args.runs_dir.absolute()):
             raise UserError(f"the pipeline failed on window {window}; its message is above")
     chosen = argparse.Namespace(run=folder, config=args.config, set=given.set)
     ours = Ours(run_models.RunModels.read(chosen, with_ranker=False), folder)

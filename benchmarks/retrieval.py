@@ -40,8 +40,9 @@ from benchmarks import baselines, run_models  # noqa: E402
 from components.common import metrics, slicing  # noqa: E402
 from components.common.candidate_lists import tensor  # noqa: E402
 from components.common.protocol import Protocol  # noqa: E402
-from pipeline import local_runner  # noqa: E402
-from pipeline.run.progress import format_bytes, format_seconds  # noqa: E402
+from pipeline.formats import format_bytes, format_seconds  # noqa: E402
+from pipeline.run import command as runner  # noqa: E402
+from pipeline.run import execution  # noqa: E402
 from schema import names as F  # noqa: E402
 from schema.config import Config  # noqa: E402
 from schema.errors import UserError  # noqa: E402
@@ -147,7 +148,7 @@ def train(config: Config, runs_dir: Path) -> Path:
         pipeline.components = kept
         return pipeline
 
-    if local_runner.run(config, runs_dir, create_pipeline=retrieval_only):
+    if execution.run(config, runs_dir, create_pipeline=retrieval_only):
         raise UserError("the pipeline did not reach the candidate index")
     folder = runs_dir / config.name
     costs = _costs(folder)
@@ -462,7 +463,7 @@ def score_cold_items(ours: Ours, console: Console) -> dict[str, float] | None:
 def run(args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Measures everything that the arguments ask for, prints it and returns it."""
     args.set = [*args.set, f"split.evaluate_on={'test' if args.window == 'test' else 'eval'}"]
-    config = local_runner.load_config(args)
+    config = runner.load_config(args)
     if args.name is None:
         config = config.model_copy(update={"name": f"{config.name}_retrieval_{args.window}"})
     folder = Path(args.run) if args.run else train(config, Path(args.runs_dir).absolute())

@@ -26,7 +26,7 @@ from components.common.windows import Windows  # noqa: E402
 from models.data import example_io  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.funnel.servable import Funnel  # noqa: E402
-from pipeline.run import record as run_record  # noqa: E402
+from pipeline import record as run_record  # noqa: E402
 from schema.config import Config, load  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 

@@ -59,7 +59,7 @@ from benchmarks.serving_load import MODEL, PREDICT, Load, Result, Server, for_se
 SECTIONS = (
     *("load", "overhead", "half", "batching", "swaps", "malformed", "slow", "files", "kill", "memory"),
 )
-BATCHING = ROOT / "serving" / "config" / "batching.config"
+BATCHING = ROOT / "serving" / "deploy" / "configs" / "batching.config"
 _MALFORMED = 500
 _CLIENTS = 4  # of the fault sections
 _BATCHING_CLIENTS = 32
@@ -391,7 +391,7 @@ class Bench:
 
     def kill(self) -> None:
         """See above; a client with retries waits for the server."""
-        from serving.client import Client, ClientError
+        from serving.client import Client, ServerError
 
         load = self.load_of(self.first)
         done, took = threading.Event(), []
@@ -402,13 +402,13 @@ class Bench:
         self.server.process.kill()
         self.server.process.wait()
         with Client(
-            f"localhost:{self.server.port}", timeout=120, max_attempts=1000, max_backoff=0.2
+            f"localhost:{self.server.port}", timeout=120, wait_for_ready=True, max_backoff=20
         ) as client:
             asking = futures.ThreadPoolExecutor(1).submit(client.metadata)
             self.server = self.start(self.server.port)
             try:
                 patient = f"a retrying client is answered by version {asking.result().version}"
-            except ClientError as error:
+            except ServerError as error:
                 patient = f"a retrying client FAILED: {error}"
         time.sleep(self.options.seconds / 2 + 1)
         done.set()

@@ -10,8 +10,6 @@ import os
 import random
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -30,14 +28,16 @@ import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 from rich.table import Table  # noqa: E402
 
+from serving.model_server.process import child  # noqa: E402
+
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 MODEL = "shelfwise"
-MONITORING = ROOT / "serving" / "config" / "monitoring.config"
+MONITORING = ROOT / "serving" / "deploy" / "configs" / "monitoring.config"
 _GRAPH_TIME = re.compile(r"^:tensorflow:serving:runtime_latency_(sum|count){.*} (\S+)$", re.MULTILINE)
 _CALL_SECONDS = 60.0
 
 
-class Server:
+class Server(child.ModelServer):
     """The model server on a folder of links to version folders.
 
     Args:
@@ -48,41 +48,16 @@ class Server:
     """
 
     def __init__(self, base: Path, flags: Sequence[str], port: int = 0, full_disk: bool = False) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="shelfwise-bench-"))
-        self._folder, self._log = folder, folder / "log.txt"
-        port_file, rest_port_file = folder / "port", folder / "rest_port"
-        command = [
-            *(sys.executable, "-m", "serving.model_server", f"--model_name={MODEL}"),
-            *(f"--model_base_path={base}", f"--port={port}", f"--port_file={port_file}"),
-            *("--rest_api_port=-1", f"--rest_api_port_file={rest_port_file}"),
-            *(f"--monitoring_config_file={MONITORING}", "--file_system_poll_wait_seconds=0.2", *flags),
-        ]
-        self._log.touch()
-        with open("/dev/full" if full_disk else self._log, "wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        self._wait(port_file.exists)
-        self.port = int(port_file.read_text())
-        # the REST port is there before the gRPC port's file
-        rest_port = int(rest_port_file.read_text())
-        self._metrics = f"http://localhost:{rest_port}/monitoring/prometheus/metrics"
-        self.channel = grpc.insecure_channel(
-            f"localhost:{self.port}", [("grpc.max_reconnect_backoff_ms", 200)]
+        self._logs = Path(tempfile.mkdtemp(prefix="shelfwise-bench-"))
+        super().__init__(
+            base,
+            "/dev/full" if full_disk else self._logs / "log.txt",
+            *(f"--port={port}", "--rest_api_port=-1", f"--monitoring_config_file={MONITORING}"),
+            *("--file_system_poll_wait_seconds=0.2", *flags),
+            model_name=MODEL,
         )
-
-    def status(self, version: int) -> tuple[str, str]:
-        """(state, error message) of a version; ("", "") while the server does not know it."""
-        from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
-
-        request = get_model_status_pb2.GetModelStatusRequest()
-        request.model_spec.name = MODEL
-        request.model_spec.version.value = version
-        try:
-            answer = model_service_pb2_grpc.ModelServiceStub(self.channel).GetModelStatus(request, timeout=30)
-        except grpc.RpcError:
-            return "", ""
-        entry = answer.model_version_status[0]
-        names = get_model_status_pb2.ModelVersionStatus.State
-        return names.Name(entry.state), entry.status.error_message
+        self._metrics = f"http://localhost:{self.rest_port}/monitoring/prometheus/metrics"
+        self.channel = grpc.insecure_channel(self.address, [("grpc.max_reconnect_backoff_ms", 200)])
 
     def graph_time(self) -> tuple[float, float]:
         """(seconds in the graph, runs of the graph) since the start, as the server counts them."""
@@ -91,33 +66,28 @@ class Server:
         return float(found.get("sum", 0)) / 1e6, float(found.get("count", 0))
 
     def wait_serving(self, version: int) -> Server:
-        """Waits until the version takes the traffic."""
-        self._wait(lambda: self.status(version)[0] == "AVAILABLE")
+        """Waits until the version takes the traffic, also one that was refused and is whole again."""
+        self.wait(lambda: self.states().get(version, (0, ""))[0] == child.AVAILABLE)
         return self
 
     def wait_refused(self, version: int) -> str:
         """Waits until the version has been given up; gives the reason."""
-        self._wait(lambda: self.status(version)[0] == "END")
-        return self.status(version)[1]
+        self.wait(lambda: self.states().get(version, (0, ""))[0] == child.END)
+        return self.states()[version][1]
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL when it does not help."""
+    def wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+        """As `ModelServer.wait`, but ends the benchmark."""
+        try:
+            super().wait(condition, seconds)
+        except child.NotServing as error:
+            raise SystemExit(f"the server did not get there: {error}") from error
+
+    def stop(self, grace_seconds: float = 40) -> int:
+        """SIGTERM, and SIGKILL when it does not help; removes the log."""
         self.channel.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(40)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            if self.process.poll() is not None or time.monotonic() > end:
-                raise SystemExit(f"the server did not get there:\n{self._log.read_text()[-3000:]}")
-            time.sleep(0.02)
+        status = super().stop(grace_seconds)
+        shutil.rmtree(self._logs, ignore_errors=True)
+        return status
 
 
 class CpuUse:
@@ -143,9 +113,9 @@ class CpuUse:
         busy = times.user + times.nice + times.system + times.irq + times.softirq
         own = os.times()
         used = own.user + own.system + own.children_user + own.children_system
-        for child in psutil.Process().children(recursive=True):
+        for started in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):  # then it counts as waited for
-                of_child = child.cpu_times()
+                of_child = started.cpu_times()
                 used += of_child.user + of_child.system
         return busy + times.idle + times.iowait + times.steal, times.steal, busy, used
 

@@ -28,7 +28,7 @@ if __name__ == "__main__":
 
 from kubeflow import inputs  # noqa: E402
 from kubeflow import spec as spec_lib  # noqa: E402
-from pipeline.local_runner import Parser, add_config_arguments, error_line, load_config  # noqa: E402
+from pipeline.run.command import Parser, add_config_arguments, error_line, load_config  # noqa: E402
 from schema.config import Config  # noqa: E402
 from schema.errors import ConfigError  # noqa: E402
 
@@ -136,7 +136,4 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    # The same code under its own name, so that its classes exist once.
-    from kubeflow.runner import main as _main
-
-    sys.exit(_main())
+    sys.exit(main())

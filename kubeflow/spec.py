@@ -65,7 +65,7 @@ def _resources(wanted: Resources) -> dict[str, Any]:
     if wanted.memory_gb is not None:
         resources["memoryLimit"] = wanted.memory_gb  # in GB (1e9 bytes)
     if wanted.accelerator is not None:
-        # a string, as JSON has it for 64-bit integers
+        # a string: protobuf's JSON writes 64-bit integers so
         resources["accelerator"] = {"type": wanted.accelerator, "count": str(wanted.accelerator_count)}
     return resources
 

@@ -1,1 +1,6 @@
-"""The Shelfwise TFX pipeline: configuration, assembly and runners. Importing it is cheap."""
+"""The Shelfwise TFX pipeline. Importing it is cheap.
+
+`pipeline` assembles the `stages`; `run` runs it on this machine, `local_runner` is its command and
+`demo` its demonstration; `report` shows what a run found. `record` (a run in the metadata store) and
+`formats` are below both. The package may import `components`, `models`, `serving` and `schema`.
+"""

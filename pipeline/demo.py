@@ -16,8 +16,6 @@ import argparse
 import contextlib
 import json
 import os
-import re
-import select
 import shlex
 import signal
 import subprocess
@@ -27,14 +25,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import local_runner
+from pipeline.report import summary as run_summary
+from pipeline.run import command as runner
 from schema import config as config_lib
 from schema.errors import UserError
+from serving.model_server.process import child
 
-SERVER_START_SECONDS = 180.0
-STOP_SECONDS = 20.0
 RECENT_ITEMS = 8
-_READY = re.compile(r"serving \S+ version (\d+) on port (\d+)")
 
 
 class StepFailed(UserError):
@@ -58,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        config = local_runner.load_config(args)
+        config = runner.load_config(args)
         run_dir = Path(args.runs_dir) / config.name
         _run(_python("pipeline.local_runner", *_runner_arguments(args)), "the pipeline")
         base_path = run_dir / "serving" / "shelfwise"
@@ -82,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = local_runner.parser()  # its arguments are ours
+    parser = runner.parser()  # its arguments are ours
     parser.prog = "python -m pipeline.demo"
     parser.description = "Runs the pipeline, serves the model that it pushed and asks it over gRPC."
     parser.add_argument(
@@ -140,55 +137,25 @@ def _run(command: Sequence[str], what: str) -> None:
 
 
 @contextlib.contextmanager
-def _server(base_path: Path, log_path: Path) -> Iterator[int]:
+def _server(base_path: Path, log_path: Path, program: Sequence[str] = child.OURS) -> Iterator[int]:
     """A model server of the newest version below `base_path`; yields its port.
 
     Raises:
       StepFailed: it ended or did not serve in time; the message has its last words.
     """
-    command = _python(
-        "serving.model_server", "--port=0", "--model_name=shelfwise", f"--model_base_path={base_path}"
-    )
-    print(f"\n$ {_typed(command)} &", flush=True)
-    with (
-        log_path.open("wb") as log,
-        # A group of its own: Ctrl-C reaches the server through us, after the client has ended.
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True) as process,
-    ):
+    with child.ModelServer(base_path, log_path, program=program) as server:
+        shown = [part for part in server.command if "port_file=" not in part]
+        print(f"\n$ {_typed(shown)} &", flush=True)
         try:
-            yield _wait_until_ready(process, log_path)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], log_path: Path) -> int:
-    end = time.monotonic() + SERVER_START_SECONDS
-    output = process.stdout.fileno()
-    seen = b""
-    while (left := end - time.monotonic()) > 0:
-        if not select.select([output], [], [], left)[0]:
-            break
-        piece = os.read(output, 65536)
-        if not piece:
-            status = process.wait()
+            version = server.wait_serving()
+            port = server.port
+        except child.NotServing as error:
             raise StepFailed(
-                f"the model server ended with status {status}: {_last_line(log_path)}", max(status, 1)
-            )
-        seen += piece
-        for line in seen.decode("utf-8", "replace").splitlines(keepends=True):
-            if (ready := _READY.match(line)) and line.endswith("\n"):
-                print(line, end="", flush=True)
-                return int(ready[2])
-    raise StepFailed(f"the model server was not ready after {SERVER_START_SECONDS:.0f} s; see {log_path}", 1)
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"{lines[-1]} (all of it in {path})" if lines else f"it said nothing in {path}"
+                f"the model server did not serve the model: {error} (all of it in {log_path})",
+                max(error.exit_status or 0, 1),
+            ) from error
+        print(f"serving shelfwise version {version} on port {port}", flush=True)
+        yield port
 
 
 def _ask(config: config_lib.Config, run_dir: Path, port: int, args: argparse.Namespace) -> None:
@@ -251,7 +218,7 @@ def _close(run_dir: Path, base_path: Path, started: float) -> None:
     """Says what was reached, where to look and how to go on."""
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print()
-    for line in local_runner.closing_lines(summary, str(run_dir / "report.html")):
+    for line in run_summary.closing_lines(summary, str(run_dir / "report.html")):
         print(line)
     server = _python(
         "serving.model_server", "--port=8500", "--model_name=shelfwise", f"--model_base_path={base_path}"

@@ -31,7 +31,7 @@ TARGET_QUERY = "target_query"
 HISTORY_ITEM_ID = "history_item_id"
 HISTORY_AGE_DAYS = "history_age_days"
 HISTORY_EVENT_TYPE = "history_event_type"
-HISTORY = (HISTORY_ITEM_ID, HISTORY_AGE_DAYS, HISTORY_EVENT_TYPE)
+HISTORY = (HISTORY_ITEM_ID, HISTORY_AGE_DAYS, HISTORY_EVENT_TYPE)  # parallel lists, oldest event first
 CONTEXT_PREFIX = "context_"  # context_<name>
 CONTEXT_TIMESTAMP = "context_timestamp"  # unix seconds at which the user asks; 0 is "not given"
 
@@ -89,8 +89,8 @@ FEATURE_NAME = "feature_name"
 
 # ---- candidate sources ------------------------------------------------------------------------
 
-# Names of candidate sources: settings in `candidates`, and what an answer says of an item. Their order
-# stands in models/retrieval/sources.
+# Settings in `candidates`, and what an answer says of an item. Their order stands in
+# models/retrieval/sources.
 BUY_AGAIN = "buy_again"
 CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"

@@ -11,6 +11,7 @@ from components.common.artifacts import SPLITS
 from components.common.columns import DAY_MICROS, MICROS, ranked_codes
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
+from schema import names as F
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,22 +119,22 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     else:
         names = rows.session_names.take(pa.array(rows.sessions[first]))
     columns = {
-        "session_id": once(names),
-        "user_id": once(user_of_session),
-        "timestamp": once(seconds),
-        "target_item_id": target("item_id"),
-        "target_event_type": target("event_type"),
-        "target_weight": target("weight"),
-        "target_quantity": target("quantity"),
-        "target_value": target("value"),
-        "history_item_id": past("item_id"),
-        "history_age_days": _lists(offsets, pa.array((ages / DAY_MICROS).astype(np.float32))),
-        "history_event_type": past("event_type"),
+        F.SESSION_ID: once(names),
+        F.USER_ID: once(user_of_session),
+        F.TIMESTAMP: once(seconds),
+        F.TARGET_ITEM_ID: target("item_id"),
+        F.TARGET_EVENT_TYPE: target("event_type"),
+        F.TARGET_WEIGHT: target("weight"),
+        F.TARGET_QUANTITY: target("quantity"),
+        F.TARGET_VALUE: target("value"),
+        F.HISTORY_ITEM_ID: past("item_id"),
+        F.HISTORY_AGE_DAYS: _lists(offsets, pa.array((ages / DAY_MICROS).astype(np.float32))),
+        F.HISTORY_EVENT_TYPE: past("event_type"),
     }
     if events.columns.query:
-        columns["target_query"] = target("query")
+        columns[F.TARGET_QUERY] = target("query")
     for name in events.context:
-        columns[f"context_{name}"] = once(_array(table, f"context_{name}").take(pa.array(first)))
+        columns[F.context(name)] = once(_array(table, f"context_{name}").take(pa.array(first)))
     batch = pa.RecordBatch.from_pydict(columns)
     split_of = window[first] if by_time else _left_out(users[first])
     return {

@@ -31,7 +31,7 @@ def servable(model: Any, protocol: Protocol, history_length: int, k: int) -> Rec
     Returns:
       A function of (users int [U], task) that gives int [U, k] catalogue columns, -1 = none.
     """
-    signature = model.signatures["recommend"]
+    signature = model.signatures[F.RECOMMEND]
     log, names = protocol.log, pd.Index(protocol.log.items)
     catalogue_ids = log.items[protocol.catalogue]
 
@@ -69,7 +69,7 @@ def item_vectors(model: Any, protocol: Protocol) -> np.ndarray:
     """The servable's vectors of the catalogue, float32 [M, D]: unit vectors, zeros where unknown."""
     ids = protocol.log.items[protocol.catalogue]
     parts = [
-        model.signatures["embed_item"](item_id=tensor(ids[start : start + 4096]))[F.EMBEDDING].numpy()
+        model.signatures[F.EMBED_ITEM](item_id=tensor(ids[start : start + 4096]))[F.EMBEDDING].numpy()
         for start in range(0, len(ids), 4096)
     ]
     vectors = np.concatenate(parts)

@@ -7,7 +7,7 @@ from tfx.types import standard_artifacts
 
 from components.common import artifacts
 from components.infra_validator import executor
-from schema.config import load_sections
+from components.infra_validator.settings import Settings
 
 
 @component
@@ -17,7 +17,7 @@ def InfraValidator(
     config: Parameter[str],
     code_version: Parameter[str],
 ) -> None:
-    """Blesses a servable that a real server loads and answers with, rightly and soon enough.
+    """Blesses a servable that a real server loads, and that answers correctly and soon enough.
 
     TFX's own InfraValidator knows Docker and Kubernetes only; this one starts
     `serving.model_server`, which speaks TensorFlow Serving's gRPC, or a TensorFlow Serving binary.
@@ -25,12 +25,12 @@ def InfraValidator(
     Args:
       model: the servable.
       blessing: `blessed` 1 or 0, as Pusher reads it.
-      config: JSON of the section infra_validator.
+      config: JSON of :class:`components.infra_validator.settings.Settings`.
       code_version: part of the cache key.
     """
     del code_version
     passed, found = executor.validate(
-        artifacts.model_folder(model.uri), load_sections(config).infra_validator
+        artifacts.model_folder(model.uri), Settings.from_json(config).infra_validator
     )
     blessing.set_int_custom_property("blessed", int(passed))
     fileio.makedirs(blessing.uri)

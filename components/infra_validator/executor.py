@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
 import numpy as np
+import psutil
 import tensorflow as tf
-from tensorflow_serving.apis import (
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_log_pb2,
-    prediction_service_pb2_grpc,
-)
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc
 
 from schema.config import InfraValidation
 from serving.model_server.core import predictor, servable
 from serving.model_server.core.errors import StatusError
+from serving.model_server.process import child
 
-_START_SECONDS = 180.0
 _CALL_SECONDS = 60.0
-_STOP_SECONDS = 20.0
-_ROUNDS, _MEASURE_SECONDS = 25, 30.0  # requests are repeated so often, at most so long, for the latency
+# For the latency, all requests are sent this many times, but no longer than this many seconds.
+_ROUNDS, _MEASURE_SECONDS = 25, 30.0
+_MEASUREMENTS = 3  # of a signature, before the model is refused for it
 _MODEL = "shelfwise"
 _WARMUP = os.path.join("assets.extra", "tf_serving_warmup_requests")
-_STATES = get_model_status_pb2.ModelVersionStatus
 
 
 class _Refused(Exception):
@@ -55,27 +48,28 @@ def validate(folder: str, settings: InfraValidation) -> tuple[bool, str]:
     """
     try:
         requests = requests_of(folder)
-        with model_server(folder, settings) as address, grpc.insecure_channel(address) as channel:
+        with model_server(folder, settings) as server, grpc.insecure_channel(server.address) as channel:
             predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
             answers = [_read(predict(request, timeout=_CALL_SECONDS)) for request in requests]
             _check_answers(folder, requests, answers)
-            times = _latencies(predict, requests)
+            times = _latencies(predict, requests, psutil.Process(server.process.pid), settings.max_p99_ms)
     except (_Refused, FileNotFoundError) as error:
         return False, str(error)[:500]
     except (StatusError, grpc.RpcError) as error:
         text = error.details() if isinstance(error, grpc.Call) else str(error)
-        return False, " ".join(text.split())[:500]
-    p99 = {name: float(np.percentile(of_one, 99)) for name, of_one in times.items()}
-    slowest = max(p99, key=lambda name: p99[name])
-    if p99[slowest] > settings.max_p99_ms:
+        return False, " ".join((text or "").split())[:500]
+    slowest = max(times, key=lambda name: times[name].judged)
+    found = times[slowest]
+    if found.judged > settings.max_p99_ms:
         return False, (
-            f"signature {slowest}: p99 {p99[slowest]:.1f} ms over {len(times[slowest])} requests, above "
-            f"infra_validator.max_p99_ms {settings.max_p99_ms:g}; make the model smaller or allow more"
+            f"signature {slowest}: p99 {found.wall:.1f} ms, {found.cpu:.1f} ms of processor time, "
+            f"over {len(found.walls)} requests, above infra_validator.max_p99_ms {settings.max_p99_ms:g}; "
+            "make the model smaller or allow more"
         )
-    median = np.median(np.concatenate(list(times.values())))
+    median = np.median(np.concatenate([one.walls for one in times.values()]))
     return True, (
         f"{len(requests)} requests answered over gRPC as by the graph, median {median:.1f} ms, "
-        f"p99 {p99[slowest]:.1f} ms ({slowest})"
+        f"p99 {found.wall:.1f} ms, {found.cpu:.1f} ms of processor time ({slowest})"
     )
 
 
@@ -96,7 +90,7 @@ def requests_of(folder: str) -> list[predict_pb2.PredictRequest]:
 
 
 @contextlib.contextmanager
-def model_server(folder: str, settings: InfraValidation) -> Iterator[str]:
+def model_server(folder: str, settings: InfraValidation) -> Iterator[child.ModelServer]:
     """Runs `serving.model_server` or TensorFlow Serving on one SavedModel in its own process.
 
     Args:
@@ -104,68 +98,26 @@ def model_server(folder: str, settings: InfraValidation) -> Iterator[str]:
       settings: which server.
 
     Yields:
-      The server's address, once the version is available.
+      The server, once the version is available.
     """
-    program = [sys.executable, "-m", "serving.model_server"]
-    if settings.server == "tensorflow_serving":
-        program = [settings.binary]
-    port = _free_port()
-    with tempfile.TemporaryDirectory() as base:
+    program = (settings.binary,) if settings.server == "tensorflow_serving" else child.OURS
+    with tempfile.TemporaryDirectory() as base, contextlib.ExitStack() as stack:
         os.symlink(os.path.abspath(folder), os.path.join(base, "1"), target_is_directory=True)
-        flags = [f"--port={port}", f"--model_name={_MODEL}", f"--model_base_path={base}"]
         log_path = os.path.join(base, "server.log")
-        with open(log_path, "wb") as log:
-            try:
-                process = subprocess.Popen([*program, *flags], stdout=log, stderr=subprocess.STDOUT)
-            except OSError as error:
-                raise _Refused(
-                    f"infra_validator.binary: {settings.binary} cannot be started ({error.strerror}); "
-                    "give the path of tensorflow_model_server"
-                ) from error
         try:
-            address = f"localhost:{port}"
-            _wait_available(address, process, log_path)
-            yield address
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def _free_port() -> int:
-    # TensorFlow Serving does not choose one (its port 0 is off).
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def _wait_available(address: str, process: subprocess.Popen, log_path: str) -> None:
-    """Waits until the server says that the model is available; it may also say why it is not."""
-    request = get_model_status_pb2.GetModelStatusRequest()
-    request.model_spec.name = _MODEL
-    reason = f"not available after {_START_SECONDS:g} s"
-    end = time.monotonic() + _START_SECONDS
-    with grpc.insecure_channel(address, [("grpc.max_reconnect_backoff_ms", 500)]) as channel:
-        ask = model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus
-        while time.monotonic() < end:
-            if process.poll() is not None:
-                reason = f"it ended with status {process.returncode}"
-                break
-            with contextlib.suppress(grpc.RpcError):  # not listening, or has not looked yet
-                for version in ask(request, timeout=5).model_version_status:
-                    if version.state == _STATES.AVAILABLE:
-                        return
-                    if version.state == _STATES.END:
-                        raise _Refused(
-                            f"the model server did not serve the model: {version.status.error_message}"
-                        )
-            time.sleep(0.2)
-    with open(log_path, encoding="utf-8", errors="replace") as log:
-        lines = [line.strip() for line in log if line.strip()]
-    raise _Refused(f"the model server did not serve the model: {reason}: " + " | ".join(lines[-3:]))
+            server = stack.enter_context(
+                child.ModelServer(base, log_path, program=program, model_name=_MODEL)
+            )
+        except OSError as error:
+            raise _Refused(
+                f"infra_validator.binary: {settings.binary} cannot be started ({error.strerror}); "
+                "give the path of tensorflow_model_server"
+            ) from error
+        try:
+            server.wait_serving()
+        except child.NotServing as error:
+            raise _Refused(f"the model server did not serve the model: {error}") from error
+        yield server
 
 
 def _read(answer: predict_pb2.PredictResponse) -> dict[str, np.ndarray]:
@@ -202,17 +154,79 @@ def _check_answers(
                 raise _Refused(f"{where} '{name}' has no text for a request that should have some")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Latency:
+    """What one signature's requests took, in milliseconds.
+
+    Attributes:
+      walls: of each request, by the clock on the wall.
+      wall: p99 by the clock on the wall. On a busy machine it also has the time in which others ran.
+      cpu: p99 of the processor time that the server used; the system counts it in steps of 10 ms.
+      judged: p99 of the smaller of the two, request by request: what the model itself costs. The
+        processor time is the larger one where several cores work on a request.
+    """
+
+    walls: np.ndarray
+    wall: float
+    cpu: float
+    judged: float
+
+
 def _latencies(
-    predict: grpc.UnaryUnaryMultiCallable, requests: Sequence[predict_pb2.PredictRequest]
-) -> dict[str, list[float]]:
-    """Milliseconds of each request, by signature."""
-    times: dict[str, list[float]] = collections.defaultdict(list)
+    predict: grpc.UnaryUnaryMultiCallable,
+    requests: Sequence[predict_pb2.PredictRequest],
+    server: psutil.Process,
+    max_ms: float,
+) -> dict[str, _Latency]:
+    """Measures all signatures, and those above `max_ms` again: the best measurement counts.
+
+    Args:
+      predict: sends a request and waits for the answer.
+      requests: of all signatures.
+      server: the server's process.
+      max_ms: limit of `_Latency.judged`.
+    """
+    found = _measure(predict, requests, server)
+    for _ in range(_MEASUREMENTS - 1):
+        slow = [one for one in requests if found[one.model_spec.signature_name].judged > max_ms]
+        if not slow:
+            break
+        for name, again in _measure(predict, slow, server).items():
+            found[name] = min(found[name], again, key=lambda one: one.judged)
+    return found
+
+
+def _measure(
+    predict: grpc.UnaryUnaryMultiCallable,
+    requests: Sequence[predict_pb2.PredictRequest],
+    server: psutil.Process,
+) -> dict[str, _Latency]:
+    # Milliseconds by signature: (on the wall, of the processor).
+    times: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     end = time.monotonic() + _MEASURE_SECONDS
     for _ in range(_ROUNDS):
         for request in requests:
-            started = time.perf_counter()
+            used, started = _processor_seconds(server), time.perf_counter()
             predict(request, timeout=_CALL_SECONDS)
-            times[request.model_spec.signature_name].append((time.perf_counter() - started) * 1000)
+            wall = time.perf_counter() - started
+            used = _processor_seconds(server) - used
+            times[request.model_spec.signature_name].append((wall * 1000, used * 1000))
         if time.monotonic() > end:
             break
-    return times
+    latencies = {}
+    for name, pairs in times.items():
+        wall, cpu = np.array(pairs).T
+        judged = np.minimum(wall, cpu)
+        p99 = [float(np.percentile(one, 99)) for one in (wall, cpu, judged)]
+        latencies[name] = _Latency(wall, *p99)
+    return latencies
+
+
+def _processor_seconds(server: psutil.Process) -> float:
+    """Processor time of the server so far; its program may be a script that starts the server."""
+    total = 0.0
+    for process in [server, *server.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import message, text_format
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 
-from pipeline.run.record import ArtifactRecord, NodeRecord
+from pipeline.record import ArtifactRecord, NodeRecord
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ def blessing(node: NodeRecord) -> bool | None:
 def _feature(feature: statistics_pb2.FeatureNameStatistics, num_examples: int) -> FeatureSummary:
     name = feature.name or ".".join(feature.path.step)
     kind = feature.WhichOneof("stats") or ""
-    stats = getattr(feature, kind) if kind else None
+    stats: Any = getattr(feature, kind) if kind else None
     common = stats.common_stats if stats is not None else statistics_pb2.CommonStatistics()
     # A single-valued feature may be there and empty: an example without a value lacks it.
     present = int(common.tot_num_values if common.max_num_values <= 1 else common.num_non_missing)

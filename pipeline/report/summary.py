@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -10,8 +9,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipeline.formats import format_bytes, format_seconds
+from pipeline.record import RunRecord, Stage
 from pipeline.report import findings
-from pipeline.run.record import RunRecord
 
 PACKAGES = (
     "tfx",
@@ -25,27 +25,6 @@ PACKAGES = (
     "apache-beam",
     "ml-metadata",
 )
-
-
-@dataclasses.dataclass
-class Stage:
-    """One component of a run.
-
-    Attributes:
-      name: component id.
-      seconds: wall time, also of a cached one.
-      cached: whether it re-used the outputs of an earlier run.
-      state: "complete", "cached", "failed" or "skipped".
-      found: one line of what it found.
-      peak_memory_bytes: of the process tree while it ran.
-    """
-
-    name: str
-    seconds: float
-    cached: bool
-    state: str
-    found: str = ""
-    peak_memory_bytes: int = 0
 
 
 def build(
@@ -130,6 +109,38 @@ def write_atomically(path: str | Path, text: str) -> None:
 def write(path: str | Path, summary: dict[str, Any]) -> None:
     """Writes the summary as JSON, atomically; NaN becomes null."""
     write_atomically(path, json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def closing_lines(summary: dict[str, Any], report: str | None) -> list[str]:
+    """What is said at the end of a run.
+
+    Args:
+      summary: the content of summary.json.
+      report: path of the report, None if it could not be written.
+    """
+    stages = summary["stages"]
+    cached = sum(stage["cached"] for stage in stages)
+    lines = [
+        f"{summary['state']} after {format_seconds(summary['total_seconds'])}: "
+        f"{len(stages)} of {len(stages) + len(summary['not_run'])} components, {cached} cached; "
+        f"peak memory {format_bytes(summary['peak_memory_bytes'])}"
+    ]
+    metric = summary.get("primary_metric", "ndcg@10")
+    rows = {"funnel": summary["metrics"]["funnel"], **summary["metrics"]["baselines"]}
+    if summary["metrics"]["funnel"]:
+        width = max(len(name) for name in rows)
+        lines.append(f"{metric:<{width}}  {'all':>8}  {'novel':>8}")
+        for name, tasks in rows.items():
+            values = (tasks.get(task, {}).get(metric) for task in ("all", "novel"))
+            shown = "  ".join(f"{'-' if value is None else format(value, '.4f'):>8}" for value in values)
+            lines.append(f"{name:<{width}}  {shown}")
+    if summary["blessed"] is not None:
+        verdict = "blessed" if summary["blessed"] else "not blessed: nothing new is served"
+        pushed = f"; pushed version {summary['pushed_version']}" if summary["pushed_version"] else ""
+        lines.append(f"model {verdict}{pushed}")
+    if report is not None:
+        lines.append(f"report: {report}")
+    return lines
 
 
 def funnel_evaluation(record: RunRecord | None) -> dict[str, Any]:

@@ -1,1 +1,5 @@
-"""One run on this machine: runner, progress, the record of a run, refreshes."""
+"""A run on this machine: command line, lock, signals, execution, progress, refresh.
+
+May import `pipeline.report`, `pipeline.pipeline` and all below them. TFX is imported by `dag_runner`
+and `refresh` only, so that a wrong argument is answered at once.
+"""

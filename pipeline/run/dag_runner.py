@@ -19,9 +19,9 @@ from tfx.orchestration.portable import launcher, partial_run_utils, runtime_para
 from tfx.proto.orchestration import local_deployment_config_pb2, pipeline_pb2
 from tfx.utils import telemetry_utils
 
+from pipeline import record as run_record
+from pipeline.record import Stage
 from pipeline.report import findings
-from pipeline.report.summary import Stage
-from pipeline.run import record as run_record
 from pipeline.run.progress import MemorySampler, Progress
 
 
@@ -159,7 +159,7 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
             elif record.kind == "Resolver":
                 # A resolver is never CACHED in the metadata store: it does no work to re-use.
                 # It counts as cached when it found what it found the last time.
-                stage.cached = run_record.previous_outputs(handle.store, self.run_id, node_id) == outputs
+                stage.cached = run_record.previous_outputs(handle.store, str(self.run_id), node_id) == outputs
         stage.state = "cached" if stage.cached else "complete"
         stage.found = findings.describe(record)
         logging.info("component %s: %s, %s", node_id, stage.state, stage.found)

@@ -25,6 +25,8 @@ import rich.live
 import rich.spinner
 import rich.text
 
+from pipeline.formats import format_seconds
+
 
 class OutputToLog:
     """Sends everything written to stdout and stderr to a file, at the level of the system.
@@ -149,21 +151,6 @@ class MemorySampler:
             self.sample()
 
 
-def format_seconds(seconds: float) -> str:
-    """``0.4 s``, ``12.3 s``, ``3 min 05 s``, ``1 h 02 min``."""
-    if round(seconds, 1) < 60:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def format_bytes(count: float) -> str:
-    """``512 MB``, ``6.31 GB`` (powers of ten)."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
-
-
 def format_line(index: int, total: int, name: str, width: int, seconds: float, state: str, found: str) -> str:
     """One line of progress.
 
@@ -209,7 +196,7 @@ class Progress:
             frame = spinner.render(time.monotonic())
             elapsed = time.monotonic() - started
             text = format_line(index, len(self._names), name, self._width, elapsed, "", "")
-            return rich.text.Text.assemble(text, " ", frame, style="cyan")
+            return rich.text.Text.assemble(text, " ", str(frame), style="cyan")
 
         live = rich.live.Live(
             get_renderable=line,

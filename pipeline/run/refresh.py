@@ -1,8 +1,8 @@
 """A new index and servable of today's catalogue, with everything that was trained as it is.
 
-`python -m pipeline.local_runner --refresh-index` runs the components of `REBUILT` and takes the
-outputs of all others from the latest run that pushed a model (TFX's partial runs, with other
-nodes than a stretch of the graph). Items that were added are encoded by the trained item tower
+`python -m pipeline.local_runner --refresh-index` runs the nodes that their stage marks as `rebuilt`
+and takes the outputs of all others from the latest run that pushed a model. (TFX's own partial runs
+take a contiguous part of the graph only.) Items that were added are encoded by the trained item tower
 from their text and categories and are candidates at once; items that were withdrawn are gone.
 The gates are those of every run.
 """
@@ -10,7 +10,7 @@ The gates are those of every run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,9 @@ from ml_metadata import metadata_store
 from tfx.orchestration.portable import partial_run_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline.run import record as run_record
+from pipeline import record as run_record
 from schema.errors import UserError
 
-REBUILT = frozenset(
-    {
-        *("CatalogExampleGen", "ItemStatistics", "ItemValidator", "DataQualityGate"),
-        *("CandidateIndex", "ServableBuilder", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
-        "BaselineModel",
-    }
-)
 # Settings that a trained model does not depend on: what is found with it, and where today's files lie.
 _FREE = {
     "candidates": ("index", "index_recall", "min_events"),
@@ -36,18 +29,19 @@ _FREE = {
 }
 
 
-def mark(pipeline: pipeline_pb2.Pipeline, metadata_path: str | Path) -> None:
+def mark(pipeline: pipeline_pb2.Pipeline, rebuilt: Collection[str], metadata_path: str | Path) -> None:
     """Makes a compiled pipeline re-use what was trained.
 
     Args:
       pipeline: changed in place.
+      rebuilt: ids of the nodes that run again, see `pipeline.stages.nodes.rebuilt_ids`.
       metadata_path: the metadata store of the runs.
 
     Raises:
       UserError: no run has pushed a model, or the configuration of a trained component has changed
         since.
     """
-    reused = [node.pipeline_node for node in pipeline.nodes if node.pipeline_node.node_info.id not in REBUILT]
+    reused = [node.pipeline_node for node in pipeline.nodes if node.pipeline_node.node_info.id not in rebuilt]
     base = _latest_pushed(metadata_path)
     if base is None:
         raise UserError(

@@ -16,16 +16,15 @@ from schema.config.data import Data, EventColumns, Events, Exposures, Items, Spl
 from schema.config.kubeflow import Kubeflow, Resources
 from schema.config.loading import explain, load
 from schema.config.quality import InfraValidation, Quality
-from schema.config.ranking import LISTS, LabelWindows, Lists, Ranking, Span, Tuning
+from schema.config.ranking import LabelWindows, Lists, Ranking, Span, Tuning
 from schema.config.reasons import Numbered, Phrases, Reasons
 from schema.config.retrieval import Candidates, Collaborative, Retrieval
 from schema.config.serving import Boost, Serving
-from schema.config.settings import Settings, dump_sections, load_sections, narrow
+from schema.config.settings import Settings, narrow
 from schema.config.shop import Config
 from schema.config.text import TextEncoder
 
 __all__ = [
-    "LISTS",
     "Boost",
     "Candidates",
     "Collaborative",
@@ -56,9 +55,7 @@ __all__ = [
     "Time",
     "Tuning",
     "Users",
-    "dump_sections",
     "explain",
     "load",
-    "load_sections",
     "narrow",
 ]

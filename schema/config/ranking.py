@@ -115,7 +115,3 @@ class Ranking(Lists):
         if unknown:
             raise ValueError(f"tuning.space: {sorted(unknown)} cannot be tuned; {sorted(tunable)} can")
         return self
-
-
-# The keys of `ranking` that say what the lists are.
-LISTS = tuple(Lists.model_fields)

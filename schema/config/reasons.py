@@ -58,23 +58,22 @@ class Phrases(Section):
         return self
 
 
-def _template(reason: Reason) -> tuple[type[str], Any]:
+def _template(reason: Reason) -> Any:
+    """The field of a reason, for `pydantic.create_model`."""
     facts = ", ".join(f"{{{fact}}}" for fact in reason.facts)
     text = f"Of items of the source {reason.source}: {reason.given}."
     return str, Field(reason.template, description=f"{text} May name {facts}." if facts else text)
 
 
 # One key for each entry of `schema.reasons`, so that no list of reasons is kept here.
-_Templates = pydantic.create_model(
-    "_Templates",
-    __base__=Section,
-    __doc__="The words of each reason.",
-    **{reason.key: _template(reason) for reason in REASONS},
+_TEMPLATES: dict[str, Any] = {reason.key: _template(reason) for reason in REASONS}
+_ReasonTemplates = pydantic.create_model(
+    "_ReasonTemplates", __base__=Section, __doc__="The words of each reason.", **_TEMPLATES
 )
 
 
-class Reasons(_Templates):
-    """Templates of the reasons why an item is shown."""
+class Reasons(_ReasonTemplates):
+    """Templates of the reasons why an item is shown; `schema.reasons` says when each is given."""
 
     @pydantic.model_validator(mode="after")
     def _names_known_facts(self) -> Reasons:

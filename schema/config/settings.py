@@ -13,12 +13,8 @@ Example::
 
 from __future__ import annotations
 
-import json
-import types
 import typing
 from typing import Any, Self, TypeVar
-
-import pydantic
 
 from schema.config.base import Section
 from schema.config.shop import Config
@@ -75,18 +71,3 @@ def _part(value: Any, annotation: Any) -> Any:
         if isinstance(kind, type) and issubclass(kind, Section):
             return value if type(value) is kind else narrow(value, kind)
     return value
-
-
-def dump_sections(config: Config, *names: str) -> str:
-    """JSON of some sections: a component's parameter, so that it re-runs when one of them changes."""
-    return json.dumps({name: config.model_dump(mode="json")[name] for name in names}, sort_keys=True)
-
-
-def load_sections(text: str) -> types.SimpleNamespace:
-    """The typed sections that :func:`dump_sections` wrote, as attributes."""
-    return types.SimpleNamespace(
-        **{
-            name: pydantic.TypeAdapter(Config.model_fields[name].annotation).validate_python(value)
-            for name, value in json.loads(text).items()
-        }
-    )

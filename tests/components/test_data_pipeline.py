@@ -42,16 +42,12 @@ def run_pipeline(folder, config):
     catalog_gen = CatalogExampleGen(
         config=catalog_settings.Settings.of(config).to_json(),
         data_version=data_version({key: resolve(path) for key, path in tables.items() if path}),
-        code_version=code_version(
-            "components.catalog_example_gen", "components.common.tables", "components.common.beam_io"
-        ),
+        code_version=code_version("components.catalog_example_gen"),
     )
     event_gen = EventExampleGen(
         config=event_settings.Settings.of(config).to_json(),
         data_version=data_version({"events.path": resolve(config.events.path)}),
-        code_version=code_version(
-            "components.event_example_gen", "components.common.tables", "components.common.beam_io"
-        ),
+        code_version=code_version("components.event_example_gen"),
     )
     examples = {"items": catalog_gen.outputs["items"], "events": event_gen.outputs["examples"]}
     if config.users:

@@ -1,10 +1,14 @@
 """A real server says whether a model can be served."""
 
+import contextlib
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -72,12 +76,11 @@ def test_a_model_that_cannot_be_loaded_is_refused_at_once(tmp_path, broken):
             folder / "assets.extra",
         )
         (folder / "variables" / "variables.index").unlink()
-    started = time.monotonic()
     passed, reason = executor.validate(str(folder), SETTINGS)
     assert not passed
     assert "the model server did not serve the model" in reason
+    assert "not available after" not in reason  # the server says so; nobody waits until time is up
     assert "\n" not in reason
-    assert time.monotonic() - started < 90
 
 
 def test_a_model_without_requests_is_not_blessed(tmp_path):
@@ -112,19 +115,102 @@ def stand_in(path, *lines, **settings):
     return InfraValidation(server="tensorflow_serving", binary=str(path), **settings)
 
 
+class Burning(tf.Module):
+    """Takes a core for a while; always gives the same."""
+
+    def __init__(self, rounds):
+        super().__init__()
+        self.rounds = tf.constant(rounds)
+        self.matrix = tf.Variable(tf.linalg.qr(tf.random.stateless_normal([128, 128], [1, 2]))[0])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32, "x")])
+    def answer(self, x):
+        row = tf.ones([1, 128])
+        for _ in tf.range(self.rounds):
+            row = tf.matmul(row, self.matrix)  # keeps its length: an orthogonal matrix
+        return {"y": tf.repeat(row, tf.size(x), axis=0)}
+
+
+def burning(milliseconds):
+    """(module, milliseconds of processor time that a call takes), about what is asked for or more."""
+    rounds = 1000
+    while True:
+        module = Burning(rounds)
+        module.answer(tf.constant([1]))  # is traced
+        started = time.process_time()
+        module.answer(tf.constant([1]))
+        took = (time.process_time() - started) * 1000
+        if took > milliseconds:
+            return module, took
+        rounds *= 2
+
+
+@contextlib.contextmanager
+def busy_machine():
+    """Three processes on each core that want all of it."""
+    command = [sys.executable, "-c", "while True: pass"]
+    burners = [subprocess.Popen(command) for _ in range(3 * (os.cpu_count() or 1))]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def test_a_good_model_passes_on_a_busy_machine_and_a_slow_one_does_not(tmp_path, monkeypatch):
+    """What a request costs counts, not how long others kept the processor from it."""
+    module, milliseconds = burning(60)
+    monkeypatch.setattr(executor, "_ROUNDS", 8)
+    folder = export(tmp_path / "model", module=module)
+    with busy_machine():
+        passed, found = executor.validate(folder, InfraValidation(max_p99_ms=3 * milliseconds))
+        assert passed, found
+        passed, reason = executor.validate(folder, InfraValidation(max_p99_ms=milliseconds / 4))
+    assert not passed
+    wall, cpu = re.match(
+        r"signature serving_default: p99 ([\d.]+) ms, ([\d.]+) ms of processor time, over \d+ requests, ",
+        reason,
+    ).groups()
+    assert float(wall) > milliseconds / 4
+    assert float(cpu) > milliseconds / 4
+
+
+def test_measures_again_before_it_refuses(monkeypatch):
+    """Only what was too slow, and the best measurement counts."""
+    requests = [predict_pb2.PredictRequest() for _ in range(2)]
+    for request, name in zip(requests, ["fast", "slow"], strict=True):
+        request.model_spec.signature_name = name
+    measured, took = [], iter([0.0, 0.3, 0.3, 0.05])
+
+    def predict(request, timeout):
+        measured.append(request.model_spec.signature_name)
+        end = time.process_time() + next(took)
+        while time.process_time() < end:
+            pass
+
+    monkeypatch.setattr(executor, "_ROUNDS", 1)
+    found = executor._latencies(predict, requests, psutil.Process(), 150.0)
+    assert measured == ["fast", "slow", "slow", "slow"]
+    assert found["slow"].judged < 150
+
+
 def test_another_server_by_its_binary_that_is_right_but_slow(tmp_path):
     """Our server under another name: only the flags and the protocol of TensorFlow Serving are used."""
     flags = tmp_path / "flags"
     settings = stand_in(
         tmp_path / "tensorflow_model_server",
         f'echo "$@" > {flags}',
-        f'exec {sys.executable} -m serving.model_server "$@"',
-        max_p99_ms=0.001,
+        # no exec: the processor time is that of the program's child
+        f'{sys.executable} -m serving.model_server "$@" & server=$!',
+        'trap "kill $server" TERM; wait $server',
+        max_p99_ms=10,
     )
-    passed, reason = executor.validate(export(tmp_path / "model", tf.ones([1, 1])), settings)
+    module, _ = burning(60)
+    passed, reason = executor.validate(export(tmp_path / "model", module=module), settings)
     assert not passed
     assert reason.startswith("signature serving_default: p99 ")
-    assert "over 25 requests, above infra_validator.max_p99_ms 0.001; " in reason
+    assert " over 25 requests, above infra_validator.max_p99_ms 10; " in reason
     given = [flag.split("=")[0] for flag in flags.read_text().split()]
     assert given == ["--port", "--model_name", "--model_base_path"]
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from schema.config import LISTS, load
+from schema.config import Lists, load
 
 COMPONENTS = [
     "catalog_example_gen",
@@ -20,6 +20,7 @@ COMPONENTS = [
     "ranking_trainer",
     "servable_builder",
     "funnel_evaluator",
+    "infra_validator",
 ]
 SHOP = "pipeline/configs/complete_journey.yaml"
 RETRIEVER = {"candidate_sampler", "ranking_tuner", "ranking_trainer", "servable_builder"}
@@ -63,7 +64,7 @@ def test_settings_are_read_back_from_their_text(name, config):
         ({"quality.min_index_recall": 0.9}, {"candidate_index", "funnel_evaluator"}),
         ({"quality.item_slices": ["category"]}, {"candidate_sampler", "funnel_evaluator"}),
         ({"quality.max_ece": 0.9}, {"funnel_evaluator"}),
-        ({"infra_validator.max_p99_ms": 9}, set()),
+        ({"infra_validator.max_p99_ms": 9}, {"infra_validator"}),
         ({"kubeflow.retries": 9}, set()),
     ],
 )
@@ -76,7 +77,7 @@ def test_a_setting_changes_the_text_of_those_that_obey_it(changed, expected):
 
 def test_the_sampler_sees_of_the_ranker_what_its_lists_are():
     sections = json.loads(settings("candidate_sampler").of(load(SHOP)).to_json())
-    assert set(sections["ranking"]) == set(LISTS)
+    assert set(sections["ranking"]) == set(Lists.model_fields)
     assert set(sections["quality"]) == {"item_slices"}
 
 

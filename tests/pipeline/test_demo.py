@@ -177,10 +177,10 @@ def test_server_is_stopped_when_a_client_fails(run_dir, shop):
     assert [c for c in psutil.Process().children() if "serving.model_server" in c.cmdline()] == []
 
 
-def test_server_that_cannot_start_says_why(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "_python", lambda *_: [sys.executable, "-c", "raise SystemExit('no port')"])
+def test_server_that_cannot_start_says_why(tmp_path):
+    program = [sys.executable, "-c", "raise SystemExit('no port')"]
     with (
         pytest.raises(demo.StepFailed, match=r"ended with status 1: no port \(all of it in"),
-        demo._server(tmp_path, tmp_path / "server.log"),
+        demo._server(tmp_path, tmp_path / "server.log", program),
     ):
         pass

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run import record as run_record
+from pipeline import record as run_record
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tests" / "pipeline" / "tiny_pipeline.py"
 LINE = re.compile(r"(\d+)/9  (\w+) +([\d.]+ s|\d+ min \d\d s)(?:  (cached|failed)\b)? *(.*)")
+INTERRUPTED = "error: interrupted; run the same command again to continue from here\n"
 COMPONENTS = {"Rows", "CsvExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator"} | {
     *("LatestSchema", "Fragile", "FunnelEvaluator", "Pusher")
 }
@@ -65,6 +66,30 @@ class Shop:
             text=True,
             timeout=400,
         )
+
+    def terminate(self, fault, with_a_second_run=False):
+        """SIGTERM to a run inside Fragile: (a second run of the folder meanwhile, exit status, stderr)."""
+        ready = self.folder / "ready"
+        environment = self.environment(TINY_FAULT=fault, TINY_READY=str(ready))
+        with subprocess.Popen(
+            [sys.executable, str(SCRIPT)],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            try:
+                deadline = time.monotonic() + 300
+                while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                second = self.run() if with_a_second_run else None
+                assert second is None or f"(pid {process.pid})" in second.stderr
+                process.send_signal(signal.SIGTERM)
+                _, err = process.communicate(timeout=120)
+            finally:
+                process.kill()
+        return second, process.returncode, err
 
     def summary(self):
         return json.loads((self.run_dir / "summary.json").read_text())
@@ -193,32 +218,23 @@ def test_crash_and_termination_leave_a_readable_record(shop):
     assert crashed.stderr == f"error: {message}\n"
     assert shop.summary()["error"] == {"message": message, "component": "Fragile"}
 
-    ready = shop.folder / "ready"
-    environment = shop.environment(TINY_FAULT="wait", TINY_READY=str(ready))
-    with subprocess.Popen(
-        [sys.executable, str(SCRIPT)],
-        cwd=shop.folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            deadline = time.monotonic() + 300
-            while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.2)
-            second = shop.run()
-            assert second.returncode == 1
-            assert re.fullmatch(rf"error: .*another run .*\(pid {process.pid}\).*\n", second.stderr)
-            process.send_signal(signal.SIGTERM)
-            _, err = process.communicate(timeout=120)
-        finally:
-            process.kill()
-    assert process.returncode == 143
-    assert err == "error: interrupted; run the same command again to continue from here\n"
+    second, returncode, err = shop.terminate("wait", with_a_second_run=True)
+    assert second.returncode == 1
+    assert re.fullmatch(r"error: .*another run .*\(pid \d+\).*\n", second.stderr)
+    assert (returncode, err) == (143, INTERRUPTED)
     assert shop.summary()["state"] == "interrupted"
     assert shop.executions()["Fragile", "CANCELED"] == 1
     assert (shop.run_dir / "report.html").exists()
+
+
+def test_a_termination_that_beam_wraps_is_an_interruption(shop):
+    """Beam turns the signal's exception into a RuntimeError "... [while running ...]"."""
+    _, returncode, err = shop.terminate("terminated_in_beam")
+    assert "[while running" in (shop.run_dir / "run.log").read_text()
+    assert (returncode, err) == (143, INTERRUPTED)
+    summary = shop.summary()
+    assert (summary["state"], summary["error"]["component"]) == ("interrupted", "Fragile")
+    assert not list(shop.run_dir.glob("artifacts/Fragile/model/*/half"))
 
 
 def test_tfx_command_line_names_what_is_wrong(shop):

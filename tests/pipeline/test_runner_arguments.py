@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import local_runner
+from pipeline.report import summary as run_summary
+from pipeline.run import command as runner
+from pipeline.run import execution
+from pipeline.run.lock import lock
 from schema.errors import ConfigError, DataError, UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def _load(*argv):
-    return local_runner.load_config(local_runner.parser().parse_args([*argv]))
+    return runner.load_config(runner.parser().parse_args([*argv]))
 
 
 def test_defaults_come_from_the_environment(monkeypatch, tmp_path):
@@ -25,14 +28,12 @@ def test_defaults_come_from_the_environment(monkeypatch, tmp_path):
     assert _load().name == "complete_journey"
     assert _load().data.sample_users is None
     own = tmp_path / "own.yaml"
-    own.write_text(
-        local_runner.DEFAULT_CONFIG.read_text().replace("name: complete_journey", "name: own_shop")
-    )
+    own.write_text(runner.DEFAULT_CONFIG.read_text().replace("name: complete_journey", "name: own_shop"))
     monkeypatch.setenv("SHELFWISE_CONFIG", str(own))
     monkeypatch.setenv("SHELFWISE_SAMPLE", "77")
     monkeypatch.setenv("SHELFWISE_RUNS_DIR", "elsewhere")
     assert (_load().name, _load().data.sample_users) == ("own_shop", 77)
-    assert local_runner.parser().parse_args([]).runs_dir == "elsewhere"
+    assert runner.parser().parse_args([]).runs_dir == "elsewhere"
     assert _load("--sample", "5").data.sample_users == 5
 
 
@@ -70,7 +71,7 @@ def test_settings_replace_values_of_the_configuration():
 def test_wrong_arguments_are_one_line(argv, message, capsys):
     with pytest.raises(ConfigError, match=message):
         _load(*argv)
-    assert local_runner.main(argv) == 1
+    assert runner.main(argv) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"error: .*\n", err)
@@ -78,14 +79,14 @@ def test_wrong_arguments_are_one_line(argv, message, capsys):
 
 def test_unknown_option_is_one_line_and_status_1(capsys):
     with pytest.raises(SystemExit) as stop:
-        local_runner.main(["--no-such-option"])
+        runner.main(["--no-such-option"])
     assert stop.value.code == 1
     assert re.fullmatch(r"error: .*--no-such-option.*\n", capsys.readouterr().err)
 
 
 def test_runs_dir_that_cannot_be_created(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert local_runner.main(["--runs-dir", str(tmp_path / "file")]) == 1
+    assert runner.main(["--runs-dir", str(tmp_path / "file")]) == 1
     err = capsys.readouterr().err
     assert re.fullmatch(r"error: .*/file/complete_journey: cannot be created .*--runs-dir\n", err)
 
@@ -104,7 +105,7 @@ def test_second_run_of_a_folder_is_refused(tmp_path):
     run_dir = tmp_path / "complete_journey"
     run_dir.mkdir()
     holder = (
-        "import sys, pathlib; from pipeline.local_runner import lock\n"
+        "import sys, pathlib; from pipeline.run.lock import lock\n"
         "with lock(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -124,7 +125,7 @@ def test_second_run_of_a_folder_is_refused(tmp_path):
             assert sorted(os.listdir(run_dir)) == [".lock"]
         finally:
             process.kill()
-    with local_runner.lock(run_dir):  # the kernel dropped the killed holder's lock
+    with lock(run_dir):  # the kernel dropped the killed holder's lock
         assert (run_dir / ".lock").read_text() == f"{os.getpid()}\n"
 
 
@@ -165,7 +166,7 @@ def _caused(cause):
     ],
 )
 def test_error_message_is_one_line(error, line):
-    assert local_runner._message(error, "runs/x/run.log") == line
+    assert execution.error_message(error, "runs/x/run.log") == line
 
 
 def test_closing_lines():
@@ -182,7 +183,7 @@ def test_closing_lines():
         "blessed": True,
         "pushed_version": "17",
     }
-    assert local_runner.closing_lines(summary, "runs/x/report.html") == [
+    assert run_summary.closing_lines(summary, "runs/x/report.html") == [
         "complete after 14 min 02 s: 2 of 3 components, 1 cached; peak memory 6.31 GB",
         "ndcg@10          all     novel",
         "funnel        0.2500    0.0512",

@@ -8,6 +8,7 @@ import signal
 import warnings
 from pathlib import Path
 
+import apache_beam as beam
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation, ModelRun
@@ -30,7 +31,7 @@ def Rows(table: OutputArtifact[Examples], count: Parameter[int]) -> None:
 def Fragile(
     table: InputArtifact[Examples], model: OutputArtifact[Model], model_run: OutputArtifact[ModelRun]
 ) -> None:
-    """Trains, or breaks as TINY_FAULT says: user_error, crash, kill."""
+    """Trains, or breaks as TINY_FAULT says."""
     Path(model.uri, "half").write_text("half")
     fault = os.environ.get("TINY_FAULT", "")
     if fault == "user_error":
@@ -39,6 +40,14 @@ def Fragile(
         raise ValueError("first line of many\nsecond line")
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if fault == "terminated_in_beam":
+
+        def wait(path):
+            Path(path).write_text("ready")
+            signal.pause()
+
+        with beam.Pipeline() as stage:
+            stage | beam.Create([os.environ["TINY_READY"]]) | beam.Map(wait)
     if fault == "wait":
         Path(os.environ["TINY_READY"]).write_text("ready")
         signal.pause()

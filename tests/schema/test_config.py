@@ -137,30 +137,14 @@ def test_an_override_below_an_empty_section(write):
     assert config.load(write(changed("ranking", {})), {"ranking.epochs": 3}).ranking.epochs == 3
 
 
-def test_sections_travel_as_json(write):
-    read = config.load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", {"split.end": "2017-05-01"})
-    names = ("items", "users", "exposures", "events", "split", "retrieval", "quality")
-    text = config.dump_sections(read, *names)
-    back = config.load_sections(text)
-    assert sorted(vars(back)) == sorted(names)
-    for name in names:
-        assert getattr(back, name) == getattr(read, name)
-        assert type(getattr(back, name)) is type(getattr(read, name))
-    assert config.dump_sections(read, *reversed(names)) == text  # one text, one cache key
-
-
-def test_a_section_that_a_shop_lacks_stays_none(write):
-    back = config.load_sections(config.dump_sections(config.load(write(SMALL)), "users", "items"))
-    assert back.users is None
-    assert back.items.text == ["title"]
-
-
 def test_a_sections_text_changes_only_with_the_section(write):
     one = config.load(write(SMALL))
     other = config.load(write(SMALL), {"ranking.epochs": 9})
-    assert config.dump_sections(one, "retrieval") == config.dump_sections(other, "retrieval")
-    assert config.dump_sections(one, "ranking") != config.dump_sections(other, "ranking")
     assert one.retrieval.to_json() == other.retrieval.to_json()
+    assert one.ranking.to_json() != other.ranking.to_json()
+    split = {"test_days": 14, "eval_days": 7}
+    texts = {config.Split(**dict(order)).to_json() for order in (split.items(), reversed(split.items()))}
+    assert len(texts) == 1  # one text, one cache key
 
 
 class Part(config.Settings):
@@ -272,8 +256,29 @@ def test_wrong_words_and_boosts_are_refused(write, dotted, value, reason):
 
 def test_the_serving_section_survives_a_component_s_parameter(write):
     """Numbers as keys become text in JSON."""
+
+    class Words(config.Settings):
+        serving: config.Serving
+
     words = {"days_ago": {"exact": {0: "now", 3: "a while ago"}, "forms": ["{n} day", "{n} days"]}}
     read = config.load(write(changed("serving.phrases", words)))
-    again = config.load_sections(config.dump_sections(read, "serving")).serving
+    again = Words.from_json(Words.of(read).to_json()).serving
     assert again == read.serving
     assert again.phrases.days_ago.exact[3] == "a while ago"
+
+
+def test_all_sections_travel_as_json():
+    class Everything(config.Settings):
+        items: config.Items
+        users: config.Users | None
+        exposures: config.Exposures | None
+        events: config.Events
+        split: config.Split
+        retrieval: config.Retrieval
+        quality: config.Quality
+
+    read = config.load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", {"split.end": "2017-05-01"})
+    back = Everything.from_json(Everything.of(read).to_json())
+    for name in Everything.model_fields:
+        assert getattr(back, name) == getattr(read, name)
+        assert type(getattr(back, name)) is type(getattr(read, name))

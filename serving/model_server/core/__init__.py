@@ -1,1 +1,4 @@
-"""Versions, servables, prediction, batching and tensors of the model server."""
+"""The server's work without a transport: versions, tensors, Predict, batching, metrics.
+
+Imports nothing else of ours.
+"""

@@ -5,22 +5,14 @@ requests to share a batch. With `pad_variable_length_inputs` the other dimension
 differ: they are filled with "" and 0, which is how this project's models mark what is not
 there. (TensorFlow Serving fills with the request's first value, and refuses scalars.)
 
-An answer must not show that others were in the batch. So an output that grew with the padding,
-or with another request's larger `k`, is cut back, for which one has to know what its size
-follows. That is learned from what the model does: every run without padding strikes out the
-explanations (this input's size, that scalar's value, the largest of those whole numbers, always
-the same) that it contradicts. Requests of different sizes share a batch only while all
-explanations left agree about each of them, and the sizes that come out are checked. Nor may
-padding mend a request: inputs that have been equally long in every good request (a history's
-items and their ages) must be so in each that joins, else the graph shall refuse it alone.
+An answer must not show that others were in the batch: outputs that grew with the padding, or with
+another request's larger `k`, are cut back to the sizes that `output_sizes` has learned.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import itertools
-import math
 import os
 import threading
 import time
@@ -32,13 +24,30 @@ import numpy as np
 from serving.model_server.core import predictor
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
+from serving.model_server.core.output_sizes import OutputSizes
 from serving.model_server.core.predictor import Arrays, Executor
 from serving.model_server.core.servable import Servable
-from serving.model_server.process.config_files import Batching
 
-# What the size of an output may follow: ("input", name, axis), ("scalar", name), ("largest", name)
-# or ("always", size).
-_Explanation = tuple[object, ...]
+
+@dataclasses.dataclass(frozen=True)
+class Batching:
+    """How requests are merged; names and defaults are those of TF Serving's BatchingParameters.
+
+    Attributes:
+      max_batch_size: rows of a merged batch at most.
+      batch_timeout_micros: how long the first request waits for company.
+      max_enqueued_batches: batches that may wait; more requests get UNAVAILABLE.
+      num_batch_threads: batches that run at the same time; 0 for one a core.
+      allowed_batch_sizes: a batch is padded with copies of a row to the next of these sizes.
+      pad_variable_length_inputs: requests of different inner sizes may share a batch.
+    """
+
+    max_batch_size: int = 1000
+    batch_timeout_micros: int = 0
+    max_enqueued_batches: int = 10
+    num_batch_threads: int = 0
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
 
 
 @dataclasses.dataclass(eq=False)
@@ -64,78 +73,6 @@ class _Task:
         }
 
 
-class _Shapes:
-    """What is known of the output sizes of one signature of one version."""
-
-    def __init__(self) -> None:
-        self.batchable = True
-        # output's dimension -> explanation -> the size beyond which it was never seen to go
-        self._explanations: dict[tuple[str, int], dict[_Explanation, float]] | None = None
-        # pairs of inputs' dimensions that were never of different sizes
-        self._equal: set[tuple[_Explanation, _Explanation]] = set()
-        # output's dimension and ("largest", name) -> (values, size) of a run that left it to the model
-        self._chosen: dict[tuple[object, _Explanation], tuple[object, int]] = {}
-        self._lock = threading.Lock()
-
-    def learn(self, inputs: Arrays, outputs: Arrays) -> None:
-        """Strikes out what one run without padding contradicts."""
-        facts = _facts(inputs)
-        with self._lock:
-            if self._explanations is None:
-                self._explanations = {
-                    (name, axis): dict.fromkeys([*facts, ("always", value.shape[axis])], math.inf)
-                    for name, value in outputs.items()
-                    for axis in range(1, value.ndim)
-                }
-                self._equal = set(itertools.combinations([one for one in facts if one[0] == "input"], 2))
-            self._equal = {(one, other) for one, other in self._equal if facts[one] == facts[other]}
-            for (name, axis), left in self._explanations.items():
-                size = outputs[name].shape[axis] if axis < outputs[name].ndim else None
-                for one, most in list(left.items()):
-                    if size is None:
-                        continue
-                    if one[0] == "largest" and not facts[one]:
-                        # whatever the model chooses, it chooses the same for the same numbers
-                        values = tuple(np.unique(inputs[one[1]]))
-                        first = self._chosen.setdefault(((name, axis), one), (values, size))
-                        if first[0] == values and first[1] != size:
-                            del left[one]
-                    elif one[0] == "largest" and size < facts[one] and most == math.inf:
-                        left[one] = size  # as with a `k` beyond what the model gives
-                    elif _size(one, facts, most) != size:
-                        del left[one]
-
-    def wanted(self, inputs: Arrays) -> object:
-        """What `inputs` say about the outputs' sizes by their values; equal for requests that
-        may share a batch without cutting.
-        """
-        facts = _facts(inputs)
-        with self._lock:
-            unknown = {("", 0): dict.fromkeys(facts, math.inf)}
-            places = unknown if self._explanations is None else self._explanations
-            return tuple(
-                (place, one, _size(one, facts, most) or tuple(np.unique(inputs[one[1]])))
-                for place, left in places.items()
-                # a size that nothing explains may follow any of the numbers
-                for one, most in (left or dict.fromkeys(facts, math.inf)).items()
-                if one[0] == "largest"
-            )
-
-    def predict(self, inputs: Arrays) -> dict[tuple[str, int], int] | None:
-        """Sizes of the outputs' dimensions for `inputs`, or None while they are not certain."""
-        facts = _facts(inputs)
-        with self._lock:
-            if self._explanations is None or any(facts[one] != facts[other] for one, other in self._equal):
-                return None
-            sizes: dict[tuple[str, int], int] = {}
-            for place, left in self._explanations.items():
-                expected = {_size(one, facts, most) for one, most in left.items()}
-                if len(expected) != 1 or None in expected:  # None: the model's choice, which nobody knows
-                    return None
-                sizes[place] = expected.pop()
-        return sizes
-
-
 class Batcher:
     """Runs signatures in batches; call it as a `predictor.Executor`.
 
@@ -152,7 +89,9 @@ class Batcher:
         self._timeout = config.batch_timeout_micros / 1e6
         self._changed = threading.Condition()
         self._queues: dict[object, collections.deque[_Task]] = {}
-        self._shapes: weakref.WeakKeyDictionary[Servable, dict[str, _Shapes]] = weakref.WeakKeyDictionary()
+        self._shapes: weakref.WeakKeyDictionary[Servable, dict[str, OutputSizes]] = (
+            weakref.WeakKeyDictionary()
+        )
         for number in range(config.num_batch_threads or os.cpu_count() or 1):
             threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
 
@@ -182,12 +121,12 @@ class Batcher:
             raise task.error
         return task.outputs
 
-    def _shapes_of(self, servable: Servable, signature: str) -> _Shapes:
+    def _shapes_of(self, servable: Servable, signature: str) -> OutputSizes:
         by_signature = self._shapes.get(servable)
         if by_signature is None:
             with self._changed:
                 by_signature = self._shapes.setdefault(servable, {})
-        return by_signature.setdefault(signature, _Shapes())
+        return by_signature.setdefault(signature, OutputSizes())
 
     def _enqueue(self, task: _Task) -> None:
         key = (id(task.servable), task.signature, _company(task, self._config.pad_variable_length_inputs))
@@ -266,7 +205,7 @@ class Batcher:
             if not (len(group) > 1 and self._run_merged(group, shapes, None)):
                 self._run_each(group, shapes)
 
-    def _run_each(self, tasks: Sequence[_Task], shapes: _Shapes) -> None:
+    def _run_each(self, tasks: Sequence[_Task], shapes: OutputSizes) -> None:
         for task in tasks:
             try:
                 self._metrics.batch(task.rows)
@@ -285,7 +224,10 @@ class Batcher:
                 _end([task], error=error)
 
     def _run_merged(
-        self, tasks: Sequence[_Task], shapes: _Shapes, expected: Sequence[dict[tuple[str, int], int]] | None
+        self,
+        tasks: Sequence[_Task],
+        shapes: OutputSizes,
+        expected: Sequence[dict[tuple[str, int], int]] | None,
     ) -> bool:
         """Runs tasks as one; False when they have to run without each other.
 
@@ -371,28 +313,6 @@ def _concatenate(values: Sequence[np.ndarray]) -> np.ndarray:
 
 def _cut(name: str, value: np.ndarray, sizes: dict[tuple[str, int], int]) -> np.ndarray:
     return value[(slice(None), *(slice(sizes[name, axis]) for axis in range(1, value.ndim)))]
-
-
-def _facts(inputs: Arrays) -> dict[_Explanation, int]:
-    facts: dict[_Explanation, int] = {}
-    for name, value in inputs.items():
-        for axis in range(1, value.ndim):
-            facts["input", name, axis] = value.shape[axis]
-        if value.ndim == 0 and value.dtype.kind in "iu":
-            facts["scalar", name] = int(value)
-        if value.ndim == 1 and value.dtype.kind in "iu":
-            # a number below 1 leaves the choice to the model
-            facts["largest", name] = int(value.max()) if len(value) and value.min() > 0 else 0
-    return facts
-
-
-def _size(explanation: _Explanation, facts: dict[_Explanation, int], most: float) -> int | None:
-    """The size that an explanation gives, None where it says nothing."""
-    if explanation[0] == "always":
-        return explanation[1]
-    if explanation[0] == "largest":
-        return min(facts[explanation], most) or None
-    return facts[explanation]
 
 
 def _end(tasks: Sequence[_Task], outputs: Arrays | None = None, error: BaseException | None = None) -> None:

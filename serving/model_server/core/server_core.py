@@ -9,13 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tensorflow_serving.apis import model_pb2
+from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.servable import Servable
 from serving.model_server.core.version_manager import Policy, VersionManager, VersionStatus
-from serving.model_server.process import config_files
 
 _log = logging.getLogger(__name__)
 _PLATFORM = "tensorflow"
@@ -124,20 +123,36 @@ class ServerCore:
         if wait_until is not None:
             self._await(new, wait_until)
 
-    def watch_file(self, path: str, poll_seconds: float) -> None:
-        """Reloads `path` whenever its text changes, in a thread of its own, until `stop`."""
+    def watch_file(
+        self,
+        path: str,
+        poll_seconds: float,
+        read: Callable[[str], model_server_config_pb2.ModelServerConfig],
+    ) -> None:
+        """Reloads `path` whenever its text changes, in a thread of its own, until `stop`.
+
+        Args:
+          path: the file.
+          poll_seconds: pause between two looks at it.
+          read: path -> the configuration; raises `StatusError` when it is wrong.
+        """
         threading.Thread(
-            target=self._watch_file, args=(path, poll_seconds), name="config-file", daemon=True
+            target=self._watch_file, args=(path, poll_seconds, read), name="config-file", daemon=True
         ).start()
 
-    def _watch_file(self, path: str, poll_seconds: float) -> None:
+    def _watch_file(
+        self,
+        path: str,
+        poll_seconds: float,
+        read: Callable[[str], model_server_config_pb2.ModelServerConfig],
+    ) -> None:
         last, complaint = _text(path), ""
         while not self._stop.wait(poll_seconds):
             text = _text(path)
             if text == last:
                 continue
             try:
-                self.reload(config_files.read_models(path))
+                self.reload(read(path))
                 _log.info("took over %s", path)
                 last, complaint = text, ""
             except Exception as error:  # tried again at each look: a label may become assignable
@@ -202,6 +217,18 @@ def single_model(name: str, base_path: str) -> model_server_config_pb2.ModelServ
         name=name, base_path=os.path.abspath(base_path), model_platform=_PLATFORM
     )
     return config
+
+
+def status_response(
+    core: ServerCore, request: get_model_status_pb2.GetModelStatusRequest
+) -> get_model_status_pb2.GetModelStatusResponse:
+    """The answer of GetModelStatus; errors as in `ServerCore.statuses`."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in core.statuses(request.model_spec):
+        entry = response.model_version_status.add(version=status.version, state=int(status.state))
+        entry.status.error_code = int(status.code)
+        entry.status.error_message = status.message
+    return response
 
 
 def _checked(

@@ -1,1 +1,1 @@
-"""The model server's gRPC services."""
+"""The model server's gRPC services. Imports `core`."""

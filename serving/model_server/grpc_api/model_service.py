@@ -9,7 +9,7 @@ from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, 
 
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
-from serving.model_server.core.server_core import ServerCore
+from serving.model_server.core.server_core import ServerCore, status_response
 from serving.model_server.grpc_api.prediction_service import abort, deadline
 
 # How long a reload waits for new models when the caller gave no deadline.
@@ -53,15 +53,3 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return response
         except Exception as error:
             abort(context, error)
-
-
-def status_response(
-    core: ServerCore, request: get_model_status_pb2.GetModelStatusRequest
-) -> get_model_status_pb2.GetModelStatusResponse:
-    """The answer of GetModelStatus; errors as in `ServerCore.statuses`."""
-    response = get_model_status_pb2.GetModelStatusResponse()
-    for status in core.statuses(request.model_spec):
-        entry = response.model_version_status.add(version=status.version, state=int(status.state))
-        entry.status.error_code = int(status.code)
-        entry.status.error_message = status.message
-    return response

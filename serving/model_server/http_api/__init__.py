@@ -1,1 +1,1 @@
-"""The model server's REST interface."""
+"""The model server's REST API. Imports `core`."""

@@ -1,13 +1,9 @@
-"""The REST face of the server: `/v1/models/...` and the Prometheus page, over HTTP/1.1."""
+"""The REST face of the server: what `/v1/models/...` and the Prometheus page mean; no sockets."""
 
 from __future__ import annotations
 
-import http.server
 import logging
 import re
-import socket
-import socketserver
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable
@@ -25,9 +21,8 @@ from tensorflow_serving.apis import (
 from serving.model_server.core import inference, metrics, predictor, tensors
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.predictor import Executor
-from serving.model_server.core.server_core import ServerCore
-from serving.model_server.grpc_api.model_service import status_response
-from serving.model_server.http_api import json_tensors
+from serving.model_server.core.server_core import ServerCore, status_response
+from serving.model_server.http_api import json_examples, json_tensors, json_values
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +49,6 @@ _HTTP_CODES = {
     Code.UNAUTHENTICATED: 401,
 }
 _JSON = "application/json"
-_MAX_UNREAD = 1 << 20  # of a refused body: read and thrown away, so that the client reads our answer
 
 
 class RestApi:
@@ -98,7 +92,7 @@ class RestApi:
         if path == self._metrics_path and method == "GET":
             return 200, metrics.CONTENT_TYPE, self._metrics_page()
         if not path.lower().startswith("/v1/"):
-            return 404, _JSON, json_tensors.write_error(f"Not found: {method} {path[:200]}")
+            return 404, _JSON, json_values.write_error(f"Not found: {method} {path[:200]}")
         started = time.monotonic()
         model, api = "", ""
         try:
@@ -115,11 +109,11 @@ class RestApi:
                 content = getattr(self, f"_{api.lower()}")(spec, body, deadline)
             code = Code.OK
         except StatusError as error:
-            code, content = error.code, json_tensors.write_error(error.message)
+            code, content = error.code, json_values.write_error(error.message)
         except Exception as error:
             _log.error("unexpected error", exc_info=error)
             code = Code.INTERNAL
-            content = json_tensors.write_error(f"internal error: {type(error).__name__}")
+            content = json_values.write_error(f"internal error: {type(error).__name__}")
         if api:
             known = model if model in self._core.models() else ""
             name = api.lower().capitalize()
@@ -127,8 +121,8 @@ class RestApi:
         return _HTTP_CODES.get(code, 500), _JSON, content
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
-        document = json_tensors.parse(body)
-        name = json_tensors.signature_name(document) or predictor.DEFAULT_SIGNATURE
+        document = json_values.parse(body)
+        name = json_values.signature_name(document) or predictor.DEFAULT_SIGNATURE
         with self._core.lease(spec) as servable:
             signature = servable.signatures.get(name)
             if signature is None:
@@ -145,22 +139,22 @@ class RestApi:
             return json_tensors.write_outputs(self._executor(servable, name, inputs, deadline), rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
-        document = json_tensors.parse(body)
+        document = json_values.parse(body)
         request = classification_pb2.ClassificationRequest(model_spec=spec)
-        request.model_spec.signature_name = json_tensors.signature_name(document)
-        request.input.CopyFrom(json_tensors.read_examples(document, "classify"))
+        request.model_spec.signature_name = json_values.signature_name(document)
+        request.input.CopyFrom(json_examples.read_examples(document, "classify"))
         with self._core.lease(spec) as servable:
             response = inference.classify(servable, request, deadline, self._executor, self._recorder)
-        return json_tensors.write_classifications(response.result)
+        return json_examples.write_classifications(response.result)
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
-        document = json_tensors.parse(body)
+        document = json_values.parse(body)
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        request.model_spec.signature_name = json_tensors.signature_name(document)
-        request.input.CopyFrom(json_tensors.read_examples(document, "regress"))
+        request.model_spec.signature_name = json_values.signature_name(document)
+        request.input.CopyFrom(json_examples.read_examples(document, "regress"))
         with self._core.lease(spec) as servable:
             response = inference.regress(servable, request, deadline, self._executor, self._recorder)
-        return json_tensors.write_regressions(response.result)
+        return json_examples.write_regressions(response.result)
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         response = status_response(self._core, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))
@@ -200,162 +194,3 @@ def _proto_json(message: Any) -> bytes:
     return json_format.MessageToJson(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     ).encode("utf-8")
-
-
-class RestServer:
-    """The HTTP server: a thread a connection, a limited number of them in work.
-
-    Args:
-      api: what answers.
-      port: 0 picks a free one.
-      workers: requests in work at the same time; others wait.
-      timeout: seconds that a request may take, and that a connection may be silent.
-      max_body: bytes of a request's body; longer ones get 413.
-      cors: see `--rest_api_enable_cors_support`.
-
-    Raises:
-      OSError: the port cannot be had.
-    """
-
-    def __init__(
-        self, api: RestApi, port: int, workers: int, timeout: float, max_body: int, cors: bool = False
-    ) -> None:
-        self.in_work = 0
-        gate = threading.BoundedSemaphore(workers)
-        counting = threading.Lock()
-        owner = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            server_version = "shelfwise-model-server"
-            sys_version = ""
-            wbufsize = -1  # head and body in one packet
-            disable_nagle_algorithm = True
-
-            def do_GET(self) -> None:
-                self._respond(b"")
-
-            def do_POST(self) -> None:
-                body = self._body()
-                if body is not None:
-                    self._respond(body)
-
-            def do_OPTIONS(self) -> None:
-                if cors and re.match("https?://", self.headers.get("Origin", "")):
-                    self._send(200, _JSON, b"")
-                else:
-                    self._send(
-                        400, _JSON, json_tensors.write_error("Origin header is missing in CORS preflight")
-                    )
-
-            def _body(self) -> bytes | None:
-                if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-                    return self._chunks()
-                length = self.headers.get("Content-Length", "")
-                if not length.isdecimal():
-                    return self._refuse(411, "Content-Length is missing or not a number")
-                if int(length) > max_body:
-                    remaining = min(int(length), _MAX_UNREAD)
-                    while remaining > 0 and (read := self.rfile.read1(remaining)):
-                        remaining -= len(read)
-                    return self._refuse(413, f"the body has {length} bytes; at most {max_body} are read")
-                body = self.rfile.read(int(length))
-                if len(body) < int(length):
-                    self.close_connection = True
-                    return None
-                return body
-
-            def _chunks(self) -> bytes | None:
-                parts, total = [], 0
-                while True:
-                    line = self.rfile.readline(100)
-                    try:
-                        size = int(line.split(b";")[0].strip(), 16)
-                    except ValueError:
-                        return self._refuse(400, "a chunk's size is not a number")
-                    if size < 0 or total + size > max_body:
-                        return self._refuse(413, f"the body is too long; at most {max_body} bytes are read")
-                    if size == 0:
-                        while self.rfile.readline(65537).strip():
-                            pass
-                        return b"".join(parts)
-                    parts.append(self.rfile.read(size))
-                    total += size
-                    self.rfile.readline(100)
-
-            def _refuse(self, status: int, message: str) -> None:
-                self.close_connection = True  # the rest of the body is still to come
-                self._send(status, _JSON, json_tensors.write_error(message))
-
-            def _respond(self, body: bytes) -> None:
-                deadline = time.monotonic() + timeout
-                if not gate.acquire(timeout=timeout):
-                    self._send(503, _JSON, json_tensors.write_error("too many requests are in work"))
-                    return
-                with counting:
-                    owner.in_work += 1
-                try:
-                    answer = api.answer(self.command, self.path, body, deadline)
-                finally:
-                    gate.release()
-                try:
-                    self._send(*answer)
-                finally:
-                    with counting:
-                        owner.in_work -= 1
-
-            def _send(self, status: int, kind: str, content: bytes) -> None:
-                self.send_response(status)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(content)))
-                if cors:
-                    self.send_header("Access-Control-Allow-Origin", "*")
-                    self.send_header("Access-Control-Allow-Methods", "POST, GET")
-                    self.send_header("Access-Control-Allow-Headers", "Content-Type")
-                if self.close_connection:
-                    self.send_header("Connection", "close")
-                self.end_headers()
-                self.wfile.write(content)
-                self.wfile.flush()
-
-            def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-                # The base class's own refusals (bad request line, unknown method): JSON too.
-                self.close_connection = True
-                self.request_version = self.protocol_version  # what it could not read, it takes for 0.9
-                self._send(code, _JSON, json_tensors.write_error(message or http.HTTPStatus(code).phrase))
-
-            def log_message(self, format: str, *arguments: object) -> None:
-                pass  # one line a request would cost more than the request
-
-        Handler.timeout = timeout
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-            # A second server on the port is a mistake; only ports of closed connections are taken over.
-            allow_reuse_address = True
-            address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-
-            def server_bind(self) -> None:
-                if self.address_family == socket.AF_INET6:
-                    self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-                socketserver.TCPServer.server_bind(self)  # HTTPServer's asks the DNS for our name
-                self.server_name, self.server_port = "localhost", self.server_address[1]
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                _log.debug("connection of %s ended", client_address, exc_info=True)
-
-        self._server = Server(("", port), Handler)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)
-
-    def start(self) -> None:
-        """Begins to answer, in threads."""
-        self._thread.start()
-
-    def stop(self, until: float) -> None:
-        """Takes no more connections; waits for requests in work until a `time.monotonic()` second."""
-        self._server.shutdown()
-        self._server.server_close()
-        while self.in_work and time.monotonic() < until:
-            time.sleep(0.01)

@@ -21,6 +21,7 @@ from google.protobuf import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+from serving.model_server.core.batching import Batching
 from serving.model_server.core.errors import Code, StatusError
 
 PROMETHEUS_PATH = "/monitoring/prometheus/metrics"
@@ -49,27 +50,6 @@ _SCHEMA: dict[str, list[tuple[str, int, str]]] = {
     "PrometheusConfig": [("enable", 1, "bool"), ("path", 2, "string")],
     "MonitoringConfig": [("prometheus_config", 1, ".tensorflow.serving.PrometheusConfig")],
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Batching:
-    """How requests are merged; names and defaults are those of TF Serving's BatchingParameters.
-
-    Attributes:
-      max_batch_size: rows of a merged batch at most.
-      batch_timeout_micros: how long the first request waits for company.
-      max_enqueued_batches: batches that may wait; more requests get UNAVAILABLE.
-      num_batch_threads: batches that run at the same time; 0 for one a core.
-      allowed_batch_sizes: a batch is padded with copies of a row to the next of these sizes.
-      pad_variable_length_inputs: requests of different inner sizes may share a batch.
-    """
-
-    max_batch_size: int = 1000
-    batch_timeout_micros: int = 0
-    max_enqueued_batches: int = 10
-    num_batch_threads: int = 0
-    allowed_batch_sizes: tuple[int, ...] = ()
-    pad_variable_length_inputs: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

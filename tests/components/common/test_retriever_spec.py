@@ -6,7 +6,6 @@ import importlib
 import pytest
 from tfx.types import standard_artifacts
 
-from components.common import artifacts
 from components.common.artifact_types import CandidateIndex
 from components.common.retriever_inputs import RetrieverInputs
 from components.common.retriever_spec import TYPES, takes_retriever
@@ -65,7 +64,6 @@ def test_the_function_gets_the_folders(with_users):
         if with_users or not optional:
             arguments[name] = kind()
             arguments[name].uri = f"/{name}"
-    arguments["retrieval_model"].set_int_custom_property(artifacts.LEARNED_UNTIL, 12)
     function(config="{}", **arguments)
     wanted = {name: f"/{name}" for name in arguments}
     assert given == {"retriever": RetrieverInputs(**wanted), "config": "{}"}

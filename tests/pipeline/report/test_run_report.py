@@ -5,15 +5,18 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 from ml_metadata.metadata_store import metadata_store
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tensorflow_metadata.proto.v0 import anomalies_pb2, statistics_pb2
 
-from pipeline.report import charts, findings, summary
+from components.common import metrics
+from pipeline import record as run_record
+from pipeline.record import ArtifactRecord, NodeRecord, RunRecord
+from pipeline.report import charts, findings, sections, summary
 from pipeline.report import page as report
-from pipeline.run import record as run_record
-from pipeline.run.record import ArtifactRecord, NodeRecord, RunRecord
+from pipeline.run.state import cancel_abandoned
 from schema.errors import UserError
 
 
@@ -418,12 +421,12 @@ def test_cancel_abandoned_closes_open_executions_and_removes_their_outputs(store
     for folder in (half, whole):
         folder.mkdir(parents=True)
         (folder / "data").write_text("x")
-    assert run_record.cancel_abandoned(store, tmp_path / "artifacts") == ["Rows"]
+    assert cancel_abandoned(store, tmp_path / "artifacts") == ["Rows"]
     assert not half.exists()
     assert (whole / "data").read_text() == "x"
     states = {e.id: e.last_known_state for e in store.get_executions()}
     assert states == {killed.id: mlmd.Execution.CANCELED, finished.id: mlmd.Execution.COMPLETE}
-    assert run_record.cancel_abandoned(store, tmp_path / "artifacts") == []
+    assert cancel_abandoned(store, tmp_path / "artifacts") == []
 
 
 @pytest.mark.slow
@@ -460,3 +463,18 @@ def test_unreadable_evaluation_costs_only_its_own_figures(tmp_path):
     artifact = ArtifactRecord(1, "ModelEvaluation", str(tmp_path / "nothing"), {})
     node = NodeRecord("Evaluator", "tfx.Evaluator", "COMPLETE", 1, {"evaluation": [artifact]})
     assert summary.ranking_metrics(RunRecord("r", {"Evaluator": node})) == ({}, {})
+
+
+def test_metrics_are_ordered_by_names_that_lists_are_measured_by():
+    top, relevant = np.array([[0, 1]]), np.array([[True, False, True]])
+    found = metrics.per_user(top, relevant, [10, 2]) | metrics.of_lists(
+        top, np.eye(3, dtype=np.float32), np.full(3, 0.5), np.ones(1), [10, 2]
+    )
+    names = [name for name in metrics.summarise(found, top, 3, [10, 2]) if not name.endswith("_se")]
+    ordered = sorted(["ece", *names], key=sections.metric_key)
+    families = list(dict.fromkeys(name.partition("@")[0] for name in ordered))
+    assert families == [
+        *("ndcg", "recall", "recall_cap", "hr", "mrr", "coverage", "diversity", "novelty", "popularity_lift"),
+        "ece",
+    ]
+    assert ordered[:2] == ["ndcg@2", "ndcg@10"]

@@ -10,6 +10,7 @@ import threading
 import psutil
 import pytest
 
+from pipeline.formats import format_seconds
 from pipeline.run import progress
 
 
@@ -19,7 +20,7 @@ from pipeline.run import progress
     + [(185, "3 min 05 s"), (3599.6, "1 h 00 min"), (3720, "1 h 02 min")],
 )
 def test_format_seconds(seconds, text):
-    assert progress.format_seconds(seconds) == text
+    assert format_seconds(seconds) == text
 
 
 def test_format_line_aligns_columns():

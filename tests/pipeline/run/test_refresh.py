@@ -11,6 +11,7 @@ from pipeline.run import refresh
 from schema.errors import UserError
 
 NODES = ["CatalogExampleGen", "EventSchema", "RetrievalTrainer", "CandidateIndex", "Pusher"]
+REBUILT = {"CatalogExampleGen", "CandidateIndex", "Pusher"}
 SETTINGS = {
     "retrieval": {"epochs": 2},
     "candidates": {"min_events": 10, "two_tower": 300},
@@ -77,7 +78,7 @@ def compiled(nodes=NODES, **changes):
 
 def test_what_was_trained_comes_from_the_latest_run_that_pushed(path):
     pipeline = compiled()
-    refresh.mark(pipeline, path)
+    refresh.mark(pipeline, REBUILT, path)
     assert pipeline.runtime_spec.snapshot_settings.base_pipeline_run_strategy.base_run_id == "run-2"
     options = {n.pipeline_node.node_info.id: n.pipeline_node.execution_options for n in pipeline.nodes}
     required = pipeline_pb2.NodeExecutionOptions.Skip.REQUIRED
@@ -89,11 +90,11 @@ def test_what_was_trained_comes_from_the_latest_run_that_pushed(path):
 
 
 def test_the_index_may_be_configured_anew(path):
-    refresh.mark(compiled(candidates={"min_events": 3, "index": "ivf", "two_tower": 300}), path)
+    refresh.mark(compiled(candidates={"min_events": 3, "index": "ivf", "two_tower": 300}), REBUILT, path)
 
 
 def test_the_catalogue_may_lie_elsewhere(path):
-    refresh.mark(compiled(items=SETTINGS["items"] | {"path": "products_today.parquet"}), path)
+    refresh.mark(compiled(items=SETTINGS["items"] | {"path": "products_today.parquet"}), REBUILT, path)
 
 
 @pytest.mark.parametrize(
@@ -107,25 +108,25 @@ def test_the_catalogue_may_lie_elsewhere(path):
 )
 def test_a_trained_component_must_still_be_what_is_configured(path, changes, message):
     with pytest.raises(UserError, match=message):
-        refresh.mark(compiled(**changes), path)
+        refresh.mark(compiled(**changes), REBUILT, path)
 
 
 def test_a_shop_that_never_pushed_has_nothing_to_refresh(tmp_path):
     with pytest.raises(UserError, match="no run has pushed a model"):
-        refresh.mark(compiled(), tmp_path / "metadata.sqlite")
+        refresh.mark(compiled(), REBUILT, tmp_path / "metadata.sqlite")
     assert not (tmp_path / "metadata.sqlite").exists()
 
 
 def test_a_component_that_the_run_lacks(path):
     with pytest.raises(UserError, match="the run of run-2 has no UserTransform"):
-        refresh.mark(compiled([*NODES, "UserTransform"]), path)
+        refresh.mark(compiled([*NODES, "UserTransform"]), REBUILT, path)
 
 
 def test_a_refresh_after_a_refresh_still_knows_the_trained_settings(tmp_path):
     path = tmp_path / "metadata.sqlite"
     make_store(path, [(NODES, 1), (NODES, "refresh")])
     pipeline = compiled()
-    refresh.mark(pipeline, path)
+    refresh.mark(pipeline, REBUILT, path)
     assert pipeline.runtime_spec.snapshot_settings.base_pipeline_run_strategy.base_run_id == "run-2"
     with pytest.raises(UserError, match=r"retrieval\.epochs: changed since RetrievalTrainer ran"):
-        refresh.mark(compiled(retrieval={"epochs": 3}), path)
+        refresh.mark(compiled(retrieval={"epochs": 3}), REBUILT, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schema.events import Event, UserState
 from serving import client as cli
-from serving.client import Client, Recommendation, RequestError, ServerError, ServerUnavailable
+from serving.client import AsyncClient, Client, Recommendation, RequestError, ServerError, ServerUnavailable
+from serving.client.command import main
 from tests.serving import overlap_model
 from tests.serving.process import ROOT, Server
 
@@ -39,9 +42,7 @@ def best(history: list[tuple[str, float]], k: int) -> list[str]:
 
 
 def test_recommend_fills_in_what_is_not_given(client: Client) -> None:
-    results = client.recommend(
-        "1", history_item_id=[item for item, _ in HISTORY], history_age_days=[age for _, age in HISTORY], k=4
-    )
+    results = client.recommend(UserState("1", [Event(*one) for one in HISTORY]), k=4)
     assert [row.item_id for row in results] == best(HISTORY, 4)
     assert [row.rank for row in results] == [1, 2, 3, 4]
     place = overlap_model.ITEMS.index(results[0].item_id)
@@ -64,11 +65,11 @@ def test_filters_exclusions_and_fewer_results_than_asked(client: Client) -> None
 
 def test_context_names_come_with_or_without_prefix(client: Client) -> None:
     for context in ({"store_id": "4", "timestamp": 1}, {"context_store_id": "4"}):
-        assert len(client.recommend("1", context=context, k=1)) == 1
+        assert len(client.recommend(UserState("1", context=context), k=1)) == 1
     with pytest.raises(
         RequestError, match="context 'device' is unknown to the model; it knows store_id, timestamp"
     ):
-        client.recommend("1", context={"device": "phone"})
+        client.recommend(UserState("1", context={"device": "phone"}))
 
 
 def test_the_other_signatures(client: Client) -> None:
@@ -78,7 +79,7 @@ def test_the_other_signatures(client: Client) -> None:
     assert [row.item_id for row in ranked] == ["149", "100", "nothing"]
     assert ranked[0].score == pytest.approx(0.049)
     assert ranked[0].p_purchase == pytest.approx(1 / (1 + np.exp(-0.049)))
-    explained = client.explain("1", ["149", "103"], history_item_id=["103"], history_age_days=[1.0])
+    explained = client.explain(UserState("1", [Event("103", 1.0)]), ["149", "103"])
     assert [row.item_id for row in explained] == ["149", "103"]
     assert explained[0].attribution == {"history": 0, "popularity": pytest.approx(0.049)}
     for row in explained:
@@ -127,6 +128,21 @@ def test_nobody_listens_on_the_port() -> None:
     assert "python -m serving.model_server" in str(raised.value)
 
 
+def test_time_that_went_by_between_failed_connections_is_no_late_answer() -> None:
+    with (
+        Client("localhost:1", timeout=0.5, initial_backoff=20, max_backoff=20) as client,
+        pytest.raises(ServerUnavailable),
+    ):
+        client.recommend("1")
+
+    async def ask() -> None:
+        async with AsyncClient("localhost:1", timeout=0.5, wait_for_ready=True) as client:
+            await client.recommend("1")
+
+    with pytest.raises(ServerUnavailable, match="no model server answers at localhost:1"):
+        asyncio.run(ask())
+
+
 def test_deadline_names_the_time() -> None:
     with socket.socket() as silent:  # takes connections, never says a word
         silent.bind(("localhost", 0))
@@ -145,14 +161,17 @@ def test_retries_until_a_late_server_is_up_and_follows_a_new_version(
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    with Client(f"localhost:{port}", timeout=60, max_attempts=1000, max_backoff=0.3) as patient:
+    # The pauses between the 5 attempts, 30 s in all, are for the time in which the model is loaded.
+    with Client(
+        f"localhost:{port}", timeout=120, wait_for_ready=True, initial_backoff=2, max_backoff=16
+    ) as patient:
         with futures.ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(patient.recommend, "1", k=1)
             time.sleep(0.5)
             assert not waiting.done()
             shutil.copytree(exports[1], tmp_path / "1")
             server = start(tmp_path, f"--port={port}")
-            assert waiting.result(timeout=60)[0].score == pytest.approx(0.049)
+            assert waiting.result(timeout=120)[0].score == pytest.approx(0.049)
         shutil.copytree(exports[2], tmp_path / "2")
         server.wait_serving(2)
         assert patient.recommend("1", k=1)[0].score == pytest.approx(1.049)
@@ -233,7 +252,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(server: Server, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = cli.main([*arguments, "--address", server.address])
+    status = main([*arguments, "--address", server.address])
     printed = capsys.readouterr()
     return status, printed.out, printed.err
 

@@ -15,8 +15,9 @@ import grpc
 import pytest
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from serving import client as cli
+from schema.events import Event, UserState
 from serving.client import AsyncClient, Client, RequestError, ServerError, ServerUnavailable
+from serving.client.command import main
 from serving.model_server.core import predictor, servable
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
@@ -60,12 +61,15 @@ def manager(exports: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 @contextlib.contextmanager
 def serve(
-    manager: VersionManager, executor: Executor, credentials: grpc.ServerCredentials | None = None
+    manager: VersionManager,
+    executor: Executor,
+    credentials: grpc.ServerCredentials | None = None,
+    service: type[PredictionService] = PredictionService,
 ) -> Iterator[str]:
     with futures.ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool)
-        service = PredictionService(manager, Metrics(), executor=executor)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(service, server)
+        servicer = service(manager, Metrics(), executor=executor)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(manager, Metrics()), server)
         if credentials is None:
             port = server.add_insecure_port("localhost:0")
@@ -96,18 +100,13 @@ def fail_until(good: int, code: Code) -> Callable[[int], None]:
     return before
 
 
-def slow_at_first(number: int) -> None:
-    if number == 1:
-        time.sleep(1.5)
-
-
 def test_async_client_gives_the_same_as_the_other(address: str, executor: Executor) -> None:
     executor.reset(lambda number: None)
 
     async def ask() -> list[object]:
         async with AsyncClient(address, timeout=20) as client:
             together = await asyncio.gather(
-                client.recommend("1", history_item_id=["103"], k=3),
+                client.recommend(UserState("1", [Event("103")]), k=3),
                 client.similar("103", k=2),
                 client.rank("1", ["149", "100"]),
                 client.embed_text("milk"),
@@ -117,12 +116,12 @@ def test_async_client_gives_the_same_as_the_other(address: str, executor: Execut
                 client.metadata(),
             )
             with pytest.raises(RequestError, match="context 'device' is unknown"):
-                await client.recommend("1", context={"device": "phone"})
+                await client.recommend(UserState("1", context={"device": "phone"}))
         return list(together)
 
     with Client(address, timeout=20) as client:
         expected = [
-            client.recommend("1", history_item_id=["103"], k=3),
+            client.recommend(UserState("1", [Event("103")]), k=3),
             client.similar("103", k=2),
             client.rank("1", ["149", "100"]),
             client.embed_text("milk"),
@@ -149,14 +148,14 @@ def test_label_and_version_choose_the_version(address: str, executor: Executor) 
     assert raised.value.code == "INVALID_ARGUMENT"
 
 
-def ask_sync(address: str, **options: object) -> int:
-    with Client(address, timeout=10, **options) as client:
+def ask_sync(address: str, timeout: float = 30, **options: object) -> int:
+    with Client(address, timeout=timeout, **options) as client:
         return len(client.similar("100", k=2))
 
 
-def ask_async(address: str, **options: object) -> int:
+def ask_async(address: str, timeout: float = 30, **options: object) -> int:
     async def ask() -> int:
-        async with AsyncClient(address, timeout=10, **options) as client:
+        async with AsyncClient(address, timeout=timeout, **options) as client:
             return len(await client.similar("100", k=2))
 
     return asyncio.run(ask())
@@ -184,13 +183,20 @@ def test_retries_on_safe_codes_only(address: str, executor: Executor, ask: Calla
 
 @pytest.mark.parametrize("ask", [ask_sync, ask_async])
 def test_hedging_overtakes_a_late_answer(address: str, executor: Executor, ask: Callable[..., int]) -> None:
-    executor.reset(slow_at_first)
-    started = time.monotonic()
-    assert ask(address, hedge_after=0.1) == 2
-    assert time.monotonic() - started < 1.2
-    assert executor.calls == 2
+    answered = threading.Event()  # the first answer is held back until the call has ended
+
+    def before(number: int) -> None:
+        if number == 1:
+            answered.wait(60)
+
+    executor.reset(before)
+    try:
+        assert ask(address, timeout=30, hedge_after=0.1) == 2
+        assert executor.calls == 2
+    finally:
+        answered.set()
     executor.reset(lambda number: None)
-    assert ask(address, hedge_after=2.0) == 2
+    assert ask(address, timeout=60, hedge_after=50.0) == 2
     assert executor.calls == 1  # nobody was late
 
 
@@ -198,14 +204,56 @@ def test_hedging_overtakes_a_late_answer(address: str, executor: Executor, ask: 
 def test_hedging_survives_the_failure_of_one(
     address: str, executor: Executor, ask: Callable[..., int]
 ) -> None:
+    failed = threading.Event()
+
     def before(number: int) -> None:
         if number == 1:
-            time.sleep(0.6)
+            failed.wait(60)
+            time.sleep(0.2)  # the failure is on its way before this answer
         else:
+            failed.set()
             raise StatusError(Code.INTERNAL, "the second is broken")
 
     executor.reset(before)
-    assert ask(address, hedge_after=0.05) == 2
+    assert ask(address, timeout=60, hedge_after=0.05) == 2
+
+
+class Slow(PredictionService):
+    """Takes `pause` seconds for everything, and says when the call is over for the client."""
+
+    pause = 0.0
+
+    def Predict(self, request, context):
+        self.wait(context)
+        return super().Predict(request, context)
+
+    def GetModelMetadata(self, request, context):
+        self.wait(context)
+        return super().GetModelMetadata(request, context)
+
+    def wait(self, context: grpc.ServicerContext) -> None:
+        gone = threading.Event()
+        context.add_callback(gone.set)
+        gone.wait(self.pause)
+
+
+@pytest.mark.parametrize("ask", [ask_sync, ask_async])
+def test_timeout_is_of_the_whole_call_and_not_of_each_request(
+    manager: VersionManager, executor: Executor, ask: Callable[..., int]
+) -> None:
+    """Each of metadata and prediction takes 0.8 of the time that the call may take."""
+    executor.reset(lambda number: None)
+    with serve(manager, executor, service=Slow) as address:
+        Slow.pause = 0.0
+        assert ask(address, timeout=60) == 2  # what takes long once has been done
+        Slow.pause = 2.4
+        started = time.monotonic()
+        with pytest.raises(ServerError, match="did not answer within 3 s") as raised:
+            ask(address, timeout=3)
+        assert raised.value.code == "DEADLINE_EXCEEDED"
+        # Two requests of 3 s each at most would have got both answers, after 4.8 s.
+        assert time.monotonic() - started >= 3
+        Slow.pause = 0.0
 
 
 @pytest.mark.parametrize(
@@ -239,8 +287,8 @@ def test_command_line_with_mutual_tls_and_label(
     with serve(manager, executor, credentials) as address:
         common = ["similar", "--item", "100", "--k", "1", "--address", address, "--ca_cert", f"{tmp_path}/ca"]
         own = ["--client_key", f"{tmp_path}/key", "--client_cert", f"{tmp_path}/crt"]
-        assert cli.main([*common, *own, "--label", "stable", "--hedge_after", "5"]) == 0
+        assert main([*common, *own, "--label", "stable", "--hedge_after", "5"]) == 0
         assert "1.04" in capsys.readouterr().out
-        assert cli.main([*common, "--attempts", "1"]) == 1
+        assert main([*common, "--attempts", "1"]) == 1
         assert "no model server answers" in capsys.readouterr().err
     os.environ.pop("GRPC_VERBOSITY", None)  # the command line sets it for its process

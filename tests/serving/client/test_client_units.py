@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import subprocess
 import sys
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.client import Client, Metadata, RequestError, SignatureInfo, TensorInfo, fill, main
+from schema.events import Event, UserState
+from serving.client import Client, Metadata, RequestError, SignatureInfo, TensorInfo
+from serving.client.command import main
+from serving.client.wire import Connection, Retries, fill
 
 ROOT = Path(__file__).resolve().parents[3]
 SHOP = Metadata(
@@ -100,26 +104,16 @@ def test_input_of_a_type_that_the_client_cannot_send() -> None:
         (lambda c: c.similar("1", k=-3), "k: -3 is not a whole number"),
         (lambda c: c.similar(""), "item_id: is empty"),
         (lambda c: c.recommend(1.5), "user_id: 1.5 is not text"),
-        (
-            lambda c: c.recommend("1", history_item_id=["1", "2"], history_age_days=[1.0]),
-            "history_age_days: has 1 values but history_item_id has 2",
-        ),
-        (
-            lambda c: c.recommend("1", history_item_id=["1"], history_event_type=["view", "view"]),
-            "history_event_type: has 2 values but history_item_id has 1",
-        ),
-        (
-            lambda c: c.embed_user("1", history_item_id=["1"], history_age_days=[float("nan")]),
-            "history_age_days[0]: nan is not a number of days",
-        ),
-        (
-            lambda c: c.rank("1", ["5"], history_item_id=["1", "2"], history_age_days=[1, -1]),
-            "history_age_days[1]: -1 is not a number of days",
-        ),
-        (lambda c: c.recommend("1", history_item_id="123"), "history_item_id: expected a list"),
+        (lambda c: c.recommend(UserState("1", ["5"])), "events[0]: '5' is no Event"),
+        (lambda c: c.embed_user(UserState("1", [Event("1", float("nan"))])), "days_ago: nan is not a number"),
+        (lambda c: c.rank(UserState("1", [Event("1", 1), Event("2", -1)]), ["5"]), "days_ago: -1 is not"),
+        (lambda c: c.recommend("1", category="milk"), "category: expected a list"),
         (lambda c: c.recommend("1", exclude_item_id=["4", ""]), "exclude_item_id[1]: is empty"),
         (lambda c: c.rank("1", []), "candidate_item_id: is empty"),
-        (lambda c: c.recommend("1", context={"store_id": None}), "context 'store_id': None is not one value"),
+        (
+            lambda c: c.explain(UserState(context={"store_id": None}), ["5"]),
+            "context 'store_id': None is not one value",
+        ),
     ],
 )
 def test_wrong_argument_names_the_field_before_any_call(call, message: str) -> None:
@@ -134,6 +128,8 @@ def test_wrong_argument_names_the_field_before_any_call(call, message: str) -> N
         ({"address": "localhost"}, "address: 'localhost' is not host:port"),
         ({"timeout": 0}, "timeout: 0 is not a positive"),
         ({"max_attempts": 0}, "max_attempts: 0 is too few"),
+        ({"max_attempts": 6}, "max_attempts: 6 is too many, gRPC makes at most 5"),
+        ({"initial_backoff": 0}, "initial_backoff: 0 is not a positive number of seconds"),
         ({"root_certificates": b""}, "root_certificates: given without tls"),
     ],
 )
@@ -176,7 +172,7 @@ def test_unknown_command_is_one_line_and_status_1(capsys: pytest.CaptureFixture[
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom serving.client import main\n"
+        "import sys\nimport serving.client\nfrom serving.client.command import main\n"
         "try: main(['recommend', '--help'])\nexcept SystemExit: pass\n"
         "heavy = {'tensorflow', 'tensorflow_serving', 'grpc', 'numpy', 'pyarrow', 'rich'}\n"
         "heavy &= set(sys.modules)\n"
@@ -185,3 +181,37 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--user" in done.stdout
+
+
+def test_imports_nothing_of_ours_but_the_schema() -> None:
+    code = (
+        "import sys, serving.client.command\n"
+        "ours = {'models', 'components', 'pipeline', 'kubeflow', 'benchmarks'} & set(sys.modules)\n"
+        "ours |= {name for name in sys.modules if name.startswith('serving.') and "
+        "not name.startswith('serving.client')}\n"
+        "sys.exit(f'imported {ours}' if ours else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_grpc_is_told_how_to_retry() -> None:
+    retries = Retries(3, ("UNAVAILABLE", "ABORTED"), 0.25, 2, wait_for_ready=True)
+    assert Connection("dns:///shop:80", retries, None).service_config() == {
+        "methodConfig": [
+            {
+                "name": [{}],
+                "waitForReady": True,
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.250000000s",
+                    "maxBackoff": "2.000000000s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE", "ABORTED"],
+                },
+            }
+        ],
+        "loadBalancingConfig": [{"round_robin": {}}],
+    }
+    once = Connection("shop:80", dataclasses.replace(retries, max_attempts=1), None).service_config()
+    assert once == {"methodConfig": [{"name": [{}], "waitForReady": True}]}

@@ -1,4 +1,4 @@
-"""serving/deploy/config, docker-compose and Kubernetes files: all that can be checked without a cluster."""
+"""serving/deploy/configs, docker-compose and Kubernetes files: all that can be checked without a cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from serving.model_server.core.version_manager import VersionManager
 from serving.model_server.process import config_files
 
 SERVING = Path(__file__).resolve().parents[3] / "serving" / "deploy"
-CONFIG, KUBERNETES = SERVING / "config", SERVING / "kubernetes"
+CONFIG, KUBERNETES = SERVING / "configs", SERVING / "kubernetes"
 # Flags of tensorflow_model_server that our files use.
 FLAGS = {
     "port",

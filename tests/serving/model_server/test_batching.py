@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from serving.model_server.core import batching, predictor, servable
+from serving.model_server.core.batching import Batching
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
 from serving.model_server.process import config_files
-from serving.model_server.process.config_files import Batching
 from tests.serving import overlap_model
 from tests.serving.process import Server
 from tests.serving.stubs import Stubs
@@ -30,15 +30,15 @@ def model(exports: dict[int, Path]) -> servable.Servable:
 class Recorder:
     """Runs signatures, and keeps how many rows each run had."""
 
-    def __init__(self, model: servable.Servable, slow: float = 0.0) -> None:
-        self.model, self.slow = model, slow
+    def __init__(self, model: servable.Servable, until: threading.Event | None = None) -> None:
+        self.model, self.until = model, until
         self.runs: list[int] = []
 
     def __call__(self, *arguments: object) -> predictor.Arrays:
         inputs = arguments[2]
         self.runs.append(max((len(value) for value in inputs.values() if value.ndim), default=0))
-        if self.slow:
-            time.sleep(self.slow)
+        if self.until is not None:
+            assert self.until.wait(60)
         return predictor.execute(*arguments)
 
 
@@ -119,8 +119,10 @@ def test_batched_answers_equal_unbatched_ones(
 
 def test_padding_waits_until_the_outputs_sizes_are_understood(model: servable.Servable) -> None:
     recorder = Recorder(model)
+    # Full with the last of the three, so that a busy machine does not take them apart.
+    rows = sum(len(request(random.Random(size), "rank")["user_id"]) for size in (2, 3, 5))
     batcher = batching.Batcher(
-        Batching(8, 100_000, num_batch_threads=1, pad_variable_length_inputs=True), recorder, Metrics()
+        Batching(rows, 20_000_000, num_batch_threads=1, pad_variable_length_inputs=True), recorder, Metrics()
     )
 
     def ask(sizes: list[int]) -> list[predictor.Arrays]:
@@ -144,7 +146,7 @@ def test_only_equal_scalars_share_and_numbers_as_soon_as_they_are_understood(
     model: servable.Servable, signature: str, shape: tuple[int, ...]
 ) -> None:
     recorder = Recorder(model)
-    batcher = batching.Batcher(Batching(8, 200_000, num_batch_threads=1), recorder, Metrics())
+    batcher = batching.Batcher(Batching(5, 1_000_000, num_batch_threads=1), recorder, Metrics())
     inputs = [{"item_id": text([["100"]])[0], "k": np.full(shape, k, np.int32)} for k in (2, 2, 3, 3, 3)]
     with futures.ThreadPoolExecutor(5) as pool:
         for runs in ([2, 3], [2, 3] if signature == "similar_scalar" else [5]):
@@ -172,11 +174,11 @@ def test_one_bad_request_spoils_only_itself(model: servable.Servable) -> None:
     assert answers[0]["p_purchase"].shape == answers[2]["p_purchase"].shape == (1, 2)
 
 
-def test_padding_does_not_mend_a_request(model: servable.Servable) -> None:
+def test_padding_does_not_make_a_wrong_request_right(model: servable.Servable) -> None:
     """A history with fewer ages than items is refused, also when a longer one is in the batch."""
     recorder = Recorder(model)
     batcher = batching.Batcher(
-        Batching(8, 100_000, num_batch_threads=1, pad_variable_length_inputs=True), recorder, Metrics()
+        Batching(3, 1_000_000, num_batch_threads=1, pad_variable_length_inputs=True), recorder, Metrics()
     )
 
     def ask(size: int, ages: int, candidates: int) -> predictor.Arrays:
@@ -214,7 +216,8 @@ def test_signature_without_a_batch_dimension_runs_alone(model: servable.Servable
 
 
 def test_deadline_in_the_queue_and_a_full_queue(model: servable.Servable) -> None:
-    recorder = Recorder(model, slow=1.0)
+    go_on = threading.Event()
+    recorder = Recorder(model, go_on)
     batcher = batching.Batcher(
         Batching(1, 0, max_enqueued_batches=1, num_batch_threads=1), recorder, Metrics()
     )
@@ -223,14 +226,14 @@ def test_deadline_in_the_queue_and_a_full_queue(model: servable.Servable) -> Non
     first.start()
     while not recorder.runs:  # its worker has taken it: the queue is empty
         time.sleep(0.01)
-    started = time.monotonic()
     with pytest.raises(StatusError) as raised:
-        batcher(model, "similar", inputs, started + 0.1)
+        batcher(model, "similar", inputs, time.monotonic() + 0.1)
     assert raised.value.code == Code.DEADLINE_EXCEEDED
-    assert time.monotonic() - started < 0.8
+    assert first.is_alive()  # it was not waited for
     with pytest.raises(StatusError, match="queue .* is full") as raised:  # the late one still lies there
         batcher(model, "similar", inputs)
     assert raised.value.code == Code.UNAVAILABLE
+    go_on.set()
     first.join()
     same(batcher(model, "similar", inputs), predictor.execute(model, "similar", inputs))
     assert len(recorder.runs) == 2  # nobody worked for the one who had left

@@ -7,7 +7,6 @@ import http.client
 import json
 import socket
 import threading
-import time
 
 import grpc
 import numpy as np
@@ -19,7 +18,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, regressio
 from serving.model_server.core import inference, tensors
 from serving.model_server.core.errors import StatusError
 from serving.model_server.core.servable import Signature
-from serving.model_server.http_api import json_tensors
+from serving.model_server.http_api import json_tensors, json_values
 from tests.serving import overlap_model
 from tests.serving.conftest import MAX_BYTES
 from tests.serving.http_client import call
@@ -330,11 +329,24 @@ def test_grpc_message_beyond_the_limit_is_refused(stubs: Stubs) -> None:
 
 
 def test_requests_beyond_the_concurrency_are_refused_at_once(rest: Server, url: str, stubs: Stubs) -> None:
-    busy = {"seconds": np.float64(1.0)}
-    threads = [threading.Thread(target=lambda: stubs.predict("busy", busy)) for _ in range(3)]
+    busy = {"seconds": np.float64(5.0)}
+
+    def refused(signature: str, inputs: dict) -> bool:
+        try:
+            stubs.predict(signature, inputs)
+        except grpc.RpcError as error:
+            return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        return False
+
+    def work() -> None:  # until it is let in: the question below may hold a place for a moment
+        while refused("busy", busy):
+            pass
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)
+
+    wait_until(lambda: refused("embed_text", {"text": ["a"]}), rest)  # all three are in work
     with pytest.raises(grpc.RpcError) as raised:
         stubs.predict("embed_text", {"text": ["a"]})
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -502,7 +514,7 @@ def signature(**inputs: tuple[tf.DType, tuple[int | None, ...]]) -> Signature:
     ],
 )
 def test_json_to_tensor_and_back(dtype: tf.DType, values: list) -> None:
-    document = json_tensors.parse(json.dumps({"inputs": {"x": values}}).encode())
+    document = json_values.parse(json.dumps({"inputs": {"x": values}}).encode())
     arrays, rows = json_tensors.read_inputs(document, signature(x=(dtype, (None, 2))))
     assert not rows
     assert tf.as_dtype(arrays["x"].dtype) == dtype

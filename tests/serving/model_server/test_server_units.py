@@ -159,11 +159,9 @@ def loaded(exports: dict[int, Path]) -> servable.Servable:
 
 def test_expired_deadline_starts_no_work(loaded: servable.Servable) -> None:
     request = overlap_model.predict_request("busy", {"seconds": np.float64(5)})
-    started = time.monotonic()
-    with pytest.raises(StatusError) as raised:
-        predictor.run(loaded, request, deadline=started - 0.1)
+    with pytest.raises(StatusError, match="the deadline passed before the work began") as raised:
+        predictor.run(loaded, request, deadline=time.monotonic() - 0.1)
     assert raised.value.code == Code.DEADLINE_EXCEEDED
-    assert time.monotonic() - started < 1
 
 
 def test_a_call_without_a_deadline_has_none() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +94,27 @@ class RunRecord:
                 if (artifact.path / name).is_file():
                     found.append((node, artifact.path / name))
         return found
+
+
+@dataclasses.dataclass
+class Stage:
+    """One component of a run.
+
+    Attributes:
+      name: component id.
+      seconds: wall time, also of a cached one.
+      cached: whether it re-used the outputs of an earlier run.
+      state: "complete", "cached", "failed" or "skipped".
+      found: one line of what it found.
+      peak_memory_bytes: of the process tree while it ran.
+    """
+
+    name: str
+    seconds: float
+    cached: bool
+    state: str
+    found: str = ""
+    peak_memory_bytes: int = 0
 
 
 def open_store(metadata_path: str | Path) -> metadata_store.MetadataStore:
@@ -197,32 +217,6 @@ def previous_outputs(store: metadata_store.MetadataStore, run_id: str, node_id: 
         return None
     latest = max(earlier, key=lambda execution: execution.id)
     return {artifact.id for artifact in read_node(store, latest).artifacts()}
-
-
-def cancel_abandoned(store: metadata_store.MetadataStore, pipeline_root: str | Path) -> list[str]:
-    """Closes the executions that a killed run left open, and removes what they had half written.
-
-    Call it only while no other run can use the store. Without it an interrupted execution would
-    stay RUNNING for ever and its partial outputs would stay on the disk.
-
-    Args:
-      store: the metadata store.
-      pipeline_root: folder of the artifacts, ``<root>/<component>/<key>/<execution id>``.
-
-    Returns:
-      The ids of the components that had been interrupted.
-    """
-    open_states = (metadata_store_pb2.Execution.NEW, metadata_store_pb2.Execution.RUNNING)
-    interrupted = [e for e in store.get_executions() if e.last_known_state in open_states]
-    names = []
-    for execution in interrupted:
-        names.append(read_node(store, execution).id)
-        for folder in (Path(pipeline_root) / names[-1]).glob(f"*/{execution.id}"):
-            shutil.rmtree(folder, ignore_errors=True)
-        execution.last_known_state = metadata_store_pb2.Execution.CANCELED
-    if interrupted:
-        store.put_executions(interrupted)
-    return names
 
 
 def _properties(artifact: metadata_store_pb2.Artifact) -> dict[str, Any]:

@@ -1,0 +1,77 @@
+"""Starting, waiting for and stopping a server's process; the server itself is tested elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.model_server.process.child import OURS, ROOT, ModelServer, NotServing
+
+
+def program(text: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", text)
+
+
+def test_a_server_that_ends_says_why(tmp_path: Path) -> None:
+    with (
+        ModelServer(tmp_path, tmp_path / "log", program=program("raise SystemExit('no port')")) as server,
+        pytest.raises(NotServing, match="^it ended with status 1: no port$") as raised,
+    ):
+        server.wait(lambda: False)
+    assert raised.value.exit_status == 1
+
+
+def test_a_server_that_takes_too_long(tmp_path: Path) -> None:
+    busy = program("import time; print('loading', flush=True); time.sleep(600)")
+    with ModelServer(tmp_path, tmp_path / "log", program=busy) as server:
+        server.wait(lambda: "loading" in server.log.read_text())
+        with pytest.raises(NotServing, match="^not available after 0.1 s: loading$") as raised:
+            server.wait(lambda: False, seconds=0.1)
+    assert raised.value.exit_status is None
+    assert server.process.returncode == -15  # SIGTERM was enough
+
+
+def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    deaf = program(
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); "
+        "time.sleep(600)"
+    )
+    server = ModelServer(tmp_path, tmp_path / "log", program=deaf, out_path=tmp_path / "out")
+    server.wait(lambda: server.out.read_text() == "1\n")
+    assert server.stop(grace_seconds=0.2) == -9
+    assert server.stop() == -9
+    assert server.log.read_text() == ""
+
+
+def test_the_flags_of_each_program(tmp_path: Path) -> None:
+    """TensorFlow Serving gets a port that is free, and no flag that it does not know."""
+    show = program("import sys; print(*sys.argv[1:])")
+    with ModelServer(tmp_path, tmp_path / "log", "--more", program=show, model_name="m") as server:
+        server.process.wait()
+    assert server.log.read_text().split() == [
+        *(f"--port={server.port}", "--model_name=m", f"--model_base_path={tmp_path}", "--more")
+    ]
+    assert server.address == f"localhost:{server.port}"
+    with ModelServer(tmp_path, tmp_path / "log", "--port=7", "--nonsense") as ours:
+        assert ours.command[: len(OURS)] == list(OURS)
+        assert ours.command.count("--port=7") == 1
+        assert ours.process.wait() == 2
+    assert "unrecognized arguments: --nonsense" in ours.log.read_text()
+
+
+def test_a_program_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        ModelServer(tmp_path, tmp_path / "log", program=(str(tmp_path / "none"),))
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, serving.model_server.process.child\n"
+        "heavy = {'tensorflow', 'tensorflow_serving', 'grpc', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
