@@ -22,14 +22,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".pytest_cache" / "tiny_shop"
 # First-party code that a shop can be built from.
-_SOURCES = ("schema", "models", "components", "tests/shops", "shelfwise_env.py")
+SOURCES = ("schema", "models", "components", "tests/shops", "shelfwise_env.py")
 _KEPT = 3  # versions; the others are removed
 
 
 def version() -> str:
     """16 hexadecimal digits that change with the code and with the packages."""
     digest = hashlib.sha256()
-    for source in _SOURCES:
+    for source in SOURCES:
         path = ROOT / source
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
             digest.update(f"{file.relative_to(ROOT).as_posix()}\0".encode())

@@ -255,6 +255,7 @@ def test_the_mined_softmax_estimates_the_whole_one():
     np.testing.assert_allclose(estimate, worth.sum(), rtol=0.02)
 
 
+@pytest.mark.slow  # XLA takes its time
 def test_the_loss_is_the_same_compiled_and_distributed():
     """With places that hold no target, and with users who own something."""
     inputs = mixed_inputs()

@@ -91,7 +91,7 @@ def test_loss_equals_its_definition(temperature):
 
 
 def test_temperature_is_learned_and_clipped():
-    encoder = make()
+    encoder = make(layers=1)
     model = GroupContrast(encoder, 0.0101)
     step = text_training.make_step(
         model, keras.optimizers.SGD(1000.0), tf.distribute.get_strategy(), jit_compile=False
@@ -273,7 +273,7 @@ def test_pieces_are_hidden_by_the_rules():
 
 
 def test_masked_loss_equals_its_definition_and_falls():
-    encoder = make()
+    encoder = make(layers=1)
     model = MaskedLanguageModel(encoder)
     ids = encoder.tokenize(tf.constant(TEXTS.tolist()))
     masked = mask_pieces(ids, encoder.vocabulary, tf.constant([1, 1]))
