@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 
 from schema.config.shop import Config
 
@@ -23,7 +22,7 @@ from schema.config.shop import Config
 class _Strict(GenerateJsonSchema):
     """Where keys must match a pattern, such as names of features, no others are allowed."""
 
-    def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
         found = super().dict_schema(schema)
         if "patternProperties" in found:
             found["additionalProperties"] = False

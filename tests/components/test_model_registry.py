@@ -9,7 +9,7 @@ from tfx.types import standard_artifacts
 from components.common import registry
 from components.common.windows import Windows
 from components.model_registry import executor
-from pipeline.run import record as run_record
+from pipeline import record as run_record
 from schema.config import Split
 from tests.components import registry_pipeline
 from tests.components.registry_pipeline import SETTINGS

@@ -7,10 +7,10 @@ from tfx.types import standard_artifacts
 
 from components.common import artifacts, registry
 from components.funnel_evaluator.component import FunnelEvaluator
+from components.funnel_evaluator.settings import Settings
 from components.pusher.component import Pusher
 from models.data import arrays
 from models.retrieval.warm_start import Weights
-from schema.config import dump_sections
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, END, LABEL_START, TRAIN_END
 
@@ -69,7 +69,7 @@ def released(folder, serving, baseline, weights=True):
             "blessing": artifact(standard_artifacts.ModelBlessing, folder / "blessing"),
         },
         baseline=registry.write_reference(baseline),
-        config=dump_sections(config, "users", "events", "split", "candidates", "quality"),
+        config=Settings.of(config).to_json(),
     )
     pushed = call(
         Pusher,
