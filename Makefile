@@ -33,10 +33,10 @@ test-slow: env ## the end-to-end tests
 benchmark-index: env ## exact, int8 and partitioned search of a million vectors
 	@$(PY) -m benchmarks.index $(ARGS)
 
-benchmark-funnel: env ## the whole funnel beside classical recommenders (ARGS="--recs FOLDER": and others' lists)
+benchmark-funnel: env ## the whole funnel against classical recommenders (ARGS="--recs FOLDER": also against other lists)
 	@$(PY) benchmarks/funnel.py --config $(CONFIG) $(ARGS)
 
-benchmark-retrieval: env ## towers and sources beside classical recommenders (ARGS="--window test": the test window)
+benchmark-retrieval: env ## towers and sources against classical recommenders (ARGS="--window test": the test window)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml $(ARGS)
 

@@ -172,7 +172,7 @@ def ials(
     half_life: float | None = None,
     iterations: int = 15,
 ) -> np.ndarray:
-    """iALS (Hu, Koren and Volinsky, ICDM 2008), as the library `implicit` has it."""
+    """iALS (Hu, Koren and Volinsky, ICDM 2008), by the library `implicit`."""
     from implicit.cpu.als import AlternatingLeastSquares
     from threadpoolctl import threadpool_limits
 

@@ -1,4 +1,4 @@
-"""The whole funnel beside other recommenders, on one protocol, both windows.
+"""The whole funnel against other recommenders, on one protocol, both windows.
 
     python benchmarks/funnel.py                               # runs the pipeline on both windows
     python benchmarks/funnel.py --window valid --run runs/tuning

@@ -146,7 +146,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
-    parser.add_argument("--synthetic", type=int, metavar="ITEMS", help="so many items of no shop")
+    parser.add_argument(
+        "--synthetic", type=int, metavar="ITEMS", help="measure a servable of this number of random items"
+    )
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--k", type=int, default=20)

@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
-    parser.add_argument("--users", type=int, help="a random sample of so many a task (all)")
+    parser.add_argument("--users", type=int, help="size of a random sample for each task (all users)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args(argv)
     run = run_models.RunModels.read(options)

@@ -1,4 +1,4 @@
-"""Retrieval on one protocol: the two towers and every candidate source beside classical recommenders.
+"""Retrieval on one protocol: the two towers and every candidate source against classical recommenders.
 
     python benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml
     python benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml --window test

@@ -10,7 +10,7 @@ sessions before the ranker's label windows), with less and with more to go by:
 * identities and categories;
 * all of it, with the text vectors of each mode of the text encoder.
 
-Beside them stand the vectors of each mode alone: a household is the mean vector of the distinct texts that
+The vectors of each mode alone are there to compare: a household is the mean vector of the distinct texts that
 it had, an item is its text's vector, and their cosine ranks.
 
 Cold items come in two kinds. New items are those that nobody had before the cut-off and some household

@@ -61,7 +61,7 @@ def test_personal_frequency_is_the_own_count_and_popularity_breaks_ties(data):
 @pytest.mark.parametrize("regularisation", [0.5, 30])
 @pytest.mark.parametrize("last", [None, 2])
 def test_ease_by_the_users_kernel_is_ease(data, regularisation, last):
-    """B_ij = -P_ij / P_jj with a zero diagonal, P = (X'X + l I)^-1, as the paper has it."""
+    """B_ij = -P_ij / P_jj with a zero diagonal, P = (X'X + l I)^-1, the formula of the paper."""
     x = np.sqrt(dense(data, 2 ** (-data.age / 20)))
     p = np.linalg.inv(x.T @ x + regularisation * np.eye(data.items))
     b = -p / np.diag(p)

@@ -1,4 +1,4 @@
-"""Reading and checking shop tables; every error is one line with file, row, key and mend."""
+"""Reading and checking shop tables; every error is one line with file, row, key and what to do."""
 
 import datetime as dt
 
