@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
     parser.add_argument(
-        "--synthetic", type=int, metavar="ITEMS", help="measure a servable of this number of random items"
+        "--synthetic", type=int, metavar="ITEMS", help="measure a servable of ITEMS random items"
     )
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
