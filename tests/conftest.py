@@ -24,11 +24,13 @@ _TESTS = Path(__file__).resolve().parent
 # The tests of a group share what takes each process seconds: servers, the tiny shop's loaded servable.
 _SERVABLE = re.compile(r"tiny_shop\.built\(\)|tiny_funnel\.make\(")
 # Groups and files by how long they take, the longest first; what is not named comes last, as it lies.
+# The second process that needs the servable comes to it when the first one has built it.
 _LONGEST = (
-    *("e2e/test_whole_pipeline.py", "serving", "servable of components", "servable of models"),
-    *("components/test_data_pipeline.py", "components/test_movielens.py", "kubeflow/test_compile.py"),
-    *("pipeline/test_local_runs.py", "text/test_training.py", "retrieval/test_two_tower.py"),
-    *("components/test_text_encoder_trainer.py", "text/test_encoder.py", "ranking/test_ranker.py"),
+    *("e2e/test_whole_pipeline.py", "serving", "servable of components", "text/test_training.py"),
+    *("servable of models", "components/test_data_pipeline.py", "components/test_movielens.py"),
+    *("kubeflow/test_compile.py", "pipeline/test_local_runs.py", "common/test_fingerprint.py"),
+    *("retrieval/test_two_tower.py", "components/test_text_encoder_trainer.py", "text/test_encoder.py"),
+    *("ranking/test_ranker.py", "run/test_signals.py"),
 )
 
 
