@@ -11,7 +11,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo test test-fast test-slow benchmark-index benchmark-retrieval lint format lock clean distclean
+.PHONY: help env demo test test-fast test-slow benchmark-index benchmark-funnel benchmark-retrieval lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,8 @@ env: ## make .venv from the lock (CPython 3.11; PYTHON=... names one); does noth
 demo: env ## run the pipeline on the full data, serve the model, ask it (ARGS="--sample 200": quick)
 	@$(PY) -m pipeline.demo --config $(CONFIG) $(ARGS)
 
-test: lint test-fast test-slow ## lint, fast tests, slow tests: what CI runs (WORKERS=2 processes)
+test: lint ## lint and all tests, in one session that keeps both processes busy: what CI runs (WORKERS=2)
+	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-fast: env ## the tests that take seconds
 	@$(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
@@ -40,7 +41,7 @@ benchmark-retrieval: env ## towers and sources against classical recommenders (A
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml $(ARGS)
 
-lint: env ## rules and formatting (ruff), who imports whom (import-linter), types (pyrefly)
+lint: env ## ruff (rules and formatting), import-linter (layers), pyrefly (types)
 	@$(PY) -m ruff check
 	@$(PY) -m ruff format --check
 	@.venv/bin/lint-imports --no-logo --no-cache
