@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import tensorflow as tf
 
 from models.data import example_io
@@ -27,12 +28,13 @@ def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[
       length: L, history events kept (the last ones).
 
     Returns:
+      By moment, then user, however the records lie in the files:
       `user`, `weekday`, `hour`, `context_*` int32 [S]; `timestamp` int64 [S]; `history_item`
       int32 [S, L], `history_age_days` float32 [S, L], `history_event_type` int32 [S, L],
       padded at the front; `target_item` int32 [T] flat, `target_start`, `target_count`
       int32 [S].
     """
-    table = example_io.read_table(folders)
+    table = _in_order(example_io.read_table(folders))
     out = {
         name: example_io.first(table, name, 0).astype(np.int32)
         for name in ("user", "weekday", "hour", *(F.context(name) for name in contexts))
@@ -55,6 +57,39 @@ def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[
     out["target_count"] = example_io.lengths(table, "target_item").astype(np.int32)
     out["target_start"] = (np.cumsum(out["target_count"]) - out["target_count"]).astype(np.int32)
     return out
+
+
+def _in_order(table: pa.Table) -> pa.Table:
+    """Sessions by moment, user, and all else that they hold.
+
+    Beam writes records in an order of its own in every run; with the same seed, the same sessions are
+    to give the same batches. Users outside of the vocabulary are all user 0, so that many sessions may
+    share a moment and a user.
+    """
+    moment = example_io.first(table, F.TIMESTAMP, 0).astype(np.int64)
+    user = example_io.first(table, "user", 0).astype(np.int64)
+    order = np.lexsort((user, moment))
+    same = (np.diff(moment[order]) == 0) & (np.diff(user[order]) == 0)
+    tied = order[np.append(False, same) | np.append(same, False)] if len(order) else order
+    if len(tied):
+        content = np.zeros(len(order), np.uint64)
+        content[tied] = _hashes(table.take(pa.array(tied)))
+        order = np.lexsort((content, user, moment))
+    return table.take(pa.array(order))
+
+
+def _hashes(table: pa.Table) -> np.ndarray:
+    """uint64 [rows]: a hash of all values of a row of list columns, and of where they stand."""
+    total = np.zeros(table.num_rows, np.uint64)
+    for name in sorted(table.column_names):
+        size = example_io.lengths(table, name)
+        end = np.cumsum(size)
+        place = np.arange(int(size.sum())) - np.repeat(end - size, size)
+        value = pd.util.hash_array(example_io.flat(table, name)) + place.astype(np.uint64)
+        sums = np.append(np.uint64(0), np.cumsum(pd.util.hash_array(value), dtype=np.uint64))
+        # the sum so far is hashed with the column's, so that columns do not stand for one another
+        total = pd.util.hash_array(total + sums[end] - sums[end - size] + size.astype(np.uint64))
+    return total
 
 
 def item_rows(item_vocabulary: list[str], items: ItemTable) -> np.ndarray:
@@ -88,10 +123,20 @@ def first_targets(sessions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     }
 
 
-def owned_rows(sessions: Mapping[str, np.ndarray], rows: np.ndarray, users: int) -> tf.RaggedTensor:
-    """Distinct rows that each user of the vocabulary has as a target, int32 [users, (rows)]."""
-    owner = np.repeat(sessions["user"], sessions["target_count"]).astype(np.int64)
-    row = rows[sessions["target_item"]]
+def owned_rows(
+    sessions: Mapping[str, np.ndarray], rows: np.ndarray, users: int, until: float
+) -> tf.RaggedTensor:
+    """Distinct rows that each user of the vocabulary has as a target, int32 [users, (rows)].
+
+    Args:
+      sessions: from :func:`read_sessions`.
+      rows: from :func:`item_rows`.
+      users: size of the vocabulary, the unknown user (0) included.
+      until: unix seconds; what a user buys later is not known yet, and may be a negative.
+    """
+    in_time = np.repeat(sessions[F.TIMESTAMP] < until, sessions["target_count"])
+    owner = np.repeat(sessions["user"], sessions["target_count"]).astype(np.int64)[in_time]
+    row = rows[sessions["target_item"][in_time]]
     pair = np.unique((owner * (rows.max() + 1) + row)[(owner > 0) & (row > 0)])
     owner, row = np.divmod(pair, rows.max() + 1)
     size = np.bincount(owner, minlength=users)
@@ -212,13 +257,13 @@ def batches(
     }
     scalars = ["user", "weekday", "hour", *(name for name in sessions if name.startswith(F.CONTEXT_PREFIX))]
 
-    def assemble(index: tf.Tensor) -> dict[str, tf.Tensor]:
+    def assemble(index: tf.Tensor, seeds: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = {name: tf.gather(table[name], index) for name in scalars}
         user_row = tf.gather(attribute, batch["user"])
         batch |= {F.user_attribute(name): tf.gather(code, user_row) for name, code in codes.items()}
         batch["history_row"] = tf.gather(row_of, tf.gather(table["history_item"], index))
         batch |= {name: tf.gather(table[name], index) for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)}
-        draw = tf.random.uniform([tf.shape(index)[0], config.targets_per_session])
+        draw = tf.random.stateless_uniform([tf.shape(index)[0], config.targets_per_session], seeds[:2])
         count = tf.cast(tf.gather(table["target_count"], index), tf.float32)[:, None]
         pick = tf.gather(table["target_start"], index)[:, None] + tf.cast(tf.floor(draw * count), tf.int32)
         # a session without targets starts where the next one does, or beyond the last
@@ -228,7 +273,9 @@ def batches(
         if owned is not None:
             batch["owned_row"] = tf.gather(owned, batch["user"]).to_tensor()
         if known is not None:
-            uniform = tf.random.uniform([config.uniform_negatives], maxval=len(known), dtype=tf.int32)
+            uniform = tf.random.stateless_uniform(
+                [config.uniform_negatives], seeds[2:], 0, len(known), tf.int32
+            )
             batch["negative_row"] = tf.gather(tf.constant(known, tf.int32), uniform)
         return batch
 
@@ -236,6 +283,10 @@ def batches(
     if training:
         data = data.shuffle(len(chosen), seed=config.seed)
     data = data.batch(min(config.batch_sessions, len(chosen)), drop_remainder=training)
+    # Batches are assembled at the same time. Random numbers drawn there would go to whichever batch comes
+    # first; so each batch is given its own seeds, and draws by them alone.
+    seeds = tf.data.Dataset.random(config.seed, rerandomize_each_iteration=True).batch(4)
+    data = tf.data.Dataset.zip((data, seeds))
     return data.map(assemble, num_parallel_calls=tf.data.AUTOTUNE).prefetch(2)
 
 

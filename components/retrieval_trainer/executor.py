@@ -79,7 +79,7 @@ def run(
         items, inputs.item_vocabulary, vocabularies, text, examples.probability, examples.known, config
     )
     model.compile(tf.keras.optimizers.Adam(config.learning_rate))
-    owned = owned_rows(sessions, rows, len(vocabularies.users) + 1)
+    owned = owned_rows(sessions, rows, len(vocabularies.users) + 1, inputs.until)
     taught = batches(
         examples.wanted, examples.training, rows, vocabularies, config, True, owned, examples.known
     )

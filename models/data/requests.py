@@ -125,10 +125,10 @@ class RequestParser(tf.Module):
           tf.errors.InvalidArgumentError: ages or event types of another shape than the item ids.
         """
         timestamp = inputs[F.CONTEXT_TIMESTAMP]
-        item_ids = self._aligned(inputs)
+        item_ids, ages, types = self._history(inputs)
         # moves the real events to the right end, in their order, and keeps the last ones
         order = tf.argsort(tf.cast(item_ids != "", tf.int32), axis=1, stable=True)[:, -self._length :]
-        age = tf.gather(inputs[F.HISTORY_AGE_DAYS], order, batch_dims=1)
+        age = tf.gather(ages, order, batch_dims=1)
         # NaN or negative ages (a clock that runs ahead) would poison every feature: an event
         # can at best be happening now
         age = tf.where(tf.math.is_finite(age), tf.clip_by_value(age, 0.0, 3650.0), 3650.0)
@@ -137,9 +137,7 @@ class RequestParser(tf.Module):
             "user": self._user.lookup(inputs[F.USER_ID]),
             "history_row": self.rows(tf.gather(item_ids, order, batch_dims=1)),
             F.HISTORY_AGE_DAYS: age,
-            F.HISTORY_EVENT_TYPE: self._event_type.lookup(
-                tf.gather(inputs[F.HISTORY_EVENT_TYPE], order, batch_dims=1)
-            ),
+            F.HISTORY_EVENT_TYPE: self._event_type.lookup(tf.gather(types, order, batch_dims=1)),
             "weekday": weekday_of(timestamp),
             "hour": hour_of(timestamp),
         }
@@ -149,8 +147,12 @@ class RequestParser(tf.Module):
         }
         return parsed
 
-    def _aligned(self, inputs: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """The history's item ids, string [B, L], once ages and types are known to be as many."""
+    def _history(self, inputs: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Item ids, ages and event types, [B, L] each, once they are known to be as many.
+
+        A history without a place ([B, 0], how a client writes somebody new) gets one of padding, so
+        that nothing behind has to do without the last axis: L is at least 1.
+        """
         item_ids = inputs[F.HISTORY_ITEM_ID]
         checks = [
             tf.debugging.assert_equal(
@@ -162,7 +164,12 @@ class RequestParser(tf.Module):
         ]
         # what reads the history waits for the checks: its gather could fail first, without the input's name
         with tf.control_dependencies(checks):
-            return tf.identity(item_ids)
+            missing = [[0, 0], [0, tf.cast(tf.equal(tf.shape(item_ids)[1], 0), tf.int32)]]
+        return (
+            tf.pad(item_ids, missing, constant_values=""),
+            tf.pad(inputs[F.HISTORY_AGE_DAYS], missing),
+            tf.pad(inputs[F.HISTORY_EVENT_TYPE], missing, constant_values=""),
+        )
 
 
 def _index(values: Sequence[str], name: str) -> tf.lookup.StaticHashTable:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from components.common import artifacts
 from components.retrieval_trainer import blending, examples, executor, training
-from models.data import arrays
+from models.data import arrays, example_io
 from models.retrieval.towers import table_terms, trained_variables
 from models.retrieval.warm_start import Weights
 from schema import names as F
@@ -35,14 +35,15 @@ def sessions(folders):
 
 @pytest.fixture(scope="module")
 def truth():
-    """Sessions of the past in the order in which they were written: (user, moment, events)."""
+    """Sessions of the past by moment and user code: (user, moment, events)."""
     frame = tiny_shop.events()
     out = []
     for split in tiny_shop.WINDOWS.past:
         start, end = tiny_shop.SPLITS[split]
         inside = frame[(frame["timestamp"] >= start) & (frame["timestamp"] < end)]
         out += [(user, when, basket) for (user, when), basket in inside.groupby(["user_id", "timestamp"])]
-    return out
+    users = list(tiny_shop.vocabularies().users)
+    return sorted(out, key=lambda one: (one[1], users.index(one[0]) if one[0] in users else -1))
 
 
 @functools.cache
@@ -68,6 +69,75 @@ def test_read_sessions_equals_the_frame(sessions, truth):
         targets = sessions["target_item"][start : start + count].tolist()
         assert targets == [codes().get(item, 0) for item in basket["item_id"]]
         assert sessions["weekday"][place] == pd.Timestamp(when, unit="s").isoweekday()
+
+
+def shuffled_records(folder, target, seed):
+    """A split folder with the same records in another order, in two files."""
+    kind = tf.io.TFRecordOptions(compression_type="GZIP")
+    (file,) = example_io.record_files(folder)
+    records = list(tf.data.TFRecordDataset(file, "GZIP").as_numpy_iterator())
+    order = np.random.default_rng(seed).permutation(len(records))
+    target.mkdir()
+    for part, places in enumerate(np.split(order, [len(order) // 3])):
+        with tf.io.TFRecordWriter(str(target / f"data_tfrecord-0000{part}-of-00002.gz"), kind) as writer:
+            for place in places:
+                writer.write(records[place])
+    return str(target)
+
+
+def drawn_batches(folders):
+    """Two passes over the batches that the towers learn from, as numpy arrays."""
+    tf.keras.utils.set_random_seed(CONFIG.retrieval.seed)
+    read = examples.read_sessions(folders, ["store_id"], LENGTH)
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    found = examples.Examples.of(read, rows, len(tiny_shop.items()), LABEL_START, CONFIG.retrieval)
+    owned = examples.owned_rows(read, rows, len(tiny_shop.vocabularies().users) + 1, LABEL_START)
+    vocabularies = tiny_shop.vocabularies()
+    data = examples.batches(
+        found.wanted, found.training, rows, vocabularies, CONFIG.retrieval, True, owned, found.known
+    )
+    return [list(data.as_numpy_iterator()) for _ in range(2)]
+
+
+def test_batches_do_not_depend_on_the_order_of_the_records(folders, tmp_path):
+    expected = drawn_batches(folders)
+    assert len(expected[0]) > 3
+    again = [shuffled_records(folder, tmp_path / str(at), at) for at, folder in enumerate(folders)]
+    for one, other in zip(expected, drawn_batches(again), strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            assert mine.keys() == theirs.keys()
+            for name, values in mine.items():
+                np.testing.assert_array_equal(values, theirs[name], err_msg=name)
+    # every pass draws anew
+    assert any(
+        not np.array_equal(mine["negative_row"], other["negative_row"])
+        for mine, other in zip(*expected, strict=True)
+    )
+
+
+def test_sessions_of_strangers_in_the_same_second_have_one_order(tmp_path):
+    """User 0 is everybody outside of the vocabulary: moment and user do not tell sessions apart."""
+    count = 40
+    rng = np.random.default_rng(1)
+    baskets = [rng.integers(1, 4, rng.integers(1, 5)).tolist() for _ in range(count)]
+    ages = [[float(age) for age in rng.integers(1, 4, rng.integers(0, 3))] for _ in range(count)]
+    columns = {
+        "user": [[0]] * count,
+        "timestamp": [[7]] * count,
+        "target_item": baskets,
+        "history_item": [[1] * len(row) for row in ages],
+        "history_age_days": ages,
+        "history_event_type": [[1] * len(row) for row in ages],
+    }
+    folder = tmp_path / "one"
+    example_io.write_records(str(folder), [tiny_shop.record_batch(columns)])
+    read = [
+        examples.read_sessions([where], [], 3)
+        for where in (str(folder), shuffled_records(str(folder), tmp_path / "other", 4))
+    ]
+    for name, values in read[0].items():
+        np.testing.assert_array_equal(values, read[1][name], err_msg=name)
+    assert len({tuple(basket) for basket in baskets}) > 10
 
 
 def test_sessions_without_any_history(tmp_path):
@@ -195,14 +265,17 @@ def test_first_targets(sessions, truth):
         )
 
 
-def test_owned_rows_are_a_users_distinct_targets(sessions, truth):
+def test_owned_rows_are_a_users_distinct_targets_before_the_label_window(sessions, truth):
     rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     vocabulary = list(tiny_shop.vocabularies().users)
-    owned = examples.owned_rows(sessions, rows, len(vocabulary) + 1).to_list()
+    owned = examples.owned_rows(sessions, rows, len(vocabulary) + 1, LABEL_START).to_list()
     assert owned[0] == []
     assert len(owned) == len(vocabulary) + 1
+    later = 0
     for code, user in enumerate(vocabulary, 1):
-        bought = {item for who, _, basket in truth if who == user for item in basket["item_id"]}
+        mine = [(when, basket) for who, when, basket in truth if who == user]
+        bought = {item for when, basket in mine if when < LABEL_START for item in basket["item_id"]}
+        later += len({item for _, basket in mine for item in basket["item_id"]} - bought)
         expected = {
             tiny_shop.items().item_id.tolist().index(i)
             for i in bought
@@ -210,11 +283,12 @@ def test_owned_rows_are_a_users_distinct_targets(sessions, truth):
         }
         assert set(owned[code]) == expected
         assert len(owned[code]) == len(expected)
+    assert later
 
 
 def test_batches_hold_what_may_be_no_negative_and_uniform_ones(sessions):
     rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
-    owned = examples.owned_rows(sessions, rows, len(tiny_shop.vocabularies().users) + 1)
+    owned = examples.owned_rows(sessions, rows, len(tiny_shop.vocabularies().users) + 1, LABEL_START)
     known = np.asarray([5, 9, 11])
     config = CONFIG.retrieval.model_copy(update={"uniform_negatives": 40})
     chosen = np.asarray([0, 50, 100])
@@ -223,6 +297,46 @@ def test_batches_hold_what_may_be_no_negative_and_uniform_ones(sessions):
     assert set(batch["negative_row"].numpy()) == set(known)
     for place, row in zip(chosen, batch["owned_row"].numpy(), strict=True):
         assert sorted(row[row > 0]) == owned[int(sessions["user"][place])].numpy().tolist()
+
+
+def test_uniform_negatives_are_drawn_from_what_was_sold_before_the_label_window(divided, truth, sessions):
+    known = set(tiny_shop.items().item_id[divided.known])
+    sold = {item for _, when, basket in truth if when < LABEL_START for item in basket["item_id"]}
+    assert known == {item for item in sold if item in codes() and item != tiny_shop.STRANGER}
+    # an item of which all sales before the label window are moved into it
+    late = divided.known[len(divided.known) // 2]
+    rows = divided.rows
+    owner = np.repeat(np.arange(len(sessions["user"])), sessions["target_count"])
+    with_it = np.unique(owner[rows[sessions["target_item"]] == late])
+    moved = dict(sessions) | {F.TIMESTAMP: sessions[F.TIMESTAMP].copy()}
+    moved[F.TIMESTAMP][with_it] = LABEL_START
+    again = examples.Examples.of(moved, rows, len(tiny_shop.items()), LABEL_START, CONFIG.retrieval)
+    assert late not in again.known
+    assert again.probability[late] == pytest.approx(1e-9)
+    assert len(again.known) > 20
+
+
+def trained(folders, target):
+    """Name -> array of the towers that are trained on the sessions of some folders."""
+    inputs = executor.Inputs(
+        folders,
+        tiny_shop.items(),
+        tiny_shop.item_vocabulary(),
+        tiny_shop.vocabularies(),
+        os.path.join(tiny_shop.text_encoder()[0], artifacts.TEXT_VECTORS),
+        LABEL_START,
+    )
+    executor.run(inputs, CONFIG.retrieval, CONFIG.candidates.collaborative, str(target), str(target / "run"))
+    return arrays.load(str(target / artifacts.WEIGHTS))
+
+
+def test_nothing_of_the_label_window_is_in_the_towers_and_a_seed_fixes_them(folders, tmp_path):
+    """The split `eval` begins where the ranker's label window does."""
+    assert tiny_shop.TRAIN_END == LABEL_START
+    with_later, without = trained(folders, tmp_path / "a"), trained(folders[:1], tmp_path / "b")
+    assert with_later.keys() == without.keys()
+    for name, values in without.items():
+        np.testing.assert_array_equal(with_later[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize("better", ["learned", "closed"])
