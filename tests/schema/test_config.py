@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from schema import config
+from schema.config import loading
 from schema.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +123,58 @@ def test_periods_need_an_origin(write):
 def test_files_that_are_no_configuration(write, content, message):
     with pytest.raises(ConfigError, match=message):
         config.load(write(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "name: a\nevents: {path: x}\nitems: {}\nevents: {path: y}\n",
+            "'events' is given twice, in lines 2 and 4",
+        ),
+        ("quality:\n  ks: [1]\n  'ks': [2]\n", "'ks' is given twice, in lines 2 and 3"),
+        ("a: {b: 1, c: 2, b: 1}\n", "'b' is given twice, in lines 1 and 1"),
+        ("a:\n- {b: 1}\n- b: 1\n  c: 2\n  b: 3\n", "'b' is given twice, in lines 3 and 5"),
+        ("a: {1: x,\n  1: y}\n", "'1' is given twice, in lines 1 and 2"),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(write, content, message):
+    with pytest.raises(ConfigError, match=f"shop.yaml: {message}; join the two"):
+        config.load(write(content))
+
+
+def test_keys_of_a_merged_mapping_may_be_given_again():
+    text = "one: &one {a: 1, b: 2}\ntwo: &two {<<: *one, a: 3}\nthree: {<<: [*two, *one], b: 4}\n"
+    assert loading.parse_yaml(text)["three"] == {"a": 3, "b": 4}
+    assert loading.parse_yaml("{a: {b: 1}, c: {b: 1}}") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        (
+            "events.event_weights",
+            {1: 1.0},
+            "events.event_weights.1: 1 is a number and should be text; put it in",
+        ),
+        (
+            "exposures.inactive",
+            [0],
+            "exposures.inactive.0: 0 is a number and should be text; put it in quotes",
+        ),
+        (
+            "exposures.inactive",
+            [False],
+            "exposures.inactive.0: False is what YAML reads for a word such as yes, no",
+        ),
+        ("events.default_event_type", 1.5, "events.default_event_type: 1.5 is a number and"),
+        ("name", dt.date(2017, 5, 1), "name: 2017-05-01 is a date and should be text; put it in quotes"),
+    ],
+)
+def test_text_without_quotes_that_yaml_takes_for_something_else(write, dotted, value, message):
+    with pytest.raises(ConfigError) as raised:
+        config.load(write(changed(dotted, value)))
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize("there", [False, True])
