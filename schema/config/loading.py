@@ -56,7 +56,7 @@ class _GivenTwiceError(yaml.MarkedYAMLError):
 class _Loader(yaml.SafeLoader):
     """Refuses equal keys: PyYAML keeps the last one, and what the first one said is lost."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         first: dict[tuple[str, str], yaml.ScalarNode] = {}
         for key, _ in node.value:
