@@ -46,6 +46,7 @@ def CandidateSampler(
     past, future = windows.divide(EventLog.read(folders, list(settings.events.context)))
     starts = windows.label_starts(settings.ranking)
     last = factory.at(windows.cutoff)
+    end = windows.label_end(settings.ranking)
     counts, found = executor.run(
         training=[
             LabelWindow.between(past, start, end, factory.at(start), factory.items)
@@ -54,10 +55,10 @@ def CandidateSampler(
         evaluation=LabelWindow(
             windows.cutoff,
             past,
-            future,
+            future.where(future.timestamp < end),
             windows.moments(future),
             last,
-            promotions(factory.items, last, windows.cutoff, windows.end),
+            promotions(factory.items, last, windows.cutoff, end),
         ),
         slices=slicing.user_slices(past, settings.users, raw_users.uri if raw_users else None),
         item_slices=slicing.item_slices(past, factory.items, settings.quality.item_slices),

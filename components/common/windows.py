@@ -72,6 +72,20 @@ class Windows:
             np.minimum.at(out, future.user, future.timestamp)
         return out
 
+    def label_end(self, ranking: LabelWindows) -> int:
+        """Unix seconds: what happens before it are the labels of those who ask at the cutoff.
+
+        `window_days` after it, as in the ranker's label windows: a longer evaluation window would observe
+        another quantity than the heads predict. The second at the very end counts, in which the last
+        event of the data is. With leave-one-out the labels are one session of each user, whenever it is.
+
+        Args:
+          ranking: how long a label window is.
+        """
+        if not self.by_time:
+            return self.end
+        return min(self.end, self.cutoff + int(ranking.window_days * F.SECONDS_PER_DAY) + 1)
+
     def label_starts(self, ranking: LabelWindows) -> list[int]:
         """Starts of the ranker's label windows, oldest first, in unix seconds.
 

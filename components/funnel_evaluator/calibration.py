@@ -17,6 +17,8 @@ from schema import names as F
 
 _BATCH = 32
 _BINS = 20  # of the reliability curve
+_DRAWS = 16  # of what could have happened
+_LEAST = 1e-7  # probability whose logarithm is taken, as in Keras
 
 
 def measure(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, object]:
@@ -28,8 +30,8 @@ def measure(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, obj
       contexts: context names.
 
     Returns:
-      `users`, `candidates`; of the heads `purchase` and `repeat` the `ece`, the means `predicted`
-      and `observed` and the reliability `curve` in bins of equal mass; of `value` the means.
+      `users`, `candidates`; of the heads `purchase` and `repeat` the means `predicted` and `observed`
+      and what :func:`compared` gives; of `value` the means.
     """
     table = example_io.read_table(folder)
     rows: dict[str, list[np.ndarray]] = {}
@@ -56,7 +58,39 @@ def measure(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, obj
             "observed": float(np.average(observed, weights=weight)),
         }
         if head != "value":
-            curve = reliability(predicted, observed, weight, _BINS)
-            measured |= {"ece": expected_calibration_error(curve), "curve": curve}
+            measured |= compared(predicted, observed, weight)
         out[head] = measured
     return out
+
+
+def compared(predicted: np.ndarray, observed: np.ndarray, weight: np.ndarray) -> dict[str, object]:
+    """How far probabilities are from what happened.
+
+    Args:
+      predicted, observed, weight: float [R]; probabilities, 0 or 1, weights.
+
+    Returns:
+      `curve`, the reliability curve in bins of equal mass; `ece`, its expected calibration error;
+      `ece_of_chance`, the error that the same probabilities would show on average if they were
+      exactly right: a bin with few purchases is off by chance (after Broecker and Smith, "Increasing
+      the reliability of reliability diagrams", 2007); `log_loss` and `log_loss_of_rate`, that of a
+      model that says the mean of `observed` of everything.
+    """
+    curve = reliability(predicted, observed, weight, _BINS)
+    rng = np.random.default_rng(0)
+    draws = ((rng.random(len(predicted)) < predicted).astype(np.float64) for _ in range(_DRAWS))
+    by_chance = [expected_calibration_error(reliability(predicted, drawn, weight, _BINS)) for drawn in draws]
+    rate = np.full_like(predicted, np.average(observed, weights=weight))
+    return {
+        "ece": expected_calibration_error(curve),
+        "ece_of_chance": float(np.mean(by_chance)),
+        "log_loss": _log_loss(predicted, observed, weight),
+        "log_loss_of_rate": _log_loss(rate, observed, weight),
+        "curve": curve,
+    }
+
+
+def _log_loss(predicted: np.ndarray, observed: np.ndarray, weight: np.ndarray) -> float:
+    said = np.clip(predicted, _LEAST, 1 - _LEAST)
+    loss = -(observed * np.log(said) + (1 - observed) * np.log1p(-said))
+    return float(np.average(loss, weights=weight))

@@ -110,7 +110,9 @@ def run(
     counts = {task: len(asked) for task, asked in asked_users.items()}
     slices = slicing.user_slices(protocol.past, users, users_uri)
     calibrated = calibration.measure(model, lists, tuple(log.contexts))
-    checks = verdict.checks(values, counts, quality, ranking_blessed, last, calibrated["purchase"]["ece"])
+    checks = verdict.checks(
+        values, counts, quality, ranking_blessed, last, calibrated["purchase"], windows.by_time
+    )
     result = {
         "n_users": counts,
         "catalogue": len(protocol.catalogue),

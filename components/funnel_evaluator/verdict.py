@@ -35,7 +35,8 @@ def checks(
     quality: Quality,
     ranking_blessed: bool,
     last: Reference | None,
-    ece: float,
+    purchase: Mapping[str, float],
+    same_window: bool,
 ) -> list[Check]:
     """Every condition of the blessing; a model is blessed if all of them hold.
 
@@ -46,7 +47,8 @@ def checks(
       quality: metric and thresholds.
       ranking_blessed: whether the Evaluator blessed the ranking head; a condition only if not.
       last: the pushed version that the model is compared with, None if there is none.
-      ece: expected calibration error of purchases.
+      purchase: what `calibration.measure` found of the head `purchase`.
+      same_window: see :func:`calibrated`.
 
     Returns:
       The checks. A difference is given with the standard error of the paired one.
@@ -54,12 +56,7 @@ def checks(
     found = []
     if not ranking_blessed:
         found.append(Check("ranking_head", False, "the Evaluator did not bless the ranking head"))
-    calibrated = bool(ece <= quality.max_ece)
-    text = (
-        f"expected calibration error of purchases {ece:.4f} {'within' if calibrated else 'exceeds'} "
-        f"{quality.max_ece}"
-    )
-    found.append(Check("calibration", calibrated, text))
+    found.append(calibrated(purchase, quality, same_window))
     metric = quality.primary_metric
     for task in TASKS:
         if not counts[task]:
@@ -87,6 +84,43 @@ def checks(
             )
             found.append(Check(f"last_blessed.{task}", kept, text))
     return found
+
+
+def calibrated(purchase: Mapping[str, float], quality: Quality, same_window: bool) -> Check:
+    """Whether probabilities mean what they say.
+
+    An absolute bound alone refuses nothing where purchases are rare: a model that always says 0 has an
+    expected calibration error of the base rate. So the error is also compared with that rate, less what
+    chance gives on these candidates, and the log loss with that of the rate alone, which an order of
+    the candidates that means nothing does not reach.
+
+    Args:
+      purchase: `observed` (the base rate), `ece`, `ece_of_chance`, `log_loss` and `log_loss_of_rate`.
+      quality: `max_ece` and `max_relative_ece`.
+      same_window: whether the labels span the time that the probabilities speak of. Those of
+        leave-one-out do not: they are one session, so that only `max_ece` is a condition.
+    """
+    ece, rate = purchase["ece"], purchase["observed"]
+
+    def bound(value: float, limit: float, form: str) -> tuple[bool, str]:
+        within = bool(value <= limit)
+        return within, f"{'within' if within else 'exceeds'} {limit:{form}}"
+
+    absolute, text = bound(ece, quality.max_ece, "")
+    text = f"expected calibration error of purchases {ece:.4f} {text}"
+    if not same_window:
+        text += "; its labels are one session, so that it is not compared with the rate of purchases"
+        return Check("calibration", absolute, text)
+    above = max(ece - purchase["ece_of_chance"], 0.0)
+    share = above / rate if rate > 0 else float("inf" if above else 0)
+    relative, said = bound(share, quality.max_relative_ece, ".0%")
+    text += f"; above chance it is {share:.1%} of their rate {rate:.4f}, {said}"
+    better = bool(purchase["log_loss"] < purchase["log_loss_of_rate"])
+    text += (
+        f"; log loss {purchase['log_loss']:.4f} {'below' if better else 'not below'} the "
+        f"{purchase['log_loss_of_rate']:.4f} of that rate alone"
+    )
+    return Check("calibration", absolute and relative and better, text)
 
 
 def figure(task: str, metric: str) -> str:

@@ -18,7 +18,10 @@ from schema import names as F
 
 _NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
 _NEVER_DAYS = 400.0  # since the last event of what has none, and of what is older
-EXPOSURE_DAYS = (7, 28)  # before the moment, in which promotions are counted
+EXPOSURE_DAYS = (7, 28)  # before the moment: the weeks that ended in them are counted
+_WEEK = 7 * F.SECONDS_PER_DAY
+# Weeks of exposures are 168 hours each, a shop's own weeks an hour more or less where clocks change.
+_CLOCK_CHANGE = 3600
 
 
 def exposure_statistic(channel: str, days: int) -> str:
@@ -138,13 +141,17 @@ def _categories(past: Past) -> dict[str, np.ndarray]:
 
 
 def _exposures(past: Past) -> dict[str, np.ndarray]:
-    """Stores that promoted the item in each channel, summed over the weeks before the moment."""
+    """Stores that promoted the item in each channel, summed over the weeks that ended of late.
+
+    A week counts when it is over, to the hour of a clock change: its row holds what happened on all of
+    its days, and the days after the moment are not known yet.
+    """
     out = {}
     items = past.items
-    in_past = items.exposure_week < past.as_of
+    before = past.as_of + _CLOCK_CHANGE - items.exposure_week - _WEEK  # seconds since each week's end
     for channel, stores in items.exposure.items():
         for days in EXPOSURE_DAYS:
-            lately = in_past & (items.exposure_week >= past.as_of - days * F.SECONDS_PER_DAY)
+            lately = (before >= 0) & (before < days * F.SECONDS_PER_DAY)
             total = np.bincount(items.exposure_row[lately], stores[lately], minlength=len(items))
             out[exposure_statistic(channel, days)] = np.log1p(total)
     return out

@@ -145,7 +145,7 @@ def _order(feature: FeatureSummary) -> tuple[float, str]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e15 else f"{value:,.4g}"
+    return f"{value:,.0f}" if abs(value) < 1e15 and value == int(value) else f"{value:,.4g}"
 
 
 def _statistics(node: NodeRecord) -> str:

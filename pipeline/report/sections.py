@@ -74,7 +74,9 @@ def tiles(result: dict[str, Any]) -> list[dict[str, str]]:
     if result["blessed"] is not None:
         pushed = result["pushed_version"]
         note = f"pushed as version {pushed}" if pushed else "nothing pushed"
-        if result["blessed"]:
+        if result["blessed"] and result.get("infra_refusal"):
+            add("Model", "refused", f"by InfraValidator; {note}", "bad")
+        elif result["blessed"]:
             add("Model", "blessed", note, "good")
         else:
             add("Model", "not blessed", note, "bad")
@@ -338,7 +340,9 @@ def push(record: RunRecord | None, missing: Missing) -> dict[str, Any]:
                 "base": str(Path(destination).parent),
             }
         if node.outputs:
-            return {"missing": "Nothing was pushed: the model is not blessed."}
+            refusal = summary.infra_refusal(record)
+            why = f"InfraValidator refused the model: {refusal}" if refusal else "the model is not blessed"
+            return {"missing": f"Nothing was pushed: {why}."}
     return {"missing": missing.reason("pushed model", "Pusher")}
 
 

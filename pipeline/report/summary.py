@@ -61,7 +61,8 @@ def build(
     Returns:
       The JSON object. `metrics` has what the run reached: ``funnel`` and ``baselines.<name>``
       hold ``{"all": {...}, "novel": {...}}``, ``ranking`` the overall metrics of the Evaluator.
-      `blessed` is None without a verdict, `pushed_version` None when nothing was pushed.
+      `blessed` is None without a verdict of the evaluators; `infra_refusal` is what InfraValidator
+      found wrong with the servable, None if nothing; `pushed_version` is None when nothing was pushed.
     """
     evaluation = funnel_evaluation(record)
     ranking, ranking_slices = ranking_metrics(record)
@@ -84,6 +85,7 @@ def build(
             "ranking_slices": ranking_slices,
         },
         "blessed": blessed(record),
+        "infra_refusal": infra_refusal(record),
         "pushed_version": pushed_version(record),
         "versions": _versions(),
     }
@@ -136,6 +138,9 @@ def closing_lines(summary: dict[str, Any], report: str | None) -> list[str]:
             lines.append(f"{name:<{width}}  {shown}")
     if summary["blessed"] is not None:
         verdict = "blessed" if summary["blessed"] else "not blessed: nothing new is served"
+        refusal = summary.get("infra_refusal")
+        if refusal and summary["blessed"]:
+            verdict = f"refused by InfraValidator ({refusal}): nothing new is served"
         pushed = f"; pushed version {summary['pushed_version']}" if summary["pushed_version"] else ""
         lines.append(f"model {verdict}{pushed}")
     if report is not None:
@@ -169,6 +174,14 @@ def blessed(record: RunRecord | None) -> bool | None:
     if "blessed" in evaluation:
         verdicts.append(bool(evaluation["blessed"]))
     return all(verdicts) if verdicts else None
+
+
+def infra_refusal(record: RunRecord | None) -> str | None:
+    """What the run's InfraValidator found wrong with the servable; None if it refused nothing."""
+    for node in record.of_kind("InfraValidator") if record else []:
+        if findings.blessing(node) is False:
+            return findings.describe(node).removeprefix("NOT blessed: ") or "no reason given"
+    return None
 
 
 def pushed_version(record: RunRecord | None) -> str | None:

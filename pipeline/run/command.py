@@ -15,6 +15,7 @@ import yaml
 
 from pipeline.run import execution
 from schema import config as config_lib
+from schema.config.loading import parse_yaml
 from schema.errors import ConfigError, UserError, find_user_error
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "complete_journey.yaml"
@@ -75,7 +76,7 @@ def load_config(args: argparse.Namespace) -> config_lib.Config:
         if not equals or not all(key.split(".")):
             raise ConfigError(f"--set {setting}: expected key.path=value, e.g. retrieval.epochs=2")
         try:
-            overrides[key] = yaml.safe_load(text)
+            overrides[key] = parse_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {setting}: '{text}' is not a valid YAML value") from error
     if args.sample is not None:

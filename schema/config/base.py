@@ -15,11 +15,14 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 class Section(pydantic.BaseModel):
     """Base of all sections.
 
-    An unknown key is an error, so that a misspelt key is never ignored. The text under a field is
+    An unknown key is an error, so that a misspelt key is never ignored. So are inf and nan: a gate or a
+    weight of inf or nan is one that is switched off without a word. The text under a field is
     its description, in the code and in the JSON Schema that editors read.
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     def to_json(self) -> str:
         """Canonical JSON: equal sections give equal text, so it can be part of a cache key."""

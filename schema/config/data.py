@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
 
+from schema import names as F
 from schema.config.base import Name, Section
 from schema.errors import ConfigError
+
+
+def _free(names: Iterable[str], taken: Iterable[str], prefixes: tuple[str, ...] = ()) -> None:
+    """Refuses names of a shop's features that are already those of others.
+
+    Raises:
+      ValueError: one of `names` is in `taken` or begins with one of `prefixes`.
+    """
+    taken = tuple(taken)
+    for name in names:
+        if name in taken or (prefixes and name.startswith(prefixes)):
+            others = ", ".join([*taken, *(f"{prefix}…" for prefix in prefixes)])
+            raise ValueError(
+                f"'{name}' is the name of something else ({others} are taken); give the feature "
+                "another name, its source column may stay"
+            )
 
 
 class Data(Section):
@@ -73,7 +91,7 @@ class Events(Section):
     columns: EventColumns
     default_event_type: str = "purchase"
     """Type of every event where the table has no column for it."""
-    event_weights: dict[str, float] = {"purchase": 1.0}
+    event_weights: dict[str, Annotated[float, Field(gt=0)]] = {"purchase": 1.0}
     """Event type -> weight in training; every type that occurs needs one."""
     context: dict[Name, str] = {}
     """Context name -> source column; a request gives the value as `context_<name>`."""
@@ -87,6 +105,12 @@ class Events(Section):
     With 0 every event is a session of its own; its history is the events before it in time and, at
     equal times, in the file.
     """
+
+    @pydantic.field_validator("context")
+    @classmethod
+    def _free_contexts(cls, context: dict[str, str]) -> dict[str, str]:
+        _free(context, ["timestamp"])  # context_timestamp: when the user asks
+        return context
 
 
 class Items(Section):
@@ -105,6 +129,12 @@ class Items(Section):
     brand: Name | None = None
     """The categorical feature that is the brand."""
 
+    @pydantic.field_validator("categorical")
+    @classmethod
+    def _free_features(cls, categorical: dict[str, str]) -> dict[str, str]:
+        _free(categorical, [F.ITEM_ID, F.TEXT, "row", "price_band"], (F.TEXT_PREFIX, F.EXPOSURE_PREFIX))
+        return categorical
+
 
 class Users(Section):
     """User attributes: one row for each user."""
@@ -117,6 +147,13 @@ class Users(Section):
     """Feature name -> source column."""
     sensitive: list[Name] = []
     """Attributes that only slice the evaluation and are never a feature."""
+
+    @pydantic.field_validator("categorical")
+    @classmethod
+    def _free_features(cls, categorical: dict[str, str]) -> dict[str, str]:
+        # `id` would be the input user_id; `activity` is a slice of the evaluation
+        _free(categorical, [F.USER_ID, "row", "id", "activity"])
+        return categorical
 
 
 class Time(Section):
@@ -152,6 +189,13 @@ class Exposures(Section):
     """Channel name -> source column; a value outside `inactive` is an exposure."""
     inactive: list[str] = ["0", ""]
     """Values that mean "not exposed"."""
+
+    @pydantic.field_validator("channels")
+    @classmethod
+    def _free_channels(cls, channels: dict[str, str]) -> dict[str, str]:
+        # exposure_week; the statistics log_lines_7, log_lines_28 and log_users_28
+        _free(channels, ["week", "lines", "users"])
+        return channels
 
 
 class Split(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from pathlib import Path
 from typing import Any
@@ -48,15 +49,46 @@ def load(path: str | Path, overrides: dict[str, Any] | None = None) -> Config:
     return config.model_copy(update={"schema_dir": _find(config.schema_dir)})
 
 
+class _GivenTwiceError(yaml.MarkedYAMLError):
+    """A key that a mapping has already."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses equal keys: PyYAML keeps the last one, and what the first one said is lost."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        first: dict[tuple[str, str], yaml.ScalarNode] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            before = first.setdefault((key.tag, key.value), key)
+            if before is not key:
+                lines = f"lines {before.start_mark.line + 1} and {key.start_mark.line + 1}"
+                raise _GivenTwiceError(problem=f"'{key.value}' is given twice, in {lines}; join the two")
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text.
+
+    Raises:
+      yaml.YAMLError: no YAML, or a mapping with equal keys.
+    """
+    return yaml.load(text, _Loader)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}); give the path of a YAML configuration"
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from error
+    except _GivenTwiceError as error:
+        raise ConfigError(f"{path}: {error.problem}") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
@@ -70,15 +102,26 @@ def explain(error: pydantic.ValidationError) -> str:
     """All errors in one line; each names the key's path and says what to do about it."""
     messages = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"])
+        where = ".".join(str(part) for part in item["loc"] if part != "[key]")
         if item["type"] == "extra_forbidden":
             messages.append(f"unknown key '{where}'; remove it or correct its spelling")
         elif item["type"] == "missing":
             messages.append(f"key '{where}' is missing; add it")
+        elif item["type"] == "string_type" and (kind := _unquoted(item["input"])):
+            messages.append(f"{where}: {item['input']} is {kind} and should be text; put it in quotes")
         else:
             text = re.sub(r"^Value error, ", "", item["msg"])
             messages.append(f"{where}: {text} (got {str(item['input'])[:80]!r})" if where else text)
     return "; ".join(messages)
+
+
+def _unquoted(value: Any) -> str | None:
+    """What YAML took a word without quotes for, None if that does not explain the value."""
+    if isinstance(value, bool):
+        return "what YAML reads for a word such as yes, no, on or off"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a date" if isinstance(value, dt.date) else None
 
 
 def _find(folder: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field
@@ -13,7 +13,7 @@ from schema.config.base import Name, Section
 class Quality(Section):
     """When a model is blessed."""
 
-    ks: list[int] = [10, 20, 50, 100]
+    ks: list[Annotated[int, Field(ge=1)]] = Field([10, 20, 50, 100], min_length=1)
     """Cut-offs k of the funnel's metrics."""
     primary_metric: str = "ndcg@10"
     """Metric by which the funnel is compared with baselines and with the last blessed model."""
@@ -23,17 +23,22 @@ class Quality(Section):
         "personal_frequency",
     ]
     """Baselines that the funnel must beat."""
-    min_auc: float = 0.6
+    min_auc: float = Field(0.6, ge=0, le=1)
     """Least area under the ROC curve of the ranker."""
     max_ece: float = Field(0.05, ge=0)
-    """Largest expected calibration error of purchases."""
+    """Largest expected calibration error of purchases, whatever their rate."""
+    max_relative_ece: float = Field(0.25, gt=0)
+    """Largest expected calibration error of purchases as a share of their rate, above that of chance.
+
+    With leave-one-out it is not checked: see `split.strategy` in docs/data.md.
+    """
     max_regression: float = Field(0.02, ge=0)
     """Tolerated relative loss against the last blessed model."""
     min_index_recall: float = Field(0.95, ge=0, le=1)
     """Least recall of the index against exact search."""
     item_slices: list[Name] = []
     """Of `items.categorical`: the ranker is also judged for each value of these."""
-    max_users: int | None = None
+    max_users: int | None = Field(None, ge=1)
     """Users in the sample that the funnel is scored for; all if not given."""
 
     @pydantic.model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
@@ -92,7 +92,7 @@ class Ranking(Lists):
     """Cross layers of DCN-v2."""
     experts: int = Field(2, ge=1)
     """Experts that the tasks share (MMoE)."""
-    hidden: list[int] = Field([64, 32], min_length=1)
+    hidden: list[Annotated[int, Field(ge=1)]] = Field([64, 32], min_length=1)
     """Units of each layer of an expert."""
     list_loss_weight: float = Field(0.1, ge=0)
     """Weight of the listwise loss; the cross-entropy of purchases has weight 1."""
@@ -114,4 +114,13 @@ class Ranking(Lists):
         unknown = set(self.tuning.space) - tunable
         if unknown:
             raise ValueError(f"tuning.space: {sorted(unknown)} cannot be tuned; {sorted(tunable)} can")
+        for name, values in self.tuning.space.items():
+            if not isinstance(values, Span) and not values:
+                raise ValueError(f"tuning.space.{name}: the list is empty; give the values to try")
+            for value in (values.low, values.high) if isinstance(values, Span) else values:
+                try:
+                    Ranking.model_validate({name: value, "tuning": Tuning(space={})})
+                except pydantic.ValidationError as error:
+                    said = error.errors()[0]["msg"]
+                    raise ValueError(f"tuning.space.{name}: {value} is no value of it: {said}") from error
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pydantic
 from pydantic import Field
 
 from schema.config.base import Section
@@ -110,3 +111,10 @@ class Candidates(Section):
     """Age in days of an item's first event up to which it is new."""
     half_life_days: float = Field(90, gt=0)
     """Age in days at which an event has half its weight, in `buy_again` and `co_purchased`."""
+
+    @pydantic.model_validator(mode="after")
+    def _some_source(self) -> Candidates:
+        sources = ("two_tower", "buy_again", "co_purchased", "trending", "new_items")
+        if not any(getattr(self, name) for name in sources):
+            raise ValueError(f"{', '.join(sources)} are all 0, so that nothing is a candidate; raise one")
+        return self

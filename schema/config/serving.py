@@ -63,3 +63,11 @@ class Serving(Section):
         except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
             raise ValueError("is no time zone of the IANA database, such as Europe/Paris") from error
         return name
+
+    @pydantic.model_validator(mode="after")
+    def _default_is_allowed(self) -> Serving:
+        if self.default_k > self.max_k:
+            raise ValueError(
+                f"default_k {self.default_k} is above max_k {self.max_k}; lower it or raise max_k"
+            )
+        return self

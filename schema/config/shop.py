@@ -58,6 +58,8 @@ class Config(Section):
                 raise ValueError(
                     f"quality.item_slices: '{name}' is not one of items.categorical {attributes}"
                 )
+        self._measured()
+        self._event_types()
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:
@@ -66,3 +68,35 @@ class Config(Section):
                         f"{sorted(self.users.categorical)}"
                     )
         return self
+
+    def _measured(self) -> None:
+        """Whether what is scored can be answered, and spans what the ranker speaks of."""
+        longest = max(self.quality.ks)
+        if longest > self.serving.max_k:
+            raise ValueError(
+                f"quality.ks: {longest} is above serving.max_k {self.serving.max_k}, the longest "
+                "list that the servable gives; leave it out or raise serving.max_k"
+            )
+        window = f"{self.split.evaluate_on}_days"
+        days = getattr(self.split, window)
+        if self.split.strategy == "time" and self.ranking.window_days > days:
+            raise ValueError(
+                f"ranking.window_days: {self.ranking.window_days:g} days are more than the {days:g} of "
+                f"split.{window}, so that what the ranker predicts could not be observed; lower the one or "
+                "raise the other"
+            )
+
+    def _event_types(self) -> None:
+        """Whether the types that something is said of can occur."""
+        known = sorted(self.events.event_weights)
+        if self.events.default_event_type not in known:
+            raise ValueError(
+                f"events.default_event_type: '{self.events.default_event_type}' has no weight in "
+                f"events.event_weights {known}; add it there"
+            )
+        for name in self.serving.purchase_types or ():
+            if name not in known:
+                raise ValueError(
+                    f"serving.purchase_types: '{name}' is not one of events.event_weights {known}, so that "
+                    "nothing would ever count as bought"
+                )

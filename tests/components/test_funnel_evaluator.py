@@ -293,7 +293,13 @@ def test_a_duplicated_item_stops_the_evaluation(protocol, monkeypatch, tmp_path,
         run(folder, tmp_path)
 
 
-def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, standing=None, **quality):
+# what `calibration.compared` gives of good probabilities
+GOOD = {"observed": 0.2, "ece": 0.01, "ece_of_chance": 0.0, "log_loss": 0.4, "log_loss_of_rate": 0.5}
+
+
+def verdict(
+    funnel, others, ranking_blessed=True, counts=None, purchase=GOOD, standing=None, by_time=True, **quality
+):
     """(texts, all passed) of the checks of constant metrics.
 
     `funnel` is task -> value, `others` name -> task -> value.
@@ -313,15 +319,15 @@ def verdict(funnel, others, ranking_blessed=True, counts=None, ece=0.01, standin
         settings,
         ranking_blessed,
         Reference(folder="17", standing=standing or {}) if "last_blessed" in others else None,
-        ece,
+        purchase,
+        by_time,
     )
     # what a person reads and what is decided are the same
-    failures = (" <= ", "falls behind", "did not bless", "exceeds")
+    failures = (" <= ", "falls behind", "did not bless", "exceeds", "not below")
     assert [any(sign in check.text for sign in failures) for check in found] == [
         not check.passed for check in found
     ]
     (calibrated,) = [check for check in found if check.name == "calibration"]
-    assert calibrated.passed == (ece <= settings.max_ece)
     reasons = [check.text for check in found if check is not calibrated]
     return reasons, all(check.passed for check in found)
 
@@ -402,10 +408,94 @@ def test_the_evaluators_refusal_stands():
     assert reasons == ["the Evaluator did not bless the ranking head"]
 
 
-@pytest.mark.parametrize(("ece", "blessed"), [(0.05, True), (0.0501, False)])
-def test_probabilities_that_mean_something_else_are_not_blessed(ece, blessed):
-    _, passed = verdict(dict.fromkeys(TASKS, 0.3), {}, ece=ece, max_ece=0.05)
+@pytest.mark.parametrize(
+    ("changed", "by_time", "blessed"),
+    [
+        ({"ece": 0.05}, True, True),
+        ({"ece": 0.0501}, True, False),
+        ({"ece": 0.0501}, False, False),
+        # a quarter of the base rate, and no more
+        ({"ece": 0.01, "observed": 0.04}, True, True),
+        ({"ece": 0.0101, "observed": 0.04}, True, False),
+        ({"ece": 0.0101, "observed": 0.04}, False, True),  # labels of one session: another quantity
+        ({"ece": 0.0150, "ece_of_chance": 0.005, "observed": 0.04}, True, True),
+        ({"ece": 0.0151, "ece_of_chance": 0.005, "observed": 0.04}, True, False),
+        ({"log_loss": 0.5}, True, False),
+        ({"log_loss": 0.6}, False, True),
+        ({"ece": 0.001, "observed": 0.0}, True, False),  # nothing was bought
+    ],
+)
+def test_probabilities_that_mean_something_else_are_not_blessed(changed, by_time, blessed):
+    purchase = GOOD | changed
+    _, passed = verdict(dict.fromkeys(TASKS, 0.3), {}, purchase=purchase, by_time=by_time, max_ece=0.05)
     assert passed is blessed
+
+
+@pytest.fixture(scope="module")
+def candidates(folder):
+    """(probabilities, labels) of every candidate of the split `full`, float [R]."""
+    model = tf.saved_model.load(folder)
+    table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "full"))
+    inputs = request_inputs(table, ("store_id",)) | {
+        "candidate_item_id": padded(table, "candidate_item_id", "")
+    }
+    answer = model.signatures["rank"](**{name: tensor(value) for name, value in inputs.items()})
+    there = padded(table, "candidate_weight", 0.0) > 0
+    return answer["p_purchase"].numpy()[there].astype(float), padded(table, "label", 0.0)[there].astype(float)
+
+
+RUINED = {
+    "nothing": lambda p: np.zeros_like(p),
+    "a hundredth": lambda p: p / 100,
+    "half": lambda p: p / 2,
+    "double": lambda p: np.minimum(2 * p, 1),
+    "shuffled": lambda p: np.random.default_rng(1).permutation(p),
+    "reversed": lambda p: p.min() + p.max() - p,
+    "one for all": lambda p: np.full_like(p, 2 * p.mean()),
+}
+
+
+def passes(probability, label, quality):
+    measured = calibration.compared(probability, label, np.ones_like(label)) | {"observed": label.mean()}
+    return verdicts.calibrated(measured, quality, same_window=True).passed
+
+
+@pytest.mark.parametrize("ruin", RUINED)
+def test_a_ruined_model_of_the_tiny_shop_is_refused(candidates, ruin):
+    """By the relative bounds: where purchases are rarer than `max_ece`, that bound sees nothing."""
+    probability, label = candidates
+    quality = Quality(max_ece=1.0)
+    assert passes(probability, label, quality)
+    assert not passes(RUINED[ruin](probability), label, quality)
+
+
+@pytest.mark.parametrize("ruin", RUINED)
+def test_rare_purchases_are_judged_fairly(ruin):
+    """One film in 1,682 of each of 400 users: 20 in a bin, whose share is off by a quarter by chance."""
+    rng = np.random.default_rng(5)
+    probability = rng.dirichlet(np.full(1682, 0.3), 400)
+    label = np.zeros_like(probability)
+    label[np.arange(400), [rng.choice(1682, p=row) for row in probability]] = 1
+    probability, label = probability.ravel(), label.ravel()
+    quality = Quality()
+    assert passes(probability, label, quality)
+    assert not passes(RUINED[ruin](probability), label, quality)
+
+
+def test_chance_alone_moves_a_curve():
+    """The error that exact probabilities show is that of the ones measured on fresh draws."""
+    rng = np.random.default_rng(3)
+    probability = rng.beta(1, 20, 4000)
+    weight = rng.integers(1, 4, 4000).astype(float)
+    labels = [(rng.random(4000) < probability).astype(float) for _ in range(40)]
+    errors = [expected_calibration_error(reliability(probability, label, weight, 20)) for label in labels]
+    found = calibration.compared(probability, labels[0], weight)
+    assert found["ece"] == errors[0]
+    assert found["ece_of_chance"] == pytest.approx(np.mean(errors), rel=0.15)
+    loss = -np.log(np.where(labels[0] > 0, probability, 1 - probability))
+    assert found["log_loss"] == pytest.approx((loss * weight).sum() / weight.sum())
+    rate = (labels[0] * weight).sum() / weight.sum()
+    assert found["log_loss_of_rate"] == pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate))
 
 
 def test_a_task_nobody_is_in_decides_nothing():

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from schema import config
+from schema.config import loading
 from schema.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +125,58 @@ def test_files_that_are_no_configuration(write, content, message):
         config.load(write(content))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "name: a\nevents: {path: x}\nitems: {}\nevents: {path: y}\n",
+            "'events' is given twice, in lines 2 and 4",
+        ),
+        ("quality:\n  ks: [1]\n  'ks': [2]\n", "'ks' is given twice, in lines 2 and 3"),
+        ("a: {b: 1, c: 2, b: 1}\n", "'b' is given twice, in lines 1 and 1"),
+        ("a:\n- {b: 1}\n- b: 1\n  c: 2\n  b: 3\n", "'b' is given twice, in lines 3 and 5"),
+        ("a: {1: x,\n  1: y}\n", "'1' is given twice, in lines 1 and 2"),
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(write, content, message):
+    with pytest.raises(ConfigError, match=f"shop.yaml: {message}; join the two"):
+        config.load(write(content))
+
+
+def test_keys_of_a_merged_mapping_may_be_given_again():
+    text = "one: &one {a: 1, b: 2}\ntwo: &two {<<: *one, a: 3}\nthree: {<<: [*two, *one], b: 4}\n"
+    assert loading.parse_yaml(text)["three"] == {"a": 3, "b": 4}
+    assert loading.parse_yaml("{a: {b: 1}, c: {b: 1}}") == {"a": {"b": 1}, "c": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "message"),
+    [
+        (
+            "events.event_weights",
+            {1: 1.0},
+            "events.event_weights.1: 1 is a number and should be text; put it in",
+        ),
+        (
+            "exposures.inactive",
+            [0],
+            "exposures.inactive.0: 0 is a number and should be text; put it in quotes",
+        ),
+        (
+            "exposures.inactive",
+            [False],
+            "exposures.inactive.0: False is what YAML reads for a word such as yes, no",
+        ),
+        ("events.default_event_type", 1.5, "events.default_event_type: 1.5 is a number and"),
+        ("name", dt.date(2017, 5, 1), "name: 2017-05-01 is a date and should be text; put it in quotes"),
+    ],
+)
+def test_text_without_quotes_that_yaml_takes_for_something_else(write, dotted, value, message):
+    with pytest.raises(ConfigError) as raised:
+        config.load(write(changed(dotted, value)))
+    assert message in str(raised.value)
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_file_that_cannot_be_read(tmp_path, there):
     path = tmp_path / "gone.yaml"
@@ -209,6 +262,109 @@ def test_a_section_is_narrowed_to_a_smaller_one():
 def test_what_the_lists_are_cannot_be_tuned():
     with pytest.raises(pydantic.ValidationError, match="'list_size'. cannot be tuned; .*'learning_rate'"):
         config.Ranking(tuning={"space": {"list_size": [64, 128]}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"serving.max_k": 50}, "quality.ks: 100 is above serving.max_k 50"),
+        ({"serving.default_k": 300}, "serving: default_k 300 is above max_k 200"),
+        (
+            dict.fromkeys(
+                (f"candidates.{n}" for n in ("two_tower", "buy_again", "co_purchased", "trending")), 0
+            ),
+            "candidates: two_tower, buy_again, co_purchased, trending, new_items are all 0",
+        ),
+        ({"ranking.hidden": [-4]}, "ranking.hidden.0: "),
+        ({"ranking.hidden": [32, 0]}, "ranking.hidden.1: "),
+        ({"quality.ks": [10, 0, -3]}, "quality.ks.1: "),
+        ({"quality.ks": []}, "quality.ks: "),
+        ({"quality.max_users": 0}, "quality.max_users: "),
+        ({"quality.min_auc": 1.5}, "quality.min_auc: "),
+        (
+            {"serving.purchase_types": ["order"]},
+            "serving.purchase_types: 'order' is not one of events.event_weig",
+        ),
+        ({"events.default_event_type": "order"}, "events.default_event_type: 'order' has no weight in"),
+        ({"split.test_days": 7}, "ranking.window_days: 28 days are more than the 7 of split.test_days"),
+        ({"split.eval_days": 27.5, "split.evaluate_on": "eval"}, "more than the 27.5 of split.eval_days"),
+        ({"ranking.window_days": 29}, "ranking.window_days: 29 days are more than the 28 of split.test_days"),
+        ({"events.event_weights": {}}, "events.default_event_type: 'purchase' has no weight in"),
+        ({"events.event_weights": {"purchase": -5.0}}, "events.event_weights.purchase: "),
+        ({"events.event_weights": {"purchase": float("nan")}}, "events.event_weights.purchase: "),
+        ({"quality.max_regression": float("inf")}, "quality.max_regression: "),
+        ({"quality.max_ece": float("inf")}, "quality.max_ece: "),
+        ({"quality.min_auc": float("nan")}, "quality.min_auc: "),
+        ({"infra_validator.max_p99_ms": float("inf")}, "infra_validator.max_p99_ms: "),
+        (
+            {"serving.boosts": [{"attribute": "item_id", "values": ["x"], "factor": float("inf")}]},
+            "0.factor: ",
+        ),
+        (
+            {"serving.boosts": [{"attribute": "item_id", "values": ["x"], "log_odds": float("nan")}]},
+            "log_odds: ",
+        ),
+        ({"retrieval.temperature": float("nan")}, "retrieval.temperature: "),
+        (
+            {"ranking.tuning.space": {"dropout": {"low": 0.5, "high": 3}}},
+            "ranking: tuning.space.dropout: 3.0 is no ",
+        ),
+        (
+            {"ranking.tuning.space": {"learning_rate": {"low": -1, "high": 5}}},
+            "tuning.space.learning_rate: -1.0 is",
+        ),
+        (
+            {"ranking.tuning.space": {"hidden": [[32], []]}},
+            "ranking: tuning.space.hidden: [] is no value of it",
+        ),
+        ({"ranking.tuning.space": {"experts": []}}, "ranking: tuning.space.experts: the list is empty"),
+        (
+            {"ranking.tuning.space": {"pair_loss_weight": [0.1, float("nan")]}},
+            "tuning.space.pair_loss_weight: nan",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(write, changes, message):
+    with pytest.raises(ConfigError) as raised:
+        config.load(write(SMALL), changes)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "names"),
+    [
+        ("items.categorical", ["item_id", "row", "text", "text_title", "exposure_week", "price_band"]),
+        ("users.categorical", ["user_id", "row", "id", "activity"]),
+        ("exposures.channels", ["week", "lines", "users"]),
+        ("events.context", ["timestamp"]),
+    ],
+)
+def test_names_of_features_that_are_taken_are_refused(write, section, names):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}}
+    tree = SMALL | {"users": {"path": "u.csv", "user_id": "u"}, "exposures": exposures}
+    for name in names:
+        with pytest.raises(ConfigError) as raised:
+            config.load(write(tree), {section: {"colour": "c", name: "x"}})
+        assert f"{section}: '{name}' is the name of something else" in str(raised.value)
+    config.load(write(tree), {section: {f"{name[0]}_{name}": "x" for name in names}})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"serving.max_k": 100, "serving.default_k": 100},
+        {"candidates.two_tower": 0, "candidates.buy_again": 0, "candidates.co_purchased": 0},
+        {"events.event_weights": {"order": 0.5}, "events.default_event_type": "order"},
+        {"serving.purchase_types": ["purchase"]},
+        {"split.test_days": 7, "ranking.window_days": 7},
+        {"split.test_days": 7, "split.evaluate_on": "eval"},  # the test window is not read
+        {"split.test_days": 7, "split.strategy": "leave_one_out"},
+        {"ranking.tuning.space": {"dropout": {"low": 0.0, "high": 0.9}, "hidden": [[1], [8, 4]]}},
+    ],
+)
+def test_settings_at_their_limits_are_taken(write, changes):
+    config.load(write(SMALL), changes)
 
 
 @pytest.mark.parametrize(

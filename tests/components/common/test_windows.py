@@ -1,5 +1,7 @@
 """Which events are learned from, and which are predicted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from models.data import example_io
 from models.data.event_log import EventLog
 from schema.config import Split
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, record_batch
+from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, END, WINDOWS, record_batch
 
 
 class Properties:
@@ -58,6 +60,30 @@ def test_leave_one_out_divides_by_split_and_each_user_asks_when_their_session_be
         # an event of the same second is history if it is of an earlier split, and only then
         assert state["history_item_id"][0].tolist() == past_of_a
         assert set(state["history_age_days"][0]) == {0}
+
+
+@pytest.mark.parametrize(
+    ("days", "by_time", "end"),
+    [
+        (28, True, END),  # the evaluation window is as long
+        (30, True, END),
+        (7, True, CUTOFF + 7 * DAY + 1),
+        (0.5, True, CUTOFF + DAY // 2 + 1),
+        (7, False, END),  # one session of each user, whenever it is
+    ],
+)
+def test_labels_span_what_the_heads_speak_of(days, by_time, end):
+    """And not the evaluation window, which may be longer."""
+    ranking = CONFIG.ranking.model_copy(update={"window_days": days})
+    assert dataclasses.replace(WINDOWS, by_time=by_time).label_end(ranking) == end
+
+
+def test_the_last_event_of_the_data_is_a_label():
+    """The evaluation window ends with it, `test_days` after the cutoff."""
+    last = CUTOFF + 28 * DAY
+    examples = Properties(train_end=CUTOFF - DAY, eval_end=CUTOFF, data_end=last)
+    windows = Windows.of(examples, Split(test_days=28))
+    assert windows.label_end(CONFIG.ranking) == windows.end == last + 1
 
 
 @pytest.mark.parametrize(("windows", "days"), [(1, 28), (3, 28), (2, 0.5)])

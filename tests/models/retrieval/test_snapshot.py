@@ -12,7 +12,8 @@ from schema.errors import DataError
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CHANNELS, CONFIG, CUTOFF, DAY, LATE, RARE, START, STRANGER
 
-AS_OF = CUTOFF - 28 * DAY
+AS_OF = CUTOFF - 28 * DAY  # a Friday: the week of START + 140 days is half over
+HOUR = 3600
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ def naive_stats(past, item, as_of):
             total = sum(
                 stores
                 for week, stores in zip(row["exposure_week"], row[f"exposure_{channel}"], strict=True)
-                if as_of - days * DAY <= week < as_of
+                if 0 <= as_of + HOUR - (week + 7 * DAY) < days * DAY
             )
             out[f"log_{channel}_{days}"] = math.log1p(total)
     return out
@@ -192,7 +193,7 @@ def test_nothing_at_or_after_the_moment_is_read(built, tmp_path):
     future["session_id"] = "later" + future["user_id"] + future["timestamp"].astype(str)
     catalogue = tiny_shop.item_frame().copy()
     catalogue["exposure_week"] = [
-        [week for week in weeks if week < AS_OF] for weeks in catalogue["exposure_week"]
+        [week for week in weeks if week + 7 * DAY <= AS_OF] for weeks in catalogue["exposure_week"]
     ]
     before = {
         channel: [
@@ -206,10 +207,13 @@ def test_nothing_at_or_after_the_moment_is_read(built, tmp_path):
     for channel in CHANNELS:
         catalogue[f"exposure_{channel}"] = before[channel]
     later = catalogue.copy()
-    later["exposure_week"] = [[*weeks, AS_OF, AS_OF + 7 * DAY] for weeks in catalogue["exposure_week"]]
+    # of the week that has begun, promotions of later days are in the table too
+    begun = START + 140 * DAY
+    assert begun < AS_OF < begun + 7 * DAY
+    later["exposure_week"] = [[*weeks, begun, AS_OF, AS_OF + 7 * DAY] for weeks in catalogue["exposure_week"]]
     for channel in CHANNELS:
         later[f"exposure_{channel}"] = [
-            [*values, 500.0, 500.0] for values in catalogue[f"exposure_{channel}"]
+            [*values, 500.0, 500.0, 500.0] for values in catalogue[f"exposure_{channel}"]
         ]
 
     with_past = snapshot.build(
@@ -226,6 +230,39 @@ def test_nothing_at_or_after_the_moment_is_read(built, tmp_path):
     )
     assert_equal(with_past, with_future)
     assert_equal(with_past, built)
+
+
+@pytest.mark.parametrize(
+    ("before_end", "last", "month"),
+    [
+        (0, "c", "abc"),  # at the very end of week c
+        (59 * 60, "c", "abc"),  # 59 minutes before it, as the last receipt of a shop's day may be
+        (2 * HOUR, "b", "ab"),  # two hours before it the week is not over
+        (3.5 * DAY, "b", "ab"),
+        (7 * DAY - 1, "b", "ab"),
+        (-1, "c", "abc"),
+        (-3 * DAY, "c", "abc"),
+    ],
+)
+def test_a_week_of_promotions_counts_when_it_is_over(tmp_path, before_end, last, month):
+    """One promoted item whose stores say which weeks were summed; `last` of 7 days, `month` of 28."""
+    stores = {"a": 1.0, "b": 10.0, "c": 100.0, "d": 1000.0}
+    catalogue = tiny_shop.item_frame().copy()
+    for name, value in (("exposure_week", []), *((f"exposure_{c}", []) for c in CHANNELS)):
+        catalogue[name] = [list(value) for _ in range(len(catalogue))]
+    catalogue.at[5, "exposure_week"] = [START + 7 * DAY * week for week in range(18, 22)]
+    catalogue.at[5, "exposure_mailer"] = list(stores.values())
+    catalogue.at[5, "exposure_display"] = [0.0] * 4
+    for channel in CHANNELS:  # a column of floats, also where the first rows are empty
+        catalogue.at[0, f"exposure_{channel}"] = [0.0]
+    catalogue.at[0, "exposure_week"] = [START]
+    items = tiny_shop.write_items(catalogue, tmp_path / "items")
+    end_of_c = START + 21 * 7 * DAY
+    built = snapshot.build(tiny_shop.log(), items, end_of_c - before_end, CONFIG.candidates)
+    row = items.item_id.tolist().index(catalogue["item_id"][5])
+    of_item = dict(zip(built.stat_names, built.stats[row], strict=True))
+    assert of_item["log_mailer_7"] == pytest.approx(math.log1p(stores[last]))
+    assert of_item["log_mailer_28"] == pytest.approx(math.log1p(sum(stores[week] for week in month)))
 
 
 def test_no_candidate_is_an_error_that_says_what_to_do(items):

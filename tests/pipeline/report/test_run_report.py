@@ -251,6 +251,62 @@ def test_blessed_only_if_all_evaluators_bless(tmp_path, evaluator, funnel, expec
     assert summary.blessed(None) is None
 
 
+def test_a_model_that_infra_validator_refused(record, tmp_path):
+    """Blessed by the evaluators, and not served: the summary, the last lines and the page say why."""
+    slow = "p99 of recommend 812 ms, above 500 ms"
+    verdict = _artifact(20, "InfraBlessing", tmp_path / "infra", blessed=0, summary=f"NOT blessed: {slow}")
+    node = NodeRecord("InfraValidator", "components.InfraValidator", "COMPLETE", 20, {"blessing": [verdict]})
+    push = _artifact(21, "PushedModel", tmp_path / "not_pushed", pushed=0)
+    pusher = NodeRecord("Pusher", "components.Pusher", "COMPLETE", 21, {"pushed_model": [push]})
+    record = RunRecord("r", {**record.nodes, "InfraValidator": node, "Pusher": pusher})
+    assert summary.infra_refusal(record) == slow
+    result = _result(
+        blessed=summary.blessed(record), infra_refusal=summary.infra_refusal(record), pushed_version=None
+    )
+    assert result["blessed"] is True
+    lines = summary.closing_lines(result, None)
+    assert f"model refused by InfraValidator ({slow}): nothing new is served" in lines
+    assert not any("model blessed" in line for line in lines)
+    page = report.render(result, record, tmp_path)
+    assert '<b class="bad">refused</b><span class="">by InfraValidator; nothing pushed</span>' in page
+    assert f"Nothing was pushed: InfraValidator refused the model: {slow}." in Page(page).text["serve"]
+    verdict.properties["blessed"] = 1
+    assert summary.infra_refusal(record) is None
+    assert summary.infra_refusal(None) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (math.inf, "inf"),
+        (-math.inf, "-inf"),
+        (math.nan, "nan"),
+        (1e300, "1e+300"),
+        (-2e20, "-2e+20"),
+        (1234567.0, "1,234,567"),
+        (0.125, "0.125"),
+    ],
+)
+def test_statistics_of_any_number_can_be_shown(tmp_path, value, shown):
+    """A shop's file may hold inf or 1e300: the statistics that say so must not stop the run."""
+    statistics = _artifact(1, "ExampleStatistics", tmp_path / "stats")
+    dataset = statistics_pb2.DatasetFeatureStatistics(num_examples=3)
+    price = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.FLOAT)
+    price.path.step.append("value")
+    common = price.num_stats.common_stats
+    common.num_non_missing = common.tot_num_values = 3
+    common.max_num_values, common.avg_num_values = 1, 1.0
+    price.num_stats.min, price.num_stats.max, price.num_stats.mean = 1, value, value
+    (statistics.path / "Split-train").mkdir()
+    (statistics.path / "Split-train" / "FeatureStats.pb").write_bytes(
+        statistics_pb2.DatasetFeatureStatisticsList(datasets=[dataset]).SerializeToString()
+    )
+    node = NodeRecord("S", "tfx.StatisticsGen", "COMPLETE", 1, {"statistics": [statistics]})
+    assert findings.describe(node) == "train 3 examples; 1 features"
+    ((feature,),) = [split.features for split in findings.read_statistics(statistics)]
+    assert feature.detail == f"1 to {shown}, mean {shown}"
+
+
 def test_report_of_a_finished_run(record, tmp_path):
     stages = [summary.Stage(name, 2.0, False, "complete", f"found {name}") for name in record.nodes]
     result = _result(
