@@ -49,15 +49,17 @@ def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: 
     data = settings.data
     opened = {
         "items": tables.open_table(
-            data.resolve(settings.items.path), "items.path", item_roles(settings.items)
+            data.resolve(settings.items.path), "items.path", item_roles(settings.items), data.csv
         )
     }
     if settings.users:
         path = data.resolve(settings.users.path)
-        opened["users"] = tables.open_table(path, "users.path", user_roles(settings.users))
+        opened["users"] = tables.open_table(path, "users.path", user_roles(settings.users), data.csv)
     if settings.exposures:
         path = data.resolve(settings.exposures.path)
-        opened["exposures"] = tables.open_table(path, "exposures.path", exposure_roles(settings.exposures))
+        opened["exposures"] = tables.open_table(
+            path, "exposures.path", exposure_roles(settings.exposures), data.csv
+        )
     beam_io.run(pipeline, lambda p: _build(p, opened, settings, items_dir, users_dir))
     return beam_io.read_json(f"{items_dir}/{beam_io.SUMMARY_FILE}")
 

@@ -43,7 +43,7 @@ def run(pipeline: beam.Pipeline, settings: Settings, output_dir: str) -> dict[st
       DataError: files, columns, values, unknown event types or empty windows.
     """
     path = settings.data.resolve(settings.events.path)
-    units = tables.open_table(path, "events.path", roles(settings.events))
+    units = tables.open_table(path, "events.path", roles(settings.events), settings.data.csv)
     beam_io.run(pipeline, lambda p: _build(p, units, settings, output_dir))
     summary = beam_io.read_json(f"{output_dir}/{beam_io.SUMMARY_FILE}")
     for split in SPLITS:

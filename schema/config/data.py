@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import importlib.util
 from pathlib import Path
@@ -14,6 +15,31 @@ from schema.config.base import Name, Section
 from schema.errors import ConfigError
 
 
+class Csv(Section):
+    """How the shop's CSV files are written; Parquet files need none of it."""
+
+    quote: Literal['"', "'", "none"] = '"'
+    """Character around cells that hold separators or line breaks; "none": quotes are letters."""
+    separator: str | None = Field(None, min_length=1, max_length=1)
+    """Character between cells; read from the header if not given."""
+    encoding: str = "utf-8"
+    """Encoding of files without a byte order mark, as Python names it: cp1252, latin-1, utf-16-le."""
+    null_words: list[str] = []
+    """Words that, without quotes, mean "no value" in ids, texts and categories, such as NA.
+
+    An empty cell always does. In numbers and times the usual words (NA, NaN, null) do too.
+    """
+
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            codecs.lookup(name)
+        except LookupError as error:
+            raise ValueError(f"'{name}' is no encoding that Python knows; give utf-8 or cp1252") from error
+        return name
+
+
 class Data(Section):
     """Where the shop's files are."""
 
@@ -21,6 +47,7 @@ class Data(Section):
     """Folder or URL of the files, or "package:<Python package>/<folder>"."""
     sample_users: int | None = Field(None, ge=1)
     """Number of users in a deterministic sample, for quick runs; all users if not given."""
+    csv: Csv = Csv()
 
     def resolve(self, path: str) -> str:
         """The full path of a file of this data set.

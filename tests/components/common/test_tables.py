@@ -252,7 +252,9 @@ def test_csv_keeps_ids_as_written(tmp_path, delimiter):
 def test_csv_wrong_type(tmp_path):
     path = tmp_path / "e.csv"
     path.write_text("household_id,ts\n1,yesterday\n")
-    with pytest.raises(DataError, match=r"e.csv: column 'ts' \(events.columns.timestamp\) has type string"):
+    with pytest.raises(
+        DataError, match=r"'ts' \(events.columns.timestamp\) is 'yesterday' in row 1; expected"
+    ):
         read_all(path, [USER, TIME])
 
 
