@@ -164,7 +164,7 @@ def read(unit: Unit, roles: Sequence[Role], batch_rows: int = BATCH_ROWS) -> Ite
         for batch in _batches(unit, roles, batch_rows):
             if batch.num_rows == 0:
                 continue
-            arrays = [batch.column(role.column) for role in roles]
+            arrays = [_plain(batch.column(role.column), role) for role in roles]
             if unit.row_group is None:
                 arrays = [
                     _converted(array, role, unit.path, first)
@@ -204,7 +204,7 @@ def check_schema(schema: pa.Schema, path: str, roles: Sequence[Role]) -> None:
 
 
 def check_values(chunk: Chunk, roles: Sequence[Role]) -> None:
-    """Checks that no required role has a missing value (null or NaN) in these rows.
+    """Checks that no required role has a missing value (null, NaN, an empty id) in these rows.
 
     Raises:
       DataError: names the file, the column, the first row and how many rows of the chunk.
@@ -212,7 +212,10 @@ def check_values(chunk: Chunk, roles: Sequence[Role]) -> None:
     for role in roles:
         if not role.required:
             continue
-        missing = pc.is_null(chunk.batch.column(role.name), nan_is_null=True)
+        column = chunk.batch.column(role.name)
+        missing = pc.is_null(column, nan_is_null=True)
+        if role.kind == "id" and not pa.types.is_null(column.type) and not pa.types.is_integer(column.type):
+            missing = pc.or_(missing, pc.fill_null(_is_empty(column), False))
         count = missing.true_count
         if count:
             row = chunk.where(pc.index(missing, True).as_py())
@@ -258,10 +261,14 @@ def _mismatch(found: pa.DataType, kind: str) -> str | None:
     value = found.value_type if t.is_dictionary(found) else found
     text = t.is_string(value) or t.is_large_string(value)
     fits = {
-        "id": t.is_integer(value) or text,
-        "category": text or t.is_integer(value) or t.is_floating(value) or t.is_boolean(value),
+        "id": t.is_integer(value) or text or (t.is_decimal(value) and value.scale == 0),
+        "category": text
+        or t.is_integer(value)
+        or t.is_floating(value)
+        or t.is_boolean(value)
+        or t.is_decimal(value),
         "timestamp": t.is_timestamp(found) or t.is_date(found) or t.is_integer(found),
-        "number": t.is_integer(found) or t.is_floating(found),
+        "number": t.is_integer(found) or t.is_floating(found) or t.is_decimal(found),
         "period": t.is_integer(found),
     }[kind]
     # A column without any value has Arrow's null type: check_values says what is wrong with it.
@@ -288,6 +295,19 @@ def _batches(unit: Unit, roles: Sequence[Role], batch_rows: int) -> Iterator[pa.
     with csv_files.open_raw(unit.path) as file:
         reader = pq.ParquetFile(file, read_dictionary=categories)
         yield from reader.iter_batches(batch_rows, row_groups=[unit.row_group], columns=columns)
+
+
+def _plain(array: pa.Array, role: Role) -> pa.Array:
+    """Decimals as floats (numbers) or integers (ids)."""
+    if not pa.types.is_decimal(array.type) or role.kind == "category":
+        return array
+    return array.cast(pa.float64() if role.kind == "number" else pa.int64())
+
+
+def _is_empty(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return _is_empty(column.dictionary).take(column.indices)
+    return pc.equal(column.cast(pa.string()), "")
 
 
 def _converted(array: pa.StringArray, role: Role, path: str, first_row: int) -> pa.Array:
