@@ -210,20 +210,30 @@ def check_values(chunk: Chunk, roles: Sequence[Role]) -> None:
       DataError: names the file, the column, the first row and how many rows of the chunk.
     """
     for role in roles:
-        if not role.required:
-            continue
-        column = chunk.batch.column(role.name)
-        missing = pc.is_null(column, nan_is_null=True)
-        if role.kind == "id" and not pa.types.is_null(column.type) and not pa.types.is_integer(column.type):
-            missing = pc.or_(missing, pc.fill_null(_is_empty(column), False))
-        count = missing.true_count
-        if count:
-            row = chunk.where(pc.index(missing, True).as_py())
-            last = chunk.first_row + chunk.batch.num_rows
-            raise DataError(
-                f"{chunk.path}: column '{role.column}' ({role.key}) has no value (null or NaN) in {row}, "
-                f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; remove or fill these rows"
-            )
+        if role.required:
+            check_present(chunk, role)
+
+
+def check_present(chunk: Chunk, role: Role, where: pa.BooleanArray | None = None) -> None:
+    """Checks that a role has a value in these rows, or in those of them that `where` marks.
+
+    Raises:
+      DataError: as :func:`check_values`.
+    """
+    column = chunk.batch.column(role.name)
+    missing = pc.is_null(column, nan_is_null=True)
+    if role.kind == "id" and not pa.types.is_null(column.type) and not pa.types.is_integer(column.type):
+        missing = pc.or_(missing, pc.fill_null(_is_empty(column), False))
+    if where is not None:
+        missing = pc.and_(missing, pc.fill_null(where, False))
+    count = missing.true_count
+    if count:
+        row = chunk.where(pc.index(missing, True).as_py())
+        last = chunk.first_row + chunk.batch.num_rows
+        raise DataError(
+            f"{chunk.path}: column '{role.column}' ({role.key}) has no value (null or NaN) in {row}, "
+            f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; remove or fill these rows"
+        )
 
 
 def check_unique(ids: pa.Array, row_keys: np.ndarray, files: Sequence[str], role: Role) -> None:

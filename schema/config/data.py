@@ -85,7 +85,7 @@ class EventColumns(Section):
     event_type: str | None = None
     """Column that says what the user did; without it every event is of `default_event_type`."""
     quantity: str | None = None
-    """Column of the number of units."""
+    """Column of the number of units; with an `event_type` column, only purchases need one."""
     value: str | None = None
     """Column of the money paid."""
     query: str | None = None
