@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from components.catalog_example_gen.settings import Settings
 from components.common import beam_io, tables
-from components.common.columns import MICROS, as_strings, deserialize, one_batch, to_micros
+from components.common.columns import MICROS, as_ids, as_strings, deserialize, one_batch, to_micros
 from components.common.tables import Chunk, Role
 from schema import names as F
 from schema.config import Exposures, Items, Time, Users
@@ -49,15 +49,17 @@ def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: 
     data = settings.data
     opened = {
         "items": tables.open_table(
-            data.resolve(settings.items.path), "items.path", item_roles(settings.items)
+            data.resolve(settings.items.path), "items.path", item_roles(settings.items), data.csv
         )
     }
     if settings.users:
         path = data.resolve(settings.users.path)
-        opened["users"] = tables.open_table(path, "users.path", user_roles(settings.users))
+        opened["users"] = tables.open_table(path, "users.path", user_roles(settings.users), data.csv)
     if settings.exposures:
         path = data.resolve(settings.exposures.path)
-        opened["exposures"] = tables.open_table(path, "exposures.path", exposure_roles(settings.exposures))
+        opened["exposures"] = tables.open_table(
+            path, "exposures.path", exposure_roles(settings.exposures), data.csv
+        )
     beam_io.run(pipeline, lambda p: _build(p, opened, settings, items_dir, users_dir))
     return beam_io.read_json(f"{items_dir}/{beam_io.SUMMARY_FILE}")
 
@@ -149,8 +151,8 @@ def exposed(chunk: Chunk, exposures: Exposures) -> pa.RecordBatch:
     """Distinct (item, week, store) rows of a chunk: the partial aggregate.
 
     Returns:
-      item_id (source type), week int64 (unix seconds), store (source type, or int8 0 without
-      a store column), channel_<name> int8: 1 where any row of the group is an exposure in the
+      item_id and store (int64 or strings, by :func:`as_ids`; int8 0 without a store column), week
+      int64 (unix seconds), channel_<name> int8: 1 where any row of the group is an exposure in the
       channel. Groups without an exposure are left out.
 
     Raises:
@@ -159,9 +161,11 @@ def exposed(chunk: Chunk, exposures: Exposures) -> pa.RecordBatch:
     tables.check_values(chunk, exposure_roles(exposures))
     rows = chunk.batch.num_rows
     columns: dict[str, pa.Array] = {
-        "item_id": chunk.batch.column("item_id"),
+        "item_id": as_ids(chunk.batch.column("item_id")),
         "week": pa.array(week_starts(chunk, exposures)),
-        "store": chunk.batch.column("store") if exposures.store else pa.array(np.zeros(rows, np.int8)),
+        "store": as_ids(chunk.batch.column("store"))
+        if exposures.store
+        else pa.array(np.zeros(rows, np.int8)),
     }
     any_channel = np.zeros(rows, bool) if exposures.channels else np.ones(rows, bool)
     for name in exposures.channels:

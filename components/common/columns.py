@@ -67,6 +67,16 @@ def as_strings(array: pa.Array) -> pa.StringArray:
     return array.cast(pa.string())
 
 
+def as_ids(array: pa.Array) -> pa.Array:
+    """An id column as int64 or, where it is not of integers, as UTF-8 strings.
+
+    Integers stay numbers because they group faster; :func:`deserialize` brings files of both together.
+    """
+    if pa.types.is_integer(array.type) and array.type != pa.uint64():
+        return array.cast(pa.int64())
+    return as_strings(array)
+
+
 def ranked_codes(array: pa.Array) -> tuple[np.ndarray, pa.StringArray]:
     """Codes of strings in sorted order, so that sorting codes sorts the strings.
 
@@ -123,8 +133,15 @@ def serialize(batch: pa.RecordBatch) -> bytes:
 
 
 def deserialize(parts: Sequence[bytes]) -> pa.Table:
-    """One table of the batches that :func:`serialize` made (equal schemas)."""
-    return pa.concat_tables(pa.ipc.open_stream(part).read_all() for part in parts)
+    """One table of the batches that :func:`serialize` made.
+
+    A column that is not of one type in all of them becomes strings.
+    """
+    tables = [pa.ipc.open_stream(part).read_all() for part in parts]
+    for index, name in enumerate(tables[0].schema.names):
+        if len({table.schema.field(index).type for table in tables}) > 1:
+            tables = [table.set_column(index, name, as_strings(table.column(index))) for table in tables]
+    return pa.concat_tables(tables)
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:

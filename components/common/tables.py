@@ -8,19 +8,28 @@ column, the configuration key and the row. Rows are counted from 1, without a CS
 import dataclasses
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
+from components.common import csv_files
+from schema.config import Csv
 from schema.errors import DataError
 
 BATCH_ROWS = 1 << 18
-_DELIMITERS = ",\t;|"
+_FILES = (pa.ArrowException, OSError)  # OSError is what Arrow raises for a truncated file
+_WRITTEN = Csv()
+_WANTED = {
+    "id": "an integer or string id",
+    "category": "text or a number",
+    "timestamp": "a timestamp, a date or integer unix seconds",
+    "number": "a number",
+    "period": "an integer (the number of the period)",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +60,7 @@ class Unit:
     file_index: int
     row_group: int | None
     first_row: int
+    csv: Csv = Csv()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +116,14 @@ def match(pattern: str, key: str) -> list[str]:
     return sorted(paths)
 
 
-def open_table(pattern: str, key: str, roles: Sequence[Role]) -> list[Unit]:
+def open_table(pattern: str, key: str, roles: Sequence[Role], csv: Csv = _WRITTEN) -> list[Unit]:
     """Finds a table's files and checks the columns and types of each before a row is read.
 
     Args:
       pattern: a file, URL or glob pattern.
       key: the configuration key that names it.
       roles: the columns to read.
+      csv: how CSV files are written.
 
     Returns:
       What to read, in file order.
@@ -123,8 +134,8 @@ def open_table(pattern: str, key: str, roles: Sequence[Role]) -> list[Unit]:
     units = []
     for index, path in enumerate(match(pattern, key)):
         if _is_csv(path):
-            check_schema(_csv_schema(path, roles), path, roles)
-            units.append(Unit(path, index, None, 0))
+            check_schema(_csv_schema(path, csv), path, roles)
+            units.append(Unit(path, index, None, 0, csv))
             continue
         metadata, schema = _parquet_footer(path)
         check_schema(schema, path, roles)
@@ -148,26 +159,21 @@ def read(unit: Unit, roles: Sequence[Role], batch_rows: int = BATCH_ROWS) -> Ite
     Raises:
       DataError: a file that cannot be decoded.
     """
-    columns = sorted({role.column for role in roles})
     first = unit.first_row
     try:
-        with _open(unit.path) as file:
+        for batch in _batches(unit, roles, batch_rows):
+            if batch.num_rows == 0:
+                continue
+            arrays = [_plain(batch.column(role.column), role) for role in roles]
             if unit.row_group is None:
-                batches: Iterator[pa.RecordBatch] = iter(_csv_reader(file, unit.path, roles))
-            else:
-                # Low-cardinality strings stay dictionary encoded: the promotions' locations
-                # are 20.9 M one-letter strings otherwise.
-                categories = [role.column for role in roles if role.kind == "category"]
-                reader = pq.ParquetFile(file, read_dictionary=categories)
-                batches = reader.iter_batches(batch_rows, row_groups=[unit.row_group], columns=columns)
-            for batch in batches:
-                if batch.num_rows == 0:
-                    continue
-                arrays = [batch.column(role.column) for role in roles]
-                named = pa.RecordBatch.from_arrays(arrays, names=[role.name for role in roles])
-                yield Chunk(named, unit.path, unit.file_index, first)
-                first += batch.num_rows
-    except pa.ArrowException as error:
+                arrays = [
+                    _converted(array, role, unit.path, first)
+                    for array, role in zip(arrays, roles, strict=True)
+                ]
+            named = pa.RecordBatch.from_arrays(arrays, names=[role.name for role in roles])
+            yield Chunk(named, unit.path, unit.file_index, first)
+            first += batch.num_rows
+    except _FILES as error:
         raise _unreadable(unit.path, error) from error
     if first == 0 and unit.row_group is None:
         raise DataError(f"{unit.path}: the file has no rows; give a file with data")
@@ -183,6 +189,11 @@ def check_schema(schema: pa.Schema, path: str, roles: Sequence[Role]) -> None:
         if role.column not in schema.names:
             names = ", ".join(schema.names)
             raise DataError(f"{path}: column '{role.column}' ({role.key}) is missing; columns are {names}")
+        if (times := schema.names.count(role.column)) > 1:
+            raise DataError(
+                f"{path}: column '{role.column}' ({role.key}) is there {times} times; "
+                "rename or remove the others"
+            )
         found = schema.field(role.column).type
         wanted = _mismatch(found, role.kind)
         if wanted:
@@ -193,23 +204,36 @@ def check_schema(schema: pa.Schema, path: str, roles: Sequence[Role]) -> None:
 
 
 def check_values(chunk: Chunk, roles: Sequence[Role]) -> None:
-    """Checks that no required role has a missing value (null or NaN) in these rows.
+    """Checks that no required role has a missing value (null, NaN, an empty id) in these rows.
 
     Raises:
       DataError: names the file, the column, the first row and how many rows of the chunk.
     """
     for role in roles:
-        if not role.required:
-            continue
-        missing = pc.is_null(chunk.batch.column(role.name), nan_is_null=True)
-        count = missing.true_count
-        if count:
-            row = chunk.where(pc.index(missing, True).as_py())
-            last = chunk.first_row + chunk.batch.num_rows
-            raise DataError(
-                f"{chunk.path}: column '{role.column}' ({role.key}) has no value (null or NaN) in {row}, "
-                f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; remove or fill these rows"
-            )
+        if role.required:
+            check_present(chunk, role)
+
+
+def check_present(chunk: Chunk, role: Role, where: pa.BooleanArray | None = None) -> None:
+    """Checks that a role has a value in these rows, or in those of them that `where` marks.
+
+    Raises:
+      DataError: as :func:`check_values`.
+    """
+    column = chunk.batch.column(role.name)
+    missing = pc.is_null(column, nan_is_null=True)
+    if role.kind == "id" and not pa.types.is_null(column.type) and not pa.types.is_integer(column.type):
+        missing = pc.or_(missing, pc.fill_null(_is_empty(column), False))
+    if where is not None:
+        missing = pc.and_(missing, pc.fill_null(where, False))
+    count = missing.true_count
+    if count:
+        row = chunk.where(pc.index(missing, True).as_py())
+        last = chunk.first_row + chunk.batch.num_rows
+        raise DataError(
+            f"{chunk.path}: column '{role.column}' ({role.key}) has no value (null or NaN) in {row}, "
+            f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; remove or fill these rows"
+        )
 
 
 def check_unique(ids: pa.Array, row_keys: np.ndarray, files: Sequence[str], role: Role) -> None:
@@ -246,21 +270,19 @@ def _mismatch(found: pa.DataType, kind: str) -> str | None:
     t = pa.types
     value = found.value_type if t.is_dictionary(found) else found
     text = t.is_string(value) or t.is_large_string(value)
-    fits, wanted = {
-        "id": (t.is_integer(value) or text, "an integer or string id"),
-        "category": (
-            text or t.is_integer(value) or t.is_floating(value) or t.is_boolean(value),
-            "text or a number",
-        ),
-        "timestamp": (
-            t.is_timestamp(found) or t.is_date(found) or t.is_integer(found),
-            "a timestamp, a date or integer unix seconds",
-        ),
-        "number": (t.is_integer(found) or t.is_floating(found), "a number"),
-        "period": (t.is_integer(found), "an integer (the number of the period)"),
+    fits = {
+        "id": t.is_integer(value) or text or (t.is_decimal(value) and value.scale == 0),
+        "category": text
+        or t.is_integer(value)
+        or t.is_floating(value)
+        or t.is_boolean(value)
+        or t.is_decimal(value),
+        "timestamp": t.is_timestamp(found) or t.is_date(found) or t.is_integer(found),
+        "number": t.is_integer(found) or t.is_floating(found) or t.is_decimal(found),
+        "period": t.is_integer(found),
     }[kind]
     # A column without any value has Arrow's null type: check_values says what is wrong with it.
-    return None if fits or t.is_null(found) else wanted
+    return None if fits or t.is_null(found) else _WANTED[kind]
 
 
 def _is_csv(path: str) -> bool:
@@ -272,50 +294,58 @@ def _is_csv(path: str) -> bool:
     raise DataError(f"{path}: unknown kind of file; give .parquet or .csv (.tsv, .csv.gz)")
 
 
-def _open(path: str) -> Any:
-    if "://" in path:
-        from apache_beam.io.filesystems import FileSystems
+def _batches(unit: Unit, roles: Sequence[Role], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    columns = sorted({role.column for role in roles})
+    if unit.row_group is None:
+        yield from csv_files.batches(unit.path, columns, unit.csv)
+        return
+    # Low-cardinality strings stay dictionary encoded: the promotions' locations are 20.9 M one-letter
+    # strings otherwise.
+    categories = [role.column for role in roles if role.kind == "category"]
+    with csv_files.open_raw(unit.path) as file:
+        reader = pq.ParquetFile(file, read_dictionary=categories)
+        yield from reader.iter_batches(batch_rows, row_groups=[unit.row_group], columns=columns)
 
-        return FileSystems.open(path)
-    # Decompresses .gz by the name's end, as Beam's file systems do.
-    return pa.input_stream(path) if path.endswith(".gz") else pa.OSFile(path)
+
+def _plain(array: pa.Array, role: Role) -> pa.Array:
+    """Decimals as floats (numbers) or integers (ids)."""
+    if not pa.types.is_decimal(array.type) or role.kind == "category":
+        return array
+    return array.cast(pa.float64() if role.kind == "number" else pa.int64())
+
+
+def _is_empty(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return _is_empty(column.dictionary).take(column.indices)
+    return pc.equal(column.cast(pa.string()), "")
+
+
+def _converted(array: pa.StringArray, role: Role, path: str, first_row: int) -> pa.Array:
+    found, unfit = csv_files.convert(array, role.kind)
+    if found is None:
+        raise DataError(
+            f"{path}: column '{role.column}' ({role.key}) is '{array[unfit].as_py()}' in row "
+            f"{first_row + unfit + 1:,}; expected {_WANTED[role.kind]}: correct this cell or "
+            "name another column"
+        )
+    return found
 
 
 def _parquet_footer(path: str) -> tuple[pq.FileMetaData, pa.Schema]:
     try:
-        with _open(path) as file:
+        with csv_files.open_raw(path) as file:
             reader = pq.ParquetFile(file)
             return reader.metadata, reader.schema_arrow
-    except pa.ArrowException as error:
+    except _FILES as error:
         raise _unreadable(path, error) from error
 
 
-def _csv_schema(path: str, roles: Sequence[Role]) -> pa.Schema:
+def _csv_schema(path: str, csv: Csv) -> pa.Schema:
+    """The header's columns, whose types are known when all rows have been read."""
     try:
-        with _open(path) as file:
-            return _csv_reader(file, path, roles).schema
-    except pa.ArrowException as error:
+        return pa.schema([(name, pa.null()) for name in csv_files.layout(path, csv).names])
+    except _FILES as error:
         raise _unreadable(path, error) from error
-
-
-def _csv_reader(file: Any, path: str, roles: Sequence[Role]) -> pyarrow.csv.CSVStreamingReader:
-    # Ids and categories are read as written ("007" is no number); the rest is inferred from
-    # the first block, whose type the later rows must keep.
-    types: Mapping[str, pa.DataType] = {
-        role.column: pa.string() for role in roles if role.kind in ("id", "category")
-    }
-    return pyarrow.csv.open_csv(
-        file,
-        read_options=pyarrow.csv.ReadOptions(block_size=1 << 24),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=_delimiter(path)),
-        convert_options=pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True),
-    )
-
-
-def _delimiter(path: str) -> str:
-    with _open(path) as file:
-        head = file.read(1 << 16).decode("utf-8", "replace").split("\n", 1)[0]
-    return max(_DELIMITERS, key=head.count)
 
 
 def _unreadable(path: str, error: Exception) -> DataError:

@@ -43,7 +43,7 @@ def run(pipeline: beam.Pipeline, settings: Settings, output_dir: str) -> dict[st
       DataError: files, columns, values, unknown event types or empty windows.
     """
     path = settings.data.resolve(settings.events.path)
-    units = tables.open_table(path, "events.path", roles(settings.events))
+    units = tables.open_table(path, "events.path", roles(settings.events), settings.data.csv)
     beam_io.run(pipeline, lambda p: _build(p, units, settings, output_dir))
     summary = beam_io.read_json(f"{output_dir}/{beam_io.SUMMARY_FILE}")
     for split in SPLITS:
@@ -63,10 +63,11 @@ def _build(
     wanted = roles(settings.events)
     sample = settings.data.sample_users
     path = units[0].path
-    # The first pass checks the required columns; contexts and values may be missing and stay on disk.
+    # The first pass checks what must be there; contexts and values may be missing and stay on disk.
+    checked = [role for role in wanted if role.required or role.name == "quantity"]
     found = (
         pipeline
-        | "Survey" >> beam_io.ReadTable(units, [role for role in wanted if role.required])
+        | "Survey" >> beam_io.ReadTable(units, checked)
         | "SurveyChunk" >> beam.Map(survey, settings)
         | "MergeSurveys" >> beam.CombineGlobally(merge_surveys, sample_users=sample)
     )

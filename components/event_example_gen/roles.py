@@ -1,8 +1,11 @@
 """The columns of the events table, and what each row of it says."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from components.common.columns import to_micros
+from components.common import tables
+from components.common.columns import as_strings, to_micros
 from components.common.tables import Chunk, Role
 from schema.config import Events
 
@@ -20,7 +23,9 @@ def roles(events: Events) -> list[Role]:
     if columns.event_type:
         found.append(Role("event_type", columns.event_type, "events.columns.event_type", "category"))
     if columns.quantity:
-        found.append(Role("quantity", columns.quantity, "events.columns.quantity", "number"))
+        # Where a column says what the user did, only purchases need one: see `check_quantities`.
+        required = not columns.event_type
+        found.append(Role("quantity", columns.quantity, "events.columns.quantity", "number", required))
     if columns.value:
         # A missing value stays NaN: the schema check reports it with the other anomalies.
         found.append(Role("value", columns.value, "events.columns.value", "number", required=False))
@@ -36,8 +41,22 @@ def event_times(chunk: Chunk, events: Events) -> np.ndarray:
     return to_micros(chunk, next(role for role in roles(events) if role.name == "timestamp"))
 
 
+def check_quantities(chunk: Chunk, events: Events) -> None:
+    """Checks that each purchase has a quantity, where views and carts need none.
+
+    Raises:
+      DataError: a row of `events.default_event_type` without one.
+    """
+    if events.columns.quantity and events.columns.event_type:
+        role = next(role for role in roles(events) if role.name == "quantity")
+        types = chunk.batch.column("event_type").dictionary_encode()
+        purchase = pc.equal(as_strings(types.dictionary), events.default_event_type).take(types.indices)
+        tables.check_present(chunk, role, purchase)
+
+
 def counted(chunk: Chunk, events: Events) -> np.ndarray:
-    """bool [rows]: the quantity is above the minimum."""
+    """bool [rows]: the quantity is above the minimum, or there is none."""
     if not events.columns.quantity:
         return np.ones(chunk.batch.num_rows, bool)
-    return chunk.batch.column("quantity").to_numpy(zero_copy_only=False) > events.min_quantity
+    quantity = chunk.batch.column("quantity").cast(pa.float64())
+    return ~(quantity.to_numpy(zero_copy_only=False) <= events.min_quantity)

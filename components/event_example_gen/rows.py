@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from components.common.columns import as_strings
 from components.common.tables import Chunk
-from components.event_example_gen.roles import counted, event_times
+from components.event_example_gen.roles import counted, event_times, roles
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
 from schema.config import Events
@@ -27,7 +27,7 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
       None when no row counts.
 
     Raises:
-      DataError: an event type without a weight.
+      DataError: an event type without a weight, a number that is not finite.
     """
     events = settings.events
     times = event_times(chunk, events)
@@ -40,7 +40,6 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
         return None
     index = pa.array(np.flatnonzero(keep))
     rows = chunk.batch.take(index)
-    count = rows.num_rows
     columns: dict[str, pa.Array] = {
         "user_id": as_strings(rows.column("user_id")),
         "item_id": as_strings(rows.column("item_id")),
@@ -50,8 +49,10 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
     if events.columns.session_id:
         columns["session_id"] = as_strings(rows.column("session_id"))
     columns["event_type"], columns["weight"] = _types_and_weights(chunk, rows, index, events)
-    columns["quantity"] = _floats(rows, "quantity", 1.0, count)
-    columns["value"] = _floats(rows, "value", 0.0, count)
+    # A row without a quantity is one unit, such as a view; a row without a value stays unknown.
+    quantity = _floats(chunk, rows, index, "quantity", 1.0, settings)
+    columns["quantity"] = pc.if_else(pc.is_nan(quantity), pa.scalar(1.0, pa.float32()), quantity)
+    columns["value"] = _floats(chunk, rows, index, "value", 0.0, settings)
     if events.columns.query:
         columns["query"] = pc.fill_null(as_strings(rows.column("query")), "")
     for name in events.context:
@@ -89,7 +90,23 @@ def _types_and_weights(
     return types.cast(pa.string()), pa.array(weights[codes])
 
 
-def _floats(rows: pa.RecordBatch, name: str, default: float, count: int) -> pa.Array:
+def _floats(
+    chunk: Chunk, rows: pa.RecordBatch, index: pa.Array, name: str, default: float, settings: Settings
+) -> pa.Array:
+    """A role's numbers as float32 [rows], NaN where there is none; `default` without such a column."""
     if name not in rows.schema.names:
-        return pa.array(np.full(count, default, np.float32))
-    return pc.fill_null(rows.column(name).cast(pa.float64()), float("nan")).cast(pa.float32(), safe=False)
+        return pa.array(np.full(rows.num_rows, default, np.float32))
+    numbers = pc.fill_null(rows.column(name).cast(pa.float64()), float("nan")).to_numpy()
+    with np.errstate(over="ignore"):
+        found = numbers.astype(np.float32)
+    infinite = np.isinf(found)
+    if infinite.any():
+        first = int(infinite.argmax())
+        role = next(role for role in roles(settings.events) if role.name == name)
+        row = chunk.where(index[first].as_py())
+        raise DataError(
+            f"{chunk.path}: column '{role.column}' ({role.key}) is {numbers[first]:g} in "
+            f"{row}, {infinite.sum():,} times in rows {chunk.first_row + 1:,} to "
+            f"{chunk.first_row + chunk.batch.num_rows:,}; give numbers below 3.4e38, or none"
+        )
+    return pa.array(found)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from components.common import tables
 from components.common.columns import MICROS, as_strings, md5_of
 from components.common.tables import Chunk
-from components.event_example_gen.roles import counted, event_times, roles
+from components.event_example_gen.roles import check_quantities, counted, event_times, roles
 from components.event_example_gen.settings import Settings
 from schema.config import Split
 from schema.errors import DataError
@@ -60,6 +60,7 @@ def survey(chunk: Chunk, settings: Settings) -> Survey:
       DataError: a missing value in a required role, milliseconds instead of seconds.
     """
     tables.check_values(chunk, [r for r in roles(settings.events) if r.name in chunk.batch.schema.names])
+    check_quantities(chunk, settings.events)
     times = event_times(chunk, settings.events)
     keep = counted(chunk, settings.events)
     if settings.split.end is not None:

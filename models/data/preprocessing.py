@@ -27,6 +27,18 @@ def hour_of(timestamp: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.where(timestamp > 0, timestamp % F.SECONDS_PER_DAY // 3600 + 1, 0), tf.int32)
 
 
+def clean(values: tf.Tensor) -> tf.Tensor:
+    """Words without line breaks, NUL and other control characters, and with single spaces.
+
+    Catalogue and requests are cleaned alike, so that a shop's own value finds itself whatever its
+    blanks. A vocabulary file could not hold line breaks, and Transform's drops values that have some.
+
+    Args:
+      values: UTF-8 strings, any shape.
+    """
+    return tf.strings.strip(tf.strings.regex_replace(values, r"[\p{Z}\p{Cc}]+", " "))
+
+
 def _ragged(feature: Any) -> tf.RaggedTensor:
     if isinstance(feature, tf.sparse.SparseTensor):
         return tf.RaggedTensor.from_sparse(feature)
@@ -43,7 +55,6 @@ def _scalar(feature: Any, default: Any) -> tf.Tensor:
 
 def _codes(values: tf.Tensor, vocabulary: str, minimum: int | None = None) -> tf.Tensor:
     """Vocabulary codes from 1, 0 for missing and out-of-vocabulary values, of string [B]."""
-    values = tf.strings.strip(values)
     present = tf.boolean_mask(values, values != "")
     path = tft.vocabulary(present, vocab_filename=vocabulary, frequency_threshold=minimum)
     return tft.apply_vocabulary(values, path, default_value=-1) + 1
@@ -72,15 +83,15 @@ def items_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str
       `item_id` string [B], `text` string [B], the categories int64 [B], the exposures as
       they came.
     """
-    parts = [_scalar(inputs[F.text_column(name)], "") for name in custom_config["text"]]
+    parts = [clean(_scalar(inputs[F.text_column(name)], "")) for name in custom_config["text"]]
     # one separator between the parts that exist, lower case, single spaces
     joined = tf.strings.reduce_join(
         tf.stack([tf.where(part == "", "", tf.strings.join([part, ". "])) for part in parts], 1), 1
     )
-    text = tf.strings.strip(tf.strings.regex_replace(tf.strings.lower(joined, "utf-8"), r"\s+", " "))
+    text = tf.strings.strip(tf.strings.lower(joined, "utf-8"))
     out: dict[str, Any] = {F.ITEM_ID: _scalar(inputs[F.ITEM_ID], ""), F.TEXT: text}
     for name in custom_config["categorical"]:
-        out[name] = _codes(_scalar(inputs[name], ""), name)
+        out[name] = _codes(clean(_scalar(inputs[name], "")), name)
     if custom_config["channels"]:
         out[F.EXPOSURE_WEEK] = inputs[F.EXPOSURE_WEEK]
     for channel in custom_config["channels"]:
@@ -100,7 +111,7 @@ def users_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str
     """
     out: dict[str, Any] = {F.USER_ID: _scalar(inputs[F.USER_ID], "")}
     for name in custom_config["categorical"]:
-        out[name] = _codes(_scalar(inputs[name], ""), name)
+        out[name] = _codes(clean(_scalar(inputs[name], "")), name)
     return out
 
 
@@ -138,5 +149,5 @@ def events_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[st
         F.TIMESTAMP: timestamp,
     }
     for name in custom_config["contexts"]:
-        out[F.context(name)] = _codes(_scalar(inputs[F.context(name)], ""), F.context(name))
+        out[F.context(name)] = _codes(clean(_scalar(inputs[F.context(name)], "")), F.context(name))
     return out

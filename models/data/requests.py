@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
-from models.data.preprocessing import hour_of, weekday_of
+from models.data.preprocessing import clean, hour_of, weekday_of
 from schema import names as F
 
 
@@ -143,7 +143,8 @@ class RequestParser(tf.Module):
         }
         parsed |= {F.user_attribute(name): tf.gather(codes, user) for name, codes in self._attributes.items()}
         parsed |= {
-            F.context(name): table.lookup(inputs[F.context(name)]) for name, table in self._contexts.items()
+            F.context(name): table.lookup(clean(inputs[F.context(name)]))
+            for name, table in self._contexts.items()
         }
         return parsed
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.data.frozen import frozen_table
+from models.data.preprocessing import clean
 from models.data.requests import RequestParser, absent, lookup
 from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
@@ -38,6 +39,7 @@ class Categories(tf.Module):
         """bool [B, codes]: the category codes that a request wants (string [B, n], "" for padding); all
         where it names none.
         """
+        names = clean(names)
         named = names != ""
         size = len(self.names)
         code = tf.where(named, self._code.lookup(names), size)

@@ -12,7 +12,7 @@ Example::
 """
 
 from schema.config.base import Name, Section
-from schema.config.data import Data, EventColumns, Events, Exposures, Items, Split, Time, Users
+from schema.config.data import Csv, Data, EventColumns, Events, Exposures, Items, Split, Time, Users
 from schema.config.kubeflow import Kubeflow, Resources
 from schema.config.loading import explain, load
 from schema.config.quality import InfraValidation, Quality
@@ -29,6 +29,7 @@ __all__ = [
     "Candidates",
     "Collaborative",
     "Config",
+    "Csv",
     "Data",
     "EventColumns",
     "Events",

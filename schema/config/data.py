@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime as dt
 import importlib.util
 from collections.abc import Iterable
@@ -32,6 +33,31 @@ def _free(names: Iterable[str], taken: Iterable[str], prefixes: tuple[str, ...] 
             )
 
 
+class Csv(Section):
+    """How the shop's CSV files are written; Parquet files need none of it."""
+
+    quote: Literal['"', "'", "none"] = '"'
+    """Character around cells that hold separators or line breaks; "none": quotes are letters."""
+    separator: str | None = Field(None, min_length=1, max_length=1)
+    """Character between cells; read from the header if not given."""
+    encoding: str = "utf-8"
+    """Encoding of files without a byte order mark, as Python names it: cp1252, latin-1, utf-16-le."""
+    null_words: list[str] = []
+    """Words that, without quotes, mean "no value" in ids, texts and categories, such as NA.
+
+    An empty cell always does. In numbers and times the usual words (NA, NaN, null) do too.
+    """
+
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            codecs.lookup(name)
+        except LookupError as error:
+            raise ValueError(f"'{name}' is no encoding that Python knows; give utf-8 or cp1252") from error
+        return name
+
+
 class Data(Section):
     """Where the shop's files are."""
 
@@ -39,6 +65,7 @@ class Data(Section):
     """Folder or URL of the files, or "package:<Python package>/<folder>"."""
     sample_users: int | None = Field(None, ge=1)
     """Number of users in a deterministic sample, for quick runs; all users if not given."""
+    csv: Csv = Csv()
 
     def resolve(self, path: str) -> str:
         """The full path of a file of this data set.
@@ -76,7 +103,7 @@ class EventColumns(Section):
     event_type: str | None = None
     """Column that says what the user did; without it every event is of `default_event_type`."""
     quantity: str | None = None
-    """Column of the number of units."""
+    """Column of the number of units; with an `event_type` column, only purchases need one."""
     value: str | None = None
     """Column of the money paid."""
     query: str | None = None

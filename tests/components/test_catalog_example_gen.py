@@ -119,6 +119,32 @@ def test_week_starts(time, value, start):
     assert str(dt.datetime.fromtimestamp(int(found[0]), dt.UTC))[:16] == start
 
 
+@pytest.mark.parametrize("column", ["item_id", "store"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (pa.int32(), pa.int64()),
+        (pa.int64(), pa.string()),
+        (pa.string(), pa.large_string()),
+        (pa.uint64(), pa.int8()),
+        (pa.dictionary(pa.int32(), pa.string()), pa.int64()),
+        (pa.dictionary(pa.int32(), pa.int64()), pa.int32()),
+    ],
+)
+def test_files_of_different_id_types_count_as_one(column, first, second):
+    frame = make_promotions(5)
+    partials = []
+    for part, kind in ((frame[:400], first), (frame[300:], second)):  # 100 rows are in both
+        batch = make_chunk(part).batch
+        values = batch.column(column)
+        if pa.types.is_dictionary(kind):
+            values = values.cast(kind.value_type).dictionary_encode()
+        index = batch.schema.get_field_index(column)
+        batch = batch.set_column(index, column, values.cast(kind))
+        partials.append(serialize(executor.exposed(Chunk(batch, "promotions.parquet", 0, 0), EXPOSURES)))
+    assert executor.stores_by_week(deserialize(partials), EXPOSURES).equals(count(frame))
+
+
 def test_missing_store_is_an_error():
     frame = make_promotions(4, rows=10).astype({"store": "Int64"})
     frame.loc[3, "store"] = None

@@ -258,6 +258,41 @@ def test_leave_one_out_no_held_out_event_reaches_an_earlier_example(gap, changed
         assert_equal({**after, split: before[split]}, after)
 
 
+@pytest.mark.parametrize("name", ["quantity", "value"])
+@pytest.mark.parametrize("number", [float("inf"), float("-inf"), 1e300])
+def test_a_number_beyond_float32_is_named(name, number):
+    if (name, number) == ("quantity", float("-inf")):
+        return  # below the minimum: the row is not used
+    rows, settings = make_events(7), make_settings()
+    rows[57] |= {"quantity": 1, name: number}
+    chunk = make_chunk([row | {"value": row["value"] or 1.0} for row in rows], settings)
+    chosen = plan(survey(chunk, settings), settings, "events.parquet")
+    wanted = (
+        rf"events.parquet: column '{name[0]}' \(events.columns.{name}\) is {number:g} in row 58, 1 times in"
+    )
+    with pytest.raises(DataError, match=wanted.replace("+", r"\+")):
+        normalise(chunk, chosen, settings)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_only_purchases_need_a_quantity(missing):
+    rows, settings = make_events(8), make_settings()
+    for row in rows:
+        row["quantity"] = missing if row["event_type"] == "view" else float(row["quantity"])
+    filled = [row | {"quantity": 1.0 if row["event_type"] == "view" else row["quantity"]} for row in rows]
+    assert any(b"view" in row["target_event_type"] for row in run(rows, settings)[1]["train"])
+    assert_equal(run(rows, settings)[1], run(filled, settings)[1])
+    rows[31] |= {"event_type": "purchase", "quantity": missing}
+    with pytest.raises(
+        DataError, match=r"'q' \(events.columns.quantity\) has no value .* in row 32, 1 times"
+    ):
+        run(rows, settings)
+    for row in rows:
+        del row["event_type"]
+    with pytest.raises(DataError, match=r"'q' \(events.columns.quantity\) has no value"):
+        run(rows, make_settings(event_type=False))
+
+
 def test_examples_are_ordered_by_user_and_time_whatever_the_row_order():
     rows, settings = make_events(4), make_settings()
     _, found = run(rows, settings)

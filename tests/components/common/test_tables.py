@@ -1,6 +1,7 @@
 """Reading and checking shop tables; every error is one line with file, row, key and what to do."""
 
 import datetime as dt
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -69,13 +70,14 @@ def test_missing_column_lists_columns():
         (QUANTITY, pa.string(), "a number"),
         (QUANTITY, pa.bool_(), "a number"),
         (USER, pa.float64(), "an integer or string id"),
+        (USER, pa.decimal128(10, 2), "an integer or string id"),
         (STORE, pa.list_(pa.string()), "text or a number"),
         (Role("time", "week", "exposures.time.column", "period"), pa.string(), "an integer"),
     ],
 )
 def test_wrong_type(role, found, wanted):
     with pytest.raises(
-        DataError, match=rf"column '{role.column}' \({role.key}\) has type {found}.*{wanted}"
+        DataError, match=rf"column '{role.column}' \({role.key}\) has type {re.escape(str(found))}.*{wanted}"
     ) as e:
         tables.check_schema(pa.schema([(role.column, found)]), "e.parquet", [role])
     assert "name another column or convert" in str(e.value)
@@ -93,6 +95,9 @@ def test_wrong_type(role, found, wanted):
         (USER, pa.large_string()),
         (STORE, pa.float64()),
         (USER, pa.null()),
+        (USER, pa.decimal128(38, 0)),
+        (QUANTITY, pa.decimal128(10, 2)),
+        (STORE, pa.decimal128(10, 2)),
     ],
 )
 def test_right_type(role, found):
@@ -110,6 +115,27 @@ def test_missing_value_names_first_row_and_count(values, row, count):
     )
     with pytest.raises(DataError, match=wanted):
         tables.check_values(data, [QUANTITY])
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_an_empty_id_is_missing(kind):
+    ids = pa.array(["a", "", None, "b"])
+    ids = ids.dictionary_encode() if pa.types.is_dictionary(kind) else ids.cast(kind)
+    with pytest.raises(DataError, match="has no value .* in row 2, 2 times"):
+        tables.check_values(chunk(user_id=ids), [USER])
+
+
+def test_decimals_are_numbers_and_ids(tmp_path):
+    from decimal import Decimal
+
+    path = tmp_path / "e.parquet"
+    ids = pa.array([Decimal(7), Decimal(8)], pa.decimal128(38, 0))
+    price = pa.array([Decimal("1.50"), None], pa.decimal128(10, 2))
+    pq.write_table(pa.table({"household_id": ids, "qty": price, "store": price}), path)
+    (found,) = read_all(path, [USER, QUANTITY, STORE])
+    columns = [as_strings(found.batch.column(name)).to_pylist() for name in ("user_id", "context_store")]
+    assert columns == [["7", "8"], ["1.50", None]]
+    assert found.batch.column("quantity").to_pylist() == [1.5, None]
 
 
 def test_optional_role_may_be_missing():
@@ -252,7 +278,9 @@ def test_csv_keeps_ids_as_written(tmp_path, delimiter):
 def test_csv_wrong_type(tmp_path):
     path = tmp_path / "e.csv"
     path.write_text("household_id,ts\n1,yesterday\n")
-    with pytest.raises(DataError, match=r"e.csv: column 'ts' \(events.columns.timestamp\) has type string"):
+    with pytest.raises(
+        DataError, match=r"'ts' \(events.columns.timestamp\) is 'yesterday' in row 1; expected"
+    ):
         read_all(path, [USER, TIME])
 
 
