@@ -111,7 +111,8 @@ class VersionManager:
         self._failed: dict[int, Fingerprint] = {}  # do not try again while unchanged
         self._complaints: Sequence[str] = ()  # about the folder, at the last look
         self._logged: set[object] = set()
-        self._first_look_done = False
+        self._looks = 0  # that have begun
+        self._looked = 0  # the last one that has ended and left nothing half-copied
         self._retired = False
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -175,9 +176,14 @@ class VersionManager:
             reasons = reasons or [f"no versions found in {self._base_path}", *self._complaints]
         return f"{self._model_name}: " + ", ".join(reasons)
 
-    def looked(self) -> bool:
-        """Whether a look at the folder has ended that left nothing half-copied."""
-        return self._first_look_done
+    def looked(self, since: int = 0) -> bool:
+        """Whether a look has ended that left nothing half-copied: any, or one asked for by `look_again`."""
+        return self._looked > since
+
+    def look_again(self) -> int:
+        """Asks for another look at once; `looked(since=the answer)` says whether it has ended."""
+        self._wake.set()
+        return self._looks
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
@@ -224,11 +230,12 @@ class VersionManager:
 
     def poll(self) -> None:
         """Looks at the folder once and loads what is new. `start` does this repeatedly."""
+        self._looks += 1
         policy = self._policy
         versions = self._list()
         if versions is None or (not versions and self._serving):
             # A volume that cannot be read, or is not mounted, does not say that versions are gone.
-            self._first_look_done = True
+            self._looked = self._looks
             return
         if not self._serving and any(version not in self._seen for version in versions):
             # At start-up do not wait a whole poll to see whether the files are still changing.
@@ -261,7 +268,8 @@ class VersionManager:
                     # Before further ones are loaded: memory holds one version more, not all twice.
                     self._unload_all_but(chosen, limit - len(chosen))
         self._unload_all_but(chosen)
-        self._first_look_done = self._first_look_done or not copying
+        if not copying:
+            self._looked = self._looks
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -367,7 +375,7 @@ class VersionManager:
         if spec.name == self._model_name:
             if self._serving and (version is None or version in self._serving):
                 return self._serving[max(self._serving) if version is None else version]
-            if not self._first_look_done and not self._retired:
+            if not self._looked and not self._retired:
                 raise StatusError(Code.UNAVAILABLE, f"model {spec.name} is still being loaded")
         wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
         raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
