@@ -240,6 +240,18 @@ REFUSALS: dict[str, tuple[str, object, int, str]] = {
         400,
         "input text to have shape [?] but got [1, 1]",
     ),
+    "lists in lists": (
+        PREDICT,
+        {"signature_name": "embed_text", "inputs": json.loads("[" * 500 + "]" * 500)},
+        400,
+        "nested more than 32 deep",
+    ),
+    "shown, and nested": (
+        PREDICT,
+        {"signature_name": "embed_text", "inputs": [json.loads('{"a":' * 400 + "1" + "}" * 400)]},
+        400,
+        '"a"... not formatted correctly for base64 data',
+    ),
     "bad base64": (
         PREDICT,
         {"signature_name": "embed_text", "inputs": [{"b64": "%%"}]},
