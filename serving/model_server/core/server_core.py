@@ -84,14 +84,14 @@ class ServerCore:
 
         Args:
           config: the whole new configuration, not a difference.
-          wait_until: `time.monotonic()` second until which to wait for the new models to
-            serve; None does not wait.
+          wait_until: `time.monotonic()` second until which to wait for the models that do not
+            serve yet; None does not wait.
 
         Raises:
           StatusError: nothing was changed: INVALID_ARGUMENT (no model list, a model twice, a
             relative base path, another platform) or FAILED_PRECONDITION (a label for a
-            version that does not serve). Or all was changed, but a new model does not serve:
-            UNKNOWN with the reasons, DEADLINE_EXCEEDED.
+            version that does not serve). Or all was changed, but a model, new or not, does not
+            serve: UNKNOWN with the reasons, DEADLINE_EXCEEDED.
         """
         with self._reload_lock:
             if config.WhichOneof("config") != "model_config_list":
@@ -110,7 +110,6 @@ class ServerCore:
                     manager = self._make_manager(name, model.base_path, policies[name])
                 managers[name] = manager
             old, self._managers = self._managers, managers
-            new = [manager for name, manager in managers.items() if name not in old]
             for name, manager in managers.items():
                 manager.labels = models[name].version_labels
                 if name not in old:
@@ -121,7 +120,7 @@ class ServerCore:
                 _log.info("model %s is no longer configured", name)
                 old[name].retire()
         if wait_until is not None:
-            self._await(new, wait_until)
+            self._await(list(managers.values()), wait_until)
 
     def watch_file(
         self,
@@ -192,10 +191,11 @@ class ServerCore:
             )
 
     def _await(self, managers: list[VersionManager], until: float) -> None:
-        waiting = list(managers)
+        # What an earlier look found may have been put right since.
+        waiting = {manager: manager.look_again() for manager in managers if not manager.available()}
         while waiting and not self._stop.is_set():
-            waiting = [manager for manager in waiting if not manager.available()]
-            hopeless = [manager for manager in waiting if manager.looked()]
+            waiting = {manager: since for manager, since in waiting.items() if not manager.available()}
+            hopeless = [manager for manager, since in waiting.items() if manager.looked(since)]
             if hopeless:
                 raise StatusError(
                     Code.UNKNOWN,

@@ -14,20 +14,18 @@ import dataclasses
 import enum
 import gc
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tensorflow_serving.apis import model_pb2
 
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.servable import Servable
+from serving.model_server.core.version_folders import Fingerprint, Folders, fingerprint
 
 _log = logging.getLogger(__name__)
 
-# Files as (relative path, size, modification time): two equal looks mean nobody is copying.
-Fingerprint = tuple[tuple[str, int, int], ...]
 _SETTLE_SECONDS = 0.2
 
 
@@ -111,8 +109,10 @@ class VersionManager:
         self._statuses: dict[int, VersionStatus] = {}
         self._seen: dict[int, Fingerprint] = {}  # at the last look
         self._failed: dict[int, Fingerprint] = {}  # do not try again while unchanged
+        self._complaints: Sequence[str] = ()  # about the folder, at the last look
         self._logged: set[object] = set()
-        self._first_look_done = False
+        self._looks = 0  # that have begun
+        self._looked = 0  # the last one that has ended and left nothing half-copied
         self._retired = False
         self._stop = threading.Event()
         self._wake = threading.Event()
@@ -173,11 +173,17 @@ class VersionManager:
                 for version, status in sorted(self._statuses.items())
                 if status.code != Code.OK
             ]
-        return f"{self._model_name}: " + (", ".join(reasons) or f"no versions found in {self._base_path}")
+            reasons = reasons or [f"no versions found in {self._base_path}", *self._complaints]
+        return f"{self._model_name}: " + ", ".join(reasons)
 
-    def looked(self) -> bool:
-        """Whether a look at the folder has ended that left nothing half-copied."""
-        return self._first_look_done
+    def looked(self, since: int = 0) -> bool:
+        """Whether a look has ended that left nothing half-copied: any, or one asked for by `look_again`."""
+        return self._looked > since
+
+    def look_again(self) -> int:
+        """Asks for another look at once; `looked(since=the answer)` says whether it has ended."""
+        self._wake.set()
+        return self._looks
 
     @contextlib.contextmanager
     def lease(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
@@ -224,13 +230,18 @@ class VersionManager:
 
     def poll(self) -> None:
         """Looks at the folder once and loads what is new. `start` does this repeatedly."""
+        self._looks += 1
         policy = self._policy
         versions = self._list()
+        if versions is None or (not versions and self._serving):
+            # A volume that cannot be read, or is not mounted, does not say that versions are gone.
+            self._looked = self._looks
+            return
         if not self._serving and any(version not in self._seen for version in versions):
             # At start-up do not wait a whole poll to see whether the files are still changing.
-            self._seen = {version: _fingerprint(path) for version, path in versions.items()}
+            self._seen = {version: fingerprint(path) for version, path in versions.items()}
             self._stop.wait(_SETTLE_SECONDS)
-        seen, self._seen = self._seen, {version: _fingerprint(path) for version, path in versions.items()}
+        seen, self._seen = self._seen, {version: fingerprint(path) for version, path in versions.items()}
         self._forget(versions)
         wanted, limit = set(versions), policy.latest
         if policy.specific is not None:
@@ -257,7 +268,8 @@ class VersionManager:
                     # Before further ones are loaded: memory holds one version more, not all twice.
                     self._unload_all_but(chosen, limit - len(chosen))
         self._unload_all_but(chosen)
-        self._first_look_done = self._first_look_done or not copying
+        if not copying:
+            self._looked = self._looks
 
     def _watch(self) -> None:
         while not self._stop.is_set():
@@ -289,36 +301,31 @@ class VersionManager:
         self._draining.append(self._serving.pop(version))
         self._statuses[version].state = State.UNLOADING
 
-    def _list(self) -> dict[int, str]:
-        try:
-            names = os.listdir(self._base_path)
-        except OSError as error:
-            self._log_once(("list", error.errno), "%s cannot be read (%s)", self._base_path, error.strerror)
-            return {}
-        versions: dict[int, str] = {}
-        for name in sorted(names):
-            path = os.path.join(self._base_path, name)
-            if name.isascii() and name.isdigit() and os.path.isdir(path):
-                if int(name) in versions:
-                    self._log_once(
-                        ("twice", name), "%s: version %d exists twice; %s is ignored", path, int(name), name
-                    )
-                else:
-                    versions[int(name)] = path
-        if not versions:
+    def _list(self) -> Mapping[int, str] | None:
+        """Folder by version; None when they cannot be read."""
+        found = Folders.read(self._base_path)
+        self._complaints = found.complaints
+        for complaint in found.complaints:
+            self._log_once(complaint, "%s", complaint)
+        if found.versions is not None and not found.versions:
             self._log_once("empty", "no version of %s in %s yet", self._model_name, self._base_path)
-        return versions
+        return found.versions
 
     def _load(self, version: int, path: str, before: Fingerprint) -> bool:
         self._set(version, State.LOADING)
         try:
             servable = self._loader(path, version)
-            if _fingerprint(path) != before:
+            if fingerprint(path) != before:
                 raise StatusError(
                     Code.UNAVAILABLE, f"{path} changed while it was loaded; waiting for it to settle"
                 )
         except StatusError as error:
             self._fail(version, before, error)
+            return False
+        except Exception as error:  # whatever it is, a lower version may be good
+            self._log_once((version, repr(error)), "loading version %d failed", version, exc_info=True)
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:1000]
+            self._fail(version, before, StatusError(Code.INTERNAL, f"cannot load {path}: {text}"))
             return False
         with self._lock:
             if self._retired:
@@ -335,15 +342,16 @@ class VersionManager:
             done = [lease for lease in self._draining if not lease.in_flight]
             self._draining = [lease for lease in self._draining if lease.in_flight]
             for lease in done:
-                status = self._statuses[lease.servable.version]
-                if status.state == State.UNLOADING:  # else the same version was loaded anew
+                # It may be forgotten by now; and the same version may have been loaded anew.
+                status = self._statuses.get(lease.servable.version)
+                if status is not None and status.state == State.UNLOADING:
                     status.state = State.END
         if done:
             done.clear()
             gc.collect()  # a loaded model sits in reference cycles; its tables are large
 
-    def _fail(self, version: int, fingerprint: Fingerprint, error: StatusError) -> None:
-        self._failed[version] = fingerprint
+    def _fail(self, version: int, before: Fingerprint, error: StatusError) -> None:
+        self._failed[version] = before
         self._set(version, State.END, error.code, error.message)
         self._log_once((version, error.message), "version %d does not serve: %s", version, error.message)
 
@@ -367,7 +375,7 @@ class VersionManager:
         if spec.name == self._model_name:
             if self._serving and (version is None or version in self._serving):
                 return self._serving[max(self._serving) if version is None else version]
-            if not self._first_look_done and not self._retired:
+            if not self._looked and not self._retired:
                 raise StatusError(Code.UNAVAILABLE, f"model {spec.name} is still being loaded")
         wanted = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
         raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
@@ -387,14 +395,3 @@ class VersionManager:
         if key not in self._logged:
             self._logged.add(key)
             _log.warning(text, *arguments, exc_info=exc_info)
-
-
-def _fingerprint(path: str) -> Fingerprint:
-    entries = []
-    for folder, _, names in os.walk(path):
-        for name in names:
-            file = os.path.join(folder, name)
-            with contextlib.suppress(OSError):  # vanished between the two calls
-                status = os.stat(file)
-                entries.append((os.path.relpath(file, path), status.st_size, status.st_mtime_ns))
-    return tuple(sorted(entries))

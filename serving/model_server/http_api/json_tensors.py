@@ -12,10 +12,11 @@ import tensorflow as tf
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.predictor import Arrays
 from serving.model_server.core.servable import Signature
-from serving.model_server.core.tensors import InputSpec
+from serving.model_server.core.tensors import InputSpec, check_shape
 from serving.model_server.http_api import json_values
 from serving.model_server.http_api.json_values import invalid
 
+_MAX_RANK = 32  # numpy and TensorFlow end somewhat beyond it, each at another place
 _BYTES_SUFFIX = "_bytes"  # outputs of such names are written as base64
 
 
@@ -107,10 +108,14 @@ def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
     arrays = {}
     for name, column in values.items():
         spec = signature.inputs[name]
-        shape = _shape(column[0])
+        shape: tuple[int, ...] = ()
         flat: list[Any] = []
         for number, value in enumerate(column):
             try:
+                if number == 0:
+                    shape = _shape(value)
+                    if spec.shape != ():
+                        check_shape((len(column), *shape), spec)
                 if _shape(value) != shape:
                     raise invalid(f"Expecting shape {_text(shape)} but got: {_text(_shape(value))}")
                 _fill(value, 0, shape, spec, flat)
@@ -145,9 +150,10 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, np.ndarray]:
             if name in signature.defaults:
                 continue
             raise invalid(f"Missing named input: {name} in 'inputs' object.")
-        shape = _shape(inputs[name])
         flat: list[Any] = []
         try:
+            shape = _shape(inputs[name])
+            check_shape(shape, spec)
             _fill(inputs[name], 0, shape, spec, flat)
             arrays[name] = _array(flat, shape, spec)
         except StatusError as error:
@@ -162,6 +168,8 @@ def _shape(value: Any) -> tuple[int, ...]:
         if not value:
             break
         value = value[0]
+        if len(shape) == _MAX_RANK and isinstance(value, list):
+            raise invalid(f"JSON Value: lists are nested more than {_MAX_RANK} deep")
     return tuple(shape)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from serving.model_server.core.errors import Code, StatusError
 
+_SHOWN = 256  # characters of a value in an error message
+_ENCODER = json.JSONEncoder()
 B64 = "b64"  # the only key of an object that stands for bytes
 
 
@@ -94,8 +96,12 @@ def dump(document: Any) -> bytes:
 
 def show(value: Any) -> str:
     """A value as an error message quotes it."""
-    text = json.dumps(value)
-    return text if len(text) <= 256 else text[:256] + "..."
+    text = ""
+    for part in _ENCODER.iterencode(value):  # no more of it than is shown
+        text += part[: _SHOWN + 1]
+        if len(text) > _SHOWN:
+            return text[:_SHOWN] + "..."
+    return text
 
 
 def kind(value: Any) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
+import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any
 
 from google.protobuf import json_format
@@ -49,6 +51,9 @@ _HTTP_CODES = {
     Code.UNAUTHENTICATED: 401,
 }
 _JSON = "application/json"
+# A document takes some thirty times its size. Those from this many bytes on are read one at a
+# time, which costs no throughput: parsing holds the interpreter's lock anyway.
+_LARGE = 1 << 20
 
 
 class RestApi:
@@ -75,6 +80,7 @@ class RestApi:
         self._recorder = recorder
         self._metrics_path = metrics_path
         self._metrics_page = metrics_page
+        self._reading = threading.Lock()
 
     def answer(self, method: str, path: str, body: bytes, deadline: float) -> tuple[int, str, bytes]:
         """Answers one request; never raises.
@@ -107,6 +113,7 @@ class RestApi:
                 content = self._metadata(spec) if found["metadata"] else self._status(spec)
             else:
                 content = getattr(self, f"_{api.lower()}")(spec, body, deadline)
+            predictor.check_deadline(deadline)  # it has been answered to the client by then
             code = Code.OK
         except StatusError as error:
             code, content = error.code, json_values.write_error(error.message)
@@ -121,15 +128,16 @@ class RestApi:
         return _HTTP_CODES.get(code, 500), _JSON, content
 
     def _predict(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
-        document = json_values.parse(body)
-        name = json_values.signature_name(document) or predictor.DEFAULT_SIGNATURE
         with self._core.lease(spec) as servable:
-            signature = servable.signatures.get(name)
-            if signature is None:
-                raise StatusError(
-                    Code.INVALID_ARGUMENT, f'Serving signature name: "{name}" not found in signature def'
-                )
-            inputs, rows = json_tensors.read_inputs(document, signature)
+            with self._document(body, deadline) as document:
+                name = json_values.signature_name(document) or predictor.DEFAULT_SIGNATURE
+                signature = servable.signatures.get(name)
+                if signature is None:
+                    raise StatusError(
+                        Code.INVALID_ARGUMENT, f'Serving signature name: "{name}" not found in signature def'
+                    )
+                inputs, rows = json_tensors.read_inputs(document, signature)
+            del document  # it is larger than all that follows
             for key, spec_of_input in signature.inputs.items():
                 if key in inputs:
                     tensors.check_shape(inputs[key].shape, spec_of_input)
@@ -139,22 +147,37 @@ class RestApi:
             return json_tensors.write_outputs(self._executor(servable, name, inputs, deadline), rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
-        document = json_values.parse(body)
         request = classification_pb2.ClassificationRequest(model_spec=spec)
-        request.model_spec.signature_name = json_values.signature_name(document)
-        request.input.CopyFrom(json_examples.read_examples(document, "classify"))
+        with self._document(body, deadline) as document:
+            request.model_spec.signature_name = json_values.signature_name(document)
+            request.input.CopyFrom(json_examples.read_examples(document, "classify"))
+        del document
         with self._core.lease(spec) as servable:
             response = inference.classify(servable, request, deadline, self._executor, self._recorder)
         return json_examples.write_classifications(response.result)
 
     def _regress(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
-        document = json_values.parse(body)
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        request.model_spec.signature_name = json_values.signature_name(document)
-        request.input.CopyFrom(json_examples.read_examples(document, "regress"))
+        with self._document(body, deadline) as document:
+            request.model_spec.signature_name = json_values.signature_name(document)
+            request.input.CopyFrom(json_examples.read_examples(document, "regress"))
+        del document
         with self._core.lease(spec) as servable:
             response = inference.regress(servable, request, deadline, self._executor, self._recorder)
         return json_examples.write_regressions(response.result)
+
+    @contextlib.contextmanager
+    def _document(self, body: bytes, deadline: float) -> Generator[dict[str, Any]]:
+        """The request's JSON, while the block makes something smaller of it."""
+        if len(body) < _LARGE:
+            yield json_values.parse(body)
+            return
+        if not self._reading.acquire(timeout=max(deadline - time.monotonic(), 0)):
+            raise StatusError(Code.DEADLINE_EXCEEDED, "the deadline passed before the work began")
+        try:
+            yield json_values.parse(body)
+        finally:
+            self._reading.release()
 
     def _status(self, spec: model_pb2.ModelSpec) -> bytes:
         response = status_response(self._core, get_model_status_pb2.GetModelStatusRequest(model_spec=spec))

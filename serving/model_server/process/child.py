@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[3]
 OURS = (sys.executable, "-m", "serving.model_server")
 START_SECONDS = 180.0
 STOP_SECONDS = 20.0  # between SIGTERM and SIGKILL
+_GUARD = Path(__file__).with_name("guard.py")
 _LOOK_SECONDS = 0.05  # between two looks at what a server does
 _ASK_SECONDS = 5.0
 _LAST_LINES = 3
@@ -48,7 +49,8 @@ class NotServing(Exception):
 class ModelServer:
     """A running model server; a context manager that stops it.
 
-    It is in a session of its own: a Ctrl-C at the terminal reaches it only through `stop`.
+    It is in a session of its own: a Ctrl-C at the terminal reaches it only through `stop`. When this
+    process is killed, or forgets it, it ends too (`guard`).
 
     Args:
       base_path: folder of numbered version folders.
@@ -115,6 +117,7 @@ class ModelServer:
             except OSError:
                 self._folder.cleanup()
                 raise
+        self._guard = self._start_guard()
 
     def __enter__(self) -> ModelServer:
         return self
@@ -220,8 +223,26 @@ class ModelServer:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         status = self.process.wait()
+        self._guard.kill()
+        self._guard.communicate()
         self._folder.cleanup()
         return status
+
+    def _start_guard(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-I", "-S", str(_GUARD), str(self.process.pid), str(STOP_SECONDS)]
+        try:
+            return subprocess.Popen(
+                [*command, self._folder.name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:
+            self.process.kill()
+            self.process.wait()
+            self._folder.cleanup()
+            raise
 
     def _with_last_lines(self, reason: str) -> str:
         if not self.log.is_file():  # a device, when a test wants a full disk

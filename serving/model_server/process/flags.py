@@ -19,6 +19,7 @@ class Config:
     allow_version_labels_for_unavailable_models: bool = False
     file_system_poll_wait_seconds: float = 1.0
     enable_model_warmup: bool = True
+    host: str = ""
     port: int = 8500
     port_file: str | None = None
     grpc_max_threads: int = 8
@@ -28,11 +29,13 @@ class Config:
     rest_api_port_file: str | None = None
     rest_api_num_threads: int = 8
     rest_api_timeout_in_ms: int = 30_000
+    rest_api_max_connections: int = 512
     rest_api_enable_cors_support: bool = False
     monitoring_config_file: str | None = None
     enable_batching: bool = False
     batching_parameters_file: str | None = None
     max_request_bytes: int = 128 << 20
+    max_json_bytes: int = 8 << 20
     max_concurrent_requests_per_model: int = 0
     enable_serialization_as_tensor_content: bool = False
     tensorflow_intra_op_parallelism: int = 1
@@ -50,6 +53,7 @@ _HELP: dict[str, str] = {
     "allow_version_labels_for_unavailable_models": "let a new label name a version that does not serve yet",
     "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 looks only once",
     "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before a version serves",
+    "host": "name or address that both ports listen at; nothing for every interface",
     "port": "TCP port for gRPC; 0 picks a free one",
     "port_file": "file to write the port to as soon as the server listens",
     "grpc_max_threads": "gRPC requests worked on at the same time",
@@ -59,11 +63,13 @@ _HELP: dict[str, str] = {
     "rest_api_port_file": "file to write the REST port to as soon as the server listens",
     "rest_api_num_threads": "REST requests worked on at the same time",
     "rest_api_timeout_in_ms": "time a REST request may take, and a connection may be silent",
+    "rest_api_max_connections": "REST connections at the same time; more are refused",
     "rest_api_enable_cors_support": "answer preflight requests and send CORS headers",
     "monitoring_config_file": "text proto MonitoringConfig: Prometheus metrics on the REST port",
     "enable_batching": "merge concurrent requests of one signature",
     "batching_parameters_file": "text proto BatchingParameters",
     "max_request_bytes": "longest request that is read, gRPC and REST",
+    "max_json_bytes": "longest body of a REST request that is read, packed and unpacked",
     "max_concurrent_requests_per_model": "requests in work at the same time for one model; more are refused; "
     "0 for any number",
     "enable_serialization_as_tensor_content": "answer with packed tensor_content, not typed value fields",
@@ -81,7 +87,9 @@ _LEAST = {
     "grpc_max_threads": 1,
     "rest_api_num_threads": 1,
     "rest_api_timeout_in_ms": 1,
+    "rest_api_max_connections": 1,
     "max_request_bytes": 1,
+    "max_json_bytes": 1,
     "max_concurrent_requests_per_model": 0,
     "tensorflow_intra_op_parallelism": 0,
     "tensorflow_inter_op_parallelism": -1,

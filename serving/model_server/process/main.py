@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m servi
       prog: the program's name in its help.
 
     Returns:
-      The exit status: 0 after a drained shutdown, 1 when a port cannot be had or a file of
-      the command line is wrong.
+      The exit status: 0 after a drained shutdown, 1 when a port cannot be had, or a file of
+      the command line is wrong or cannot be written.
     """
     config = flags.parse(arguments, prog)
     # Before TensorFlow is imported (seconds): its start-up chatter would bury our lines.
@@ -32,13 +32,19 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m servi
         return _refuse(ports.PORT_ERROR.format("port", config.port))
     if config.rest_api_port > 0 and not ports.is_free(config.rest_api_port):
         return _refuse(ports.PORT_ERROR.format("rest_api_port", config.rest_api_port))
+    for flag in ("port_file", "rest_api_port_file"):
+        try:
+            if getattr(config, flag):
+                ports.prepare(getattr(config, flag))
+        except ports.NotWritable as error:
+            return _refuse(f"--{flag}: {error}")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     from serving.model_server.process import server  # TensorFlow: takes seconds
 
     try:
         server.serve(config, stop)
-    except server.Refused as error:
+    except (server.Refused, ports.NotWritable) as error:
         return _refuse(str(error))
 
 

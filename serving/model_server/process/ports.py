@@ -20,11 +20,42 @@ def is_free(port: int) -> bool:
     return True
 
 
-def write(path: str, port: int) -> None:
-    """Writes a port to a file in one step."""
+class NotWritable(Exception):
+    """A port's file cannot be written; the message is one line."""
+
+
+def prepare(path: str) -> None:
+    """Removes the file of an earlier server, and checks that another can be written.
+
+    Raises:
+      NotWritable: it cannot.
+    """
     partial = f"{path}.partial"
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(path)
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(f"{port}\n")
-    os.replace(partial, path)  # a reader sees no file or the whole of it
+    try:
+        for name in (path, partial):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(name)
+        with open(partial, "w", encoding="utf-8"):
+            pass
+        os.remove(partial)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def write(path: str, port: int) -> None:
+    """Writes a port to a file in one step.
+
+    Raises:
+      NotWritable: it cannot be written.
+    """
+    partial = f"{path}.partial"
+    try:
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(f"{port}\n")
+        os.replace(partial, path)  # a reader sees no file or the whole of it
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def _not_writable(path: str, error: OSError) -> NotWritable:
+    return NotWritable(f"{path}: cannot be written ({error.strerror}); give another path")

@@ -31,7 +31,7 @@ from serving.model_server.core.version_manager import Policy, VersionManager
 from serving.model_server.grpc_api import service_descriptors
 from serving.model_server.grpc_api.model_service import ModelService
 from serving.model_server.grpc_api.prediction_service import PredictionService
-from serving.model_server.http_api.http_server import RestServer
+from serving.model_server.http_api.http_server import Limits, RestServer
 from serving.model_server.http_api.rest import RestApi
 from serving.model_server.process import config_files, flags, ports
 
@@ -168,6 +168,8 @@ class _Server:
         _log.info("stopping: %d requests to finish", self._pool.pending + (rest.in_work if rest else 0))
         self.core.stop()
         self._health.enter_graceful_shutdown()
+        if rest is not None:
+            rest.drain()
         until = time.monotonic() + grace
         _drain(self._grpc, self._pool, grace)
         if rest is not None:
@@ -183,10 +185,14 @@ class _Server:
         try:
             return RestServer(
                 RestApi(self.core, executor, self._metrics, metrics_path, page),
+                config.host,
                 max(config.rest_api_port, 0),
-                config.rest_api_num_threads,
-                config.rest_api_timeout_in_ms / 1000,
-                config.max_request_bytes,
+                Limits(
+                    config.rest_api_num_threads,
+                    config.rest_api_timeout_in_ms / 1000,
+                    min(config.max_request_bytes, config.max_json_bytes),
+                    config.rest_api_max_connections,
+                ),
                 config.rest_api_enable_cors_support,
             )
         except OSError as error:

@@ -218,6 +218,61 @@ def test_hedging_survives_the_failure_of_one(
     assert ask(address, timeout=60, hedge_after=0.05) == 2
 
 
+class Race(PredictionService):
+    """The prediction with number `loser` ends only when its client gives it up."""
+
+    loser = 0
+    begun = 0
+    both: threading.Event
+    given_up: threading.Event
+
+    @classmethod
+    def reset(cls, loser: int) -> None:
+        cls.loser, cls.begun = loser, 0
+        cls.both, cls.given_up = threading.Event(), threading.Event()
+
+    def Predict(self, request, context):
+        cls = type(self)
+        with self._counting:
+            cls.begun += 1
+            number = cls.begun
+        if number == 2:
+            cls.both.set()
+        if number == cls.loser:
+            context.add_callback(cls.given_up.set)
+            cls.given_up.wait(100)
+        else:
+            cls.both.wait(100)
+        return super().Predict(request, context)
+
+    _counting = threading.Lock()
+
+
+@pytest.mark.parametrize("loser", [1, 2])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_hedging_gives_the_loser_up(
+    loser: int, asynchronous: bool, manager: VersionManager, executor: Executor
+) -> None:
+    """While the client goes on: its end would end every request."""
+    executor.reset(lambda number: None)
+    Race.reset(loser)
+    options = {"timeout": 200, "hedge_after": 0.05}
+
+    async def ask() -> int:
+        async with AsyncClient(address, **options) as client:
+            found = len(await client.similar("100", k=2))
+            assert await asyncio.to_thread(Race.given_up.wait, 60)
+            return found
+
+    with serve(manager, executor, service=Race) as address:
+        if asynchronous:
+            assert asyncio.run(ask()) == 2
+        else:
+            with Client(address, **options) as client:
+                assert len(client.similar("100", k=2)) == 2
+                assert Race.given_up.wait(60)
+
+
 class Slow(PredictionService):
     """Takes `pause` seconds for everything, and says when the call is over for the client."""
 

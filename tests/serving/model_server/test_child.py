@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from serving.model_server.process.child import OURS, ROOT, ModelServer, NotServing
@@ -44,6 +46,52 @@ def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert server.stop(grace_seconds=0.2) == -9
     assert server.stop() == -9
     assert server.log.read_text() == ""
+
+
+_STARTER = """
+import sys, time
+from serving.model_server.process.child import ModelServer
+server = ModelServer(sys.argv[1], sys.argv[1] + "/log", program=(sys.executable, "-c", sys.argv[2]))
+server.wait(lambda: "ready" in server.log.read_text())
+print(server.process.pid, server._folder.name, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_server_ends_with_a_starter_that_is_killed(deaf: bool, tmp_path: Path) -> None:
+    text = "import signal, time\n"
+    starter = _STARTER
+    if deaf:
+        text += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        starter = "from serving.model_server.process import child; child.STOP_SECONDS = 0.1\n" + starter
+    text += "print('ready', flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", starter, str(tmp_path), text]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        pid, folder = process.stdout.readline().split()
+        server = psutil.Process(int(pid))
+        assert server.is_running()
+        assert Path(folder).is_dir()
+        process.kill()
+    end = time.monotonic() + 60
+    while (Path(folder).exists() or _runs(server)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not _runs(server)
+    assert not Path(folder).exists()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_guard_ends_with_the_server(tmp_path: Path) -> None:
+    before = {child.pid for child in psutil.Process().children()}
+    with ModelServer(tmp_path, tmp_path / "log", program=program("import time; time.sleep(600)")):
+        assert len({child.pid for child in psutil.Process().children()} - before) == 2
+    assert {child.pid for child in psutil.Process().children()} <= before
 
 
 def test_the_flags_of_each_program(tmp_path: Path) -> None:

@@ -261,6 +261,24 @@ def test_labels_for_unavailable_versions_where_allowed(exports: dict[int, Path],
     core.stop()
 
 
+def test_a_model_that_does_not_serve_is_told_each_time(exports: dict[int, Path], tmp_path: Path) -> None:
+    good, late = tmp_path / "good", tmp_path / "late"
+    versions(good, exports, 1)
+    core = ServerCore(
+        lambda name, base, policy: VersionManager(name, base, servable.load, 600, policy=policy)
+    )
+    both = parsed(model("good", good), model("late", late))
+    for _ in range(3):
+        with pytest.raises(StatusError, match=f"1 servable.* late: no versions found in {late}") as raised:
+            core.reload(both, wait_until=time.monotonic() + 60)
+        assert raised.value.code == Code.UNKNOWN
+    versions(late, exports, 1)
+    core.reload(both, wait_until=time.monotonic() + 60)  # looks again although the pause is long
+    with core.lease(model_pb2.ModelSpec(name="late")) as leased:
+        assert leased.version == 1
+    core.stop()
+
+
 @pytest.mark.slow
 def test_wrong_config_file_ends_the_start_with_one_line(start: Callable[..., Server], tmp_path: Path) -> None:
     path = tmp_path / "models.config"

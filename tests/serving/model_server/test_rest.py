@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import http.client
 import json
 import socket
 import threading
+import time
 
 import grpc
 import numpy as np
@@ -240,6 +242,18 @@ REFUSALS: dict[str, tuple[str, object, int, str]] = {
         400,
         "input text to have shape [?] but got [1, 1]",
     ),
+    "lists in lists": (
+        PREDICT,
+        {"signature_name": "embed_text", "inputs": json.loads("[" * 500 + "]" * 500)},
+        400,
+        "nested more than 32 deep",
+    ),
+    "shown, and nested": (
+        PREDICT,
+        {"signature_name": "embed_text", "inputs": [json.loads('{"a":' * 400 + "1" + "}" * 400)]},
+        400,
+        '"a"... not formatted correctly for base64 data',
+    ),
     "bad base64": (
         PREDICT,
         {"signature_name": "embed_text", "inputs": [{"b64": "%%"}]},
@@ -293,6 +307,19 @@ def test_a_silent_or_oversized_client_harms_nobody(rest: Server, url: str) -> No
                 raw.sendall(head)
                 assert code in raw.recv(1000).split(b"\r\n")[0]
         assert call(url)[0] == 200
+
+
+def test_a_graph_that_is_late_is_not_waited_for(url: str) -> None:
+    body = {"signature_name": "busy", "inputs": 8.0}  # the server's limit is 5 s
+    started = time.monotonic()
+    assert call(f"{url}:predict", body) == (504, {"error": "the request took longer than 5 s"})
+    assert time.monotonic() - started > 4.5
+
+
+def test_gzip_body(url: str) -> None:
+    packed = gzip.compress(json.dumps({"signature_name": "embed_item", "instances": ["107"]}).encode())
+    status, answer = call(f"{url}:predict", packed, headers={"Content-Encoding": "gzip"})
+    assert (status, answer["predictions"][0].index(1.0)) == (200, 7)
 
 
 def test_chunked_body_and_keep_alive(rest: Server) -> None:

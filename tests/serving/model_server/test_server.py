@@ -295,15 +295,10 @@ def test_deadline_ends_the_call_and_the_server_goes_on(stubs: Stubs) -> None:
     assert stubs.predict("similar", SIMILAR).model_spec.version.value == 1
 
 
-def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) -> None:
+def refused_start(*flags: str) -> list[str]:
+    """The lines on stderr of a server that does not start."""
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "serving.model_server",
-            f"--model_base_path={tmp_path}",
-            f"--port={server.port}",
-        ],
+        [sys.executable, "-m", "serving.model_server", *flags],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -317,8 +312,21 @@ def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"--port: {server.port} is in use")
-    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()
+
+
+def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) -> None:
+    lines = refused_start(f"--model_base_path={tmp_path}", f"--port={server.port}")
+    assert lines[-1].startswith(f"--port: {server.port} is in use")
+
+
+@pytest.mark.parametrize("flag", ["port_file", "rest_api_port_file"])
+def test_a_port_file_that_cannot_be_written_is_one_line_and_status_1(flag: str, tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "port"
+    lines = refused_start(
+        f"--model_base_path={tmp_path}", "--port=0", "--rest_api_port=-1", f"--{flag}={path}"
+    )
+    assert lines == [f"--{flag}: {path}: cannot be written (No such file or directory); give another path"]
 
 
 # ---- a life: no model, broken, good, half-copied, new, drain

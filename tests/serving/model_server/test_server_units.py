@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from concurrent import futures
@@ -17,7 +18,7 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.model_server.core import errors, predictor, servable, tensors, warmup
 from serving.model_server.core.errors import Code, StatusError
-from serving.model_server.core.version_manager import State, VersionManager
+from serving.model_server.core.version_manager import Policy, State, VersionManager
 from serving.model_server.grpc_api import prediction_service
 from serving.model_server.process import flags
 from tests.serving import overlap_model
@@ -66,7 +67,8 @@ def test_wrong_flag_is_named(flag: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as stopped:
         flags.parse(["--model_base_path=/m", flag])
     assert stopped.value.code == 2
-    assert flag.split("=")[0] in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]  # before it, the usage lists every flag
+    assert re.search(rf"error: (argument |unrecognized arguments: )?{flag.split('=')[0]}\b", error)
 
 
 # ---- tensors
@@ -364,6 +366,124 @@ def test_removed_version_falls_back_and_an_emptied_folder_goes_on_serving(
     shutil.rmtree(tmp_path / "1")
     manager.poll()
     assert current(manager) == 1
+
+
+def test_a_look_that_fails_unloads_nothing(exports: dict[int, Path], tmp_path: Path) -> None:
+    """Neither a folder that cannot be listed says that versions are gone, nor one that is not mounted."""
+    base = tmp_path / "models"
+    for version in (1, 2):
+        shutil.copytree(exports[version], base / str(version))
+    manager = VersionManager("shelfwise", str(base), servable.load, policy=Policy(latest=2))
+    manager.poll()
+    assert manager.available() == [2, 1]
+    base.rename(tmp_path / "away")
+    manager.poll()
+    assert manager.available() == [2, 1]
+    base.mkdir()
+    manager.poll()
+    assert manager.available() == [2, 1]
+    base.rmdir()
+    (tmp_path / "away").rename(base)
+    with manager.lease(spec(version=1)) as before:
+        manager.poll()
+        with manager.lease(spec(version=1)) as after:
+            assert after is before  # nothing was loaded again
+    shutil.rmtree(base / "1")
+    manager.poll()
+    assert manager.available() == [2]
+
+
+def test_a_number_above_int64_is_no_version(
+    manager: VersionManager, exports: dict[int, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    largest = 2**63 - 1
+    shutil.copytree(exports[1], tmp_path / str(largest))
+    for number in (largest + 1, 20261127123456789012, 10**200):
+        shutil.copytree(exports[2], tmp_path / str(number))
+    manager.poll()
+    manager.poll()
+    assert current(manager) == largest
+    assert states(manager) == {largest: (State.AVAILABLE, Code.OK)}
+    lines = [record.getMessage() for record in caplog.records if "is ignored" in record.getMessage()]
+    assert len(lines) == 3
+    assert f"{tmp_path / str(largest + 1)} is ignored: no version is above {largest}" in lines
+
+
+def test_whatever_one_version_raises_is_its_own_failure(exports: dict[int, Path], tmp_path: Path) -> None:
+    for version in (1, 2):
+        shutil.copytree(exports[version], tmp_path / str(version))
+    tries = []
+
+    def load(path: str, version: int) -> servable.Servable:
+        tries.append(version)
+        if version == 2:
+            raise ValueError("Value out of range\nof something")
+        return servable.load(path, version)
+
+    manager = VersionManager("shelfwise", str(tmp_path), load)
+    for _ in range(3):
+        manager.poll()
+    assert current(manager) == 1
+    assert states(manager)[2] == (State.END, Code.INTERNAL)
+    assert "/2: ValueError: Value out of range of something" in manager.statuses(spec())[0].message
+    assert tries == [2, 1]  # not again while its files are the same
+
+
+def test_a_version_that_changed_while_it_was_loaded_does_not_serve(
+    exports: dict[int, Path], tmp_path: Path
+) -> None:
+    """The graph may be from before the change and the variables from after it."""
+    shutil.copytree(exports[1], tmp_path / "1")
+    shutil.copytree(exports[2], tmp_path / "2")
+    copying = [True]
+
+    def load(path: str, version: int) -> servable.Servable:
+        loaded = servable.load(path, version)
+        if version == 2 and copying:
+            (Path(path) / "variables" / "late").write_text("x")
+            copying.clear()
+        return loaded
+
+    manager = VersionManager("shelfwise", str(tmp_path), load)
+    manager.poll()
+    assert manager.available() == [1]
+    assert states(manager)[2] == (State.END, Code.UNAVAILABLE)
+    assert "changed while it was loaded" in manager.statuses(spec())[0].message
+    manager.poll()  # sees the new file
+    manager.poll()  # sees that it stays as it is
+    assert manager.available() == [2]
+
+
+def test_a_version_forgotten_while_requests_use_it_ends_with_them(
+    manager: VersionManager, exports: dict[int, Path], tmp_path: Path
+) -> None:
+    for version in (1, 2):
+        shutil.copytree(exports[version], tmp_path / str(version))
+    manager.poll()
+    with manager.lease(spec()) as old:
+        assert old.version == 2
+        shutil.rmtree(tmp_path / "2")
+        manager.poll()
+        (tmp_path / "2").mkdir()  # comes back broken
+        manager.poll()
+        manager.poll()
+        assert states(manager)[2] == (State.END, Code.NOT_FOUND)
+        (tmp_path / "2").rmdir()
+        manager.poll()
+        assert 2 not in states(manager)
+    manager.poll()
+    assert states(manager) == {1: (State.AVAILABLE, Code.OK)}
+    assert not manager._draining
+
+
+def test_a_base_path_that_is_a_version_is_named(
+    exports: dict[int, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = VersionManager("shelfwise", str(exports[1]), servable.load)
+    manager.poll()
+    text = f"{exports[1]} is itself a version's folder, with saved_model.pb; give the folder that holds it"
+    assert text in caplog.text
+    assert text in manager.describe_failures()
 
 
 def test_files_that_still_change_are_not_loaded(
