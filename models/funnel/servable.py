@@ -143,10 +143,14 @@ class Funnel(tf.Module):
 
     @tf.Module.with_name_scope
     def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Every head's answer for given items in the order given; 0 where an item is no candidate."""
+        """Every head's answer for given items in the order given; 0 where an item is no candidate.
+
+        What is excluded is what `recommend` would be asked to leave out: the sources rank the rest as
+        they do there, and so the ranker sees what it was taught with.
+        """
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
-        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
-        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
+        found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
         heads = {
             name: tf.where(found.valid, values, 0.0)
             for name, values in self._ranker.heads(features, codes).items()
@@ -157,8 +161,8 @@ class Funnel(tf.Module):
     def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What speaks for and against given items; all 0 for items that are not candidates."""
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
-        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
-        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
+        found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
         log_odds, baseline, attribution = self.explainer(features, codes)
         every = tf.concat([features, *(tf.cast(code, tf.float32)[..., None] for code in codes.values())], -1)
         batch = tf.shape(position)[0]
