@@ -292,8 +292,8 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float, consol
     )
     if not protocol.cold:
         raise UserError("nobody takes an item without a past in the window, and none is held out")
-    texts, index = np.unique(items.text.astype(str), return_inverse=True)
-    texts, index = texts.astype(object), index.astype(np.int32)
+    texts, index = text_encoder.distinct_texts(items.text)
+    index = index.astype(np.int32)
     dtype = config.dtype
     if dtype == "auto":
         dtype, _ = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)

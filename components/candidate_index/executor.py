@@ -23,7 +23,7 @@ from models.retrieval.index.base import VectorIndex
 from models.retrieval.index.kinds import build_index, make_plan
 from models.retrieval.index.plan import exact_neighbours
 from models.retrieval.towers import identity_index, item_tables, set_item_tables
-from models.text.encoder import encode_all
+from models.text.encoder import distinct_texts, encode_all
 from schema.config import Candidates
 from schema.errors import GateError
 
@@ -76,17 +76,18 @@ def encode_catalogue(
     if current.same_items(trained):
         vectors = arrays.load(os.path.join(retrieval_folder, artifacts.ITEM_VECTORS))["vectors"]
         return vectors, np.zeros(0, np.int32)
-    known = np.isin(current.item_id, trained.item_id)
+    known = pd.Index(trained.item_id).get_indexer(current.item_id) >= 0
     text = arrays.load(os.path.join(text_encoder_folder, artifacts.TEXT_VECTORS))
-    texts, row = np.unique(trained.text.astype(str), return_index=True)
-    added = np.setdiff1d(current.text.astype(str), texts)
+    texts, place = distinct_texts(trained.text)
+    _, row = np.unique(place, return_index=True)
+    added = np.sort(pd.unique(current.text[pd.Index(texts).get_indexer(current.text) < 0]))
     text_vectors = text["vectors"]
     if len(added):
         encoder = tf.saved_model.load(artifacts.model_folder(text_encoder_folder))
         text_vectors = np.concatenate([text_vectors, encode_all(encoder.encode, added, _BATCH)])
     # of each known text, its vector; the added ones lie behind all
     where = np.concatenate([text["index"][row], len(text["vectors"]) + np.arange(len(added))])
-    place = pd.Index(np.concatenate([texts, added])).get_indexer(current.text.astype(str))
+    place = pd.Index(np.concatenate([texts, added])).get_indexer(current.text)
     tables = item_tables(
         current,
         # an identity that was in no catalogue has not been trained

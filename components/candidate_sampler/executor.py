@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from components.candidate_sampler.label_window import LabelWindow, outcomes
 from components.candidate_sampler.sampling import sample
-from components.common.candidate_lists import AS_OF, record_batch, tensor
+from components.common.candidate_lists import AS_OF, record_batch, strings, tensor
 from models.data import example_io
 from models.data.event_log import EventLog
 from models.funnel.retriever import Retriever
@@ -56,12 +56,7 @@ def labelled(
     labels = outcomes(window, position_of, config.soon_days)
     seen = _pairs(past.user, position_of[past.item], len(past.users), count)
     users = np.intersect1d(past.user, future.user)
-    ids = (
-        tf.gather(retriever.parser.item_ids, retriever.sources.candidate_row)
-        .numpy()
-        .astype(str)
-        .astype(object)
-    )
+    ids = strings(tf.gather(retriever.parser.item_ids, retriever.sources.candidate_row))
     rng = np.random.default_rng(config.seed)
     promoted = np.zeros(count) if window.promoted is None else window.promoted
     promoted = np.append(promoted, 0.0)

@@ -46,6 +46,12 @@ def tensor(values: np.ndarray) -> tf.Tensor:
     )
 
 
+def strings(values: tf.Tensor) -> np.ndarray:
+    """A string tensor as an object array of str of its shape; what it holds is UTF-8."""
+    given = np.asarray(values.numpy(), object)
+    return example_io.to_numpy(pa.array(given.ravel().tolist(), pa.large_binary())).reshape(given.shape)
+
+
 def record_batch(batch: Mapping[str, np.ndarray]) -> pa.RecordBatch:
     """A batch as list columns; padding ("" or 0 beyond it) of the string lists is cut off.
 

@@ -37,7 +37,8 @@ def measure(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, obj
     rows: dict[str, list[np.ndarray]] = {}
     for start in range(0, table.num_rows, _BATCH):
         part = table.slice(start, _BATCH)
-        inputs = request_inputs(part, contexts) | {F.CANDIDATE_ITEM_ID: padded(part, F.CANDIDATE_ITEM_ID, "")}
+        inputs = request_inputs(part, contexts)
+        inputs |= {name: padded(part, name, "") for name in (F.EXCLUDE_ITEM_ID, F.CANDIDATE_ITEM_ID)}
         answer = model.signatures[F.RANK](**{name: tensor(value) for name, value in inputs.items()})
         weight = padded(part, F.CANDIDATE_WEIGHT, 0.0)
         found = {name: answer[name].numpy() for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from components.common.candidate_lists import tensor
+from components.common.candidate_lists import strings, tensor
 from components.common.protocol import Protocol
 from schema import names as F
 
@@ -55,7 +55,7 @@ def servable(model: Any, protocol: Protocol, history_length: int, k: int) -> Rec
                 name: np.full(len(batch), -1, np.float32) for name in (F.DIVERSITY, F.DROP_BOUGHT_DAYS)
             }
             answer = signature(**{name: tensor(value) for name, value in inputs.items()})
-            ids = answer[F.ITEM_ID].numpy().astype(str).astype(object)
+            ids = strings(answer[F.ITEM_ID])
             known = names.get_indexer(ids.ravel()).reshape(ids.shape)
             column = np.where(known >= 0, np.append(protocol.column, -1)[known], -1)
             # an item outside the catalogue wastes its place

@@ -136,6 +136,7 @@ def warmup_requests(
             F.USER_ID,
             F.HISTORY_ITEM_ID,
             F.HISTORY_EVENT_TYPE,
+            F.EXCLUDE_ITEM_ID,
             F.CANDIDATE_ITEM_ID,
             *map(F.context, log.contexts),
         ):

@@ -90,5 +90,5 @@ class Searches:
 
     def without(self, items: np.ndarray) -> Searches:
         """Without what led to some items (ids, object [N])."""
-        keep = ~np.isin(self.item_id.astype(str), items.astype(str))
+        keep = ~pd.Series(self.item_id).isin(items).to_numpy(bool)
         return Searches(self.query[keep], self.item_id[keep], self.timestamp[keep])

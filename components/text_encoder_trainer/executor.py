@@ -61,8 +61,7 @@ def run(
     Raises:
       DataError: the events hold no pair to learn from.
     """
-    texts, index = np.unique(items.text.astype(str), return_inverse=True)
-    texts = texts.astype(object)
+    texts, index = text_encoder.distinct_texts(items.text)
     dtype, speed = config.dtype, {}
     if dtype == "auto":
         dtype, speed = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
@@ -120,7 +119,9 @@ def tune(
     """
     rng = np.random.default_rng(config.seed)
     products = len(texts)
-    queries = np.setdiff1d(behaviour.queries, texts)  # a query may be a product's very text
+    # a query may be a product's very text
+    asked = behaviour.queries
+    queries = np.sort(pd.unique(asked[pd.Index(texts).get_indexer(asked) < 0]))
     texts = np.concatenate([texts, queries])
     arguments = (config.preset, config.sequence_length, dtype)
     base = TextEncoder(*arguments, "frozen", config.trained_layers)

@@ -61,6 +61,7 @@ class EventLog:
           contexts: names of context columns, without their prefix.
         """
         columns = [
+            F.SESSION_ID,
             F.USER_ID,
             F.TIMESTAMP,
             F.TARGET_ITEM_ID,
@@ -75,7 +76,10 @@ class EventLog:
         size = example_io.lengths(table, F.TARGET_ITEM_ID)
         user, users = pd.factorize(example_io.first(table, F.USER_ID, ""), sort=True)
         start = example_io.first(table, F.TIMESTAMP, 0).astype(np.int64)
-        order = np.lexsort((start, user))
+        # two sessions of a user in one second stand in the order of their ids, not in that in which Beam
+        # wrote them
+        named, _ = pd.factorize(example_io.first(table, F.SESSION_ID, ""), sort=True)
+        order = np.lexsort((named, start, user))
         rank = np.empty(len(order), np.int64)
         rank[order] = np.arange(len(order))
         session = np.repeat(rank, size)

@@ -47,9 +47,9 @@ def boosts_of(
     added, factor = np.zeros(len(items), np.float32), np.ones(len(items), np.float32)
     for place, boost in enumerate(boosts):
         if boost.attribute == F.ITEM_ID:
-            named = items.item_id.astype(str)
+            named = items.item_id
         else:
-            named = items.vocabularies[boost.attribute][items.categorical[boost.attribute]].astype(str)
+            named = items.vocabularies[boost.attribute][items.categorical[boost.attribute]]
         unknown = sorted(set(boost.values) - set(named))
         if unknown:
             raise DataError(

@@ -18,6 +18,7 @@ from models.data.item_table import ItemTable
 from models.data.requests import request_spec
 from models.funnel.exploration import Explorer, with_new
 from models.funnel.filters import Categories, RequestFilters
+from models.funnel.limits import Limits
 from models.funnel.reasons import Reasons
 from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.retriever import Retriever
@@ -59,6 +60,7 @@ class Funnel(tf.Module):
         self._item_text = frozen_table(items.text, tf.string, "item_text")
         serving, snapshot = config.serving, retriever.snapshot
         self._default_k, self._max_k = serving.default_k, serving.max_k
+        self._limits = Limits(serving)
         types = serving.purchase_types or [config.events.default_event_type]
         bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
         self._categories, codes = None, None
@@ -110,6 +112,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The best items of each request, as many as it asks for."""
+        inputs = self._limits.rows(inputs, F.USER_ID)
         request = self.retriever.parser(inputs)
         query = self.retriever.query(request)
         allowed = self.allowed(inputs, request)
@@ -123,6 +126,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The items with the nearest vectors; what trends now for an unknown item."""
+        inputs = self._limits.rows(inputs, F.ITEM_ID)
         sources = self.retriever.sources
         row = self.retriever.parser.rows(inputs[F.ITEM_ID])
         known = (row > 0)[:, None]
@@ -143,10 +147,19 @@ class Funnel(tf.Module):
 
     @tf.Module.with_name_scope
     def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Every head's answer for given items in the order given; 0 where an item is no candidate."""
+        """Every head's answer for given items in the order given; 0 where an item is no candidate.
+
+        What is excluded is what `recommend` would be asked to leave out: the sources rank the rest as
+        they do there, and so the ranker sees what it was taught with.
+        """
+        return self._rank(self._limits.rows(inputs, F.USER_ID))
+
+    def _rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """`rank` of any number of rows: batch jobs decide how many."""
+        inputs = self._limits.candidates(inputs)
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
-        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
-        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
+        found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
         heads = {
             name: tf.where(found.valid, values, 0.0)
             for name, values in self._ranker.heads(features, codes).items()
@@ -156,9 +169,10 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What speaks for and against given items; all 0 for items that are not candidates."""
+        inputs = self._limits.explained(self._limits.rows(inputs, F.USER_ID))
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
-        everything = tf.ones([1, self.retriever.sources.count], tf.bool)
-        found, features, codes = self.retriever.describe(inputs, everything, fixed=position)
+        allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
+        found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
         log_odds, baseline, attribution = self.explainer(features, codes)
         every = tf.concat([features, *(tf.cast(code, tf.float32)[..., None] for code in codes.values())], -1)
         batch = tf.shape(position)[0]
@@ -177,7 +191,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def rank_examples(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """`rank` of serialized tf.Examples, for TFMA and BulkInferrer."""
-        answer = self.rank(parse_examples(inputs["examples"], self.retriever.contexts))
+        answer = self._rank(parse_examples(inputs["examples"], self.retriever.contexts))
         return {name: answer[name] for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
 
     @tf.Module.with_name_scope

@@ -20,14 +20,14 @@ def signature_specs(contexts: Sequence[str]) -> dict[str, dict[str, tf.TensorSpe
     request = request_spec(contexts)
     ids = tf.TensorSpec([None], tf.string, F.ITEM_ID)
     k = tf.TensorSpec([None], tf.int32, F.K)
-    listed = {
-        F.EXCLUDE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.EXCLUDE_ITEM_ID),
+    exclude = {F.EXCLUDE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.EXCLUDE_ITEM_ID)}
+    listed = exclude | {
         F.CATEGORY: tf.TensorSpec([None, None], tf.string, F.CATEGORY),
         F.K: k,
         F.DIVERSITY: tf.TensorSpec([None], tf.float32, F.DIVERSITY),
         F.DROP_BOUGHT_DAYS: tf.TensorSpec([None], tf.float32, F.DROP_BOUGHT_DAYS),
     }
-    candidates = {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
+    candidates = exclude | {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
     return {
         "recommend": request | listed,
         "similar": {F.ITEM_ID: ids, F.K: k},
@@ -43,10 +43,10 @@ def signature_specs(contexts: Sequence[str]) -> dict[str, dict[str, tf.TensorSpe
 def parse_examples(serialized: tf.Tensor, contexts: Sequence[str]) -> dict[str, tf.Tensor]:
     """The inputs of `rank` from serialized tf.Examples (string [B]).
 
-    A feature that an example lacks is empty: "" or no event, and an unknown time (0).
+    A feature that an example lacks is empty: "", no event or nothing excluded, and an unknown time (0).
     """
     scalars = [F.USER_ID, *(F.context(name) for name in contexts)]
-    lists = [F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.CANDIDATE_ITEM_ID]
+    lists = [F.HISTORY_ITEM_ID, F.HISTORY_EVENT_TYPE, F.EXCLUDE_ITEM_ID, F.CANDIDATE_ITEM_ID]
     spec: dict[str, Any] = {name: tf.io.FixedLenFeature([], tf.string, "") for name in scalars}
     spec |= {name: tf.io.RaggedFeature(tf.string) for name in lists}
     spec[F.HISTORY_AGE_DAYS] = tf.io.RaggedFeature(tf.float32)

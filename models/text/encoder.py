@@ -21,6 +21,7 @@ from pathlib import Path
 import keras
 import keras_nlp
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 import tensorflow_text as tf_text
 
@@ -271,6 +272,21 @@ def _vocabulary(folder: str) -> tuple[list[str], bool]:
     return words, bool(lower)
 
 
+def distinct_texts(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each text once.
+
+    `np.unique` would need an array of str, in which every text takes the memory of the longest.
+
+    Args:
+      texts: object (str) [N].
+
+    Returns:
+      (object (str) [T], sorted; int [N], the place of each text among them).
+    """
+    place, distinct = pd.factorize(texts.astype(object), sort=True)
+    return distinct, place
+
+
 def encode_all(
     encoder: tf.types.experimental.GenericFunction, texts: np.ndarray, batch_size: int
 ) -> np.ndarray:
@@ -287,7 +303,7 @@ def encode_all(
     Raises:
       UserError: a vector is not finite.
     """
-    distinct, back = np.unique(texts.astype(str), return_inverse=True)
+    distinct, back = distinct_texts(texts)
     # padding costs as much as text: sort by length so that a batch has little of it
     order = np.argsort([len(text) for text in distinct], kind="stable")
     parts = [

@@ -31,6 +31,15 @@ class Serving(Section):
     """Results where the request does not say how many."""
     max_k: int = Field(200, ge=1)
     """Results at most."""
+    max_rows: int = Field(1024, ge=1)
+    """Rows of a request at most, of `recommend`, `similar`, `rank` and `explain`.
+
+    A server that merges requests must not merge more (its `max_batch_size`).
+    """
+    max_candidates: int = Field(10_000, ge=1)
+    """Candidates of a row at most, of `rank` and `serving_default`."""
+    max_explained: int = Field(256, ge=1)
+    """Candidates of a row at most, of `explain`, which ranks each some hundred times."""
     diversity: float = Field(0.77, ge=0, le=1)
     """Strength of maximal marginal relevance, 0 (the ranker's order) to 1; a request may give its own."""
     category_cap: int | None = Field(None, ge=1)

@@ -51,6 +51,16 @@ class Config(Section):
                     f"serving.boosts.{place}.attribute: '{boost.attribute}' is neither item_id nor one of "
                     f"items.categorical {attributes}"
                 )
+        # the ranking head is evaluated on whole lists, through `serving_default`
+        sizes = self.candidates
+        longest = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
+        longest = max(longest, self.ranking.eval_list_size)
+        if self.serving.max_candidates < longest:
+            raise ValueError(
+                f"serving.max_candidates: {self.serving.max_candidates} is less than the {longest} "
+                "candidates of a list that the model is evaluated with; raise it, or lower the sizes in "
+                "candidates or ranking.eval_list_size"
+            )
         if self.serving.category_cap is not None and self.items.category is None:
             raise ValueError("serving.category_cap: there are no categories; name one as items.category")
         for name in self.quality.item_slices:

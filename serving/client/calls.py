@@ -164,17 +164,30 @@ class Calls:
         return wire_lib.recommendations(await self._predict("similar", given))
 
     async def rank(
-        self, user: UserState | str = "", candidate_item_id: Sequence[str] = ()
+        self,
+        user: UserState | str = "",
+        candidate_item_id: Sequence[str] = (),
+        *,
+        exclude_item_id: Sequence[str] = (),
     ) -> list[RankedItem]:
-        """Scores given items for a user, in the order given; arguments as in `recommend`."""
+        """Scores given items for a user, in the order given; arguments as in `recommend`.
+
+        The scores are those of `recommend` with the same `exclude_item_id`.
+        """
         given = _user(user) | _candidates(candidate_item_id)
+        given |= {F.EXCLUDE_ITEM_ID: texts("exclude_item_id", exclude_item_id)}
         return wire_lib.ranked(given[F.CANDIDATE_ITEM_ID], await self._predict("rank", given))
 
     async def explain(
-        self, user: UserState | str = "", candidate_item_id: Sequence[str] = ()
+        self,
+        user: UserState | str = "",
+        candidate_item_id: Sequence[str] = (),
+        *,
+        exclude_item_id: Sequence[str] = (),
     ) -> list[Explanation]:
-        """Why given items score as they do, in the order given; arguments as in `recommend`."""
+        """Why given items score as they do, in the order given; arguments as in `rank`."""
         given = _user(user) | _candidates(candidate_item_id)
+        given |= {F.EXCLUDE_ITEM_ID: texts("exclude_item_id", exclude_item_id)}
         return wire_lib.explained(given[F.CANDIDATE_ITEM_ID], await self._predict("explain", given))
 
     async def embed_text(self, text: str) -> list[float]:

@@ -244,7 +244,7 @@ def test_calibration_is_that_of_every_candidate_of_the_lists(folder):
         one = table.slice(row, 1)
         ids = [item for item in padded(one, "candidate_item_id", "")[0] if item]
         inputs = {name: tensor(value) for name, value in request_inputs(one, ("store_id",)).items()}
-        answer = model.signatures["rank"](**inputs, candidate_item_id=tf.constant([ids]))
+        answer = model.signatures["rank"](**tiny_shop.rank_inputs(inputs, [ids]))
         said += answer["p_purchase"].numpy()[0].tolist()
         keys = [(user, item) for item in ids]
         happened += [key in bought.index for key in keys]

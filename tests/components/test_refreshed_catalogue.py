@@ -15,7 +15,7 @@ from models.data import arrays
 from models.funnel.servable import Funnel
 from schema import names as F
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, recommend_inputs, text
+from tests.shops.tiny_shop import CONFIG, CUTOFF, rank_inputs, recommend_inputs, text
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +154,7 @@ def test_requests_are_answered_from_the_catalogue_of_today():
     assert near[F.ITEM_ID][0, 0] == KNOWN_ID  # of the same text and categories
     assert set(near[F.SOURCE][1]) == {F.TRENDING}  # it is unknown now
     asked = tf.constant([[COPY, WITHDRAWN, "101"]] * 3)
-    score = servable()("rank", **inputs, candidate_item_id=asked)[F.SCORE]
+    score = servable()("rank", **rank_inputs(inputs, asked))[F.SCORE]
     assert (score[:, [0, 2]] > 0).all()
     assert not score[:, 1].any()
     vectors = servable()("embed_item", item_id=tf.constant([COPY, WITHDRAWN]))[F.EMBEDDING]

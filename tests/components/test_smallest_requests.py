@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from components.common import artifacts
 from schema import names as F
+from schema.events import Event, UserState
+from serving.client import Client
 from tests.serving import http_client
 from tests.serving.process import Server
 from tests.serving.stubs import Stubs
@@ -145,3 +147,22 @@ def test_ages_without_items_are_still_refused_by_name(signatures):
     inputs = smallest(function) | {F.HISTORY_AGE_DAYS: np.ones((1, 1), np.float32)}
     with pytest.raises(tf.errors.InvalidArgumentError, match="history_age_days must have the shape of"):
         call(function, inputs)
+
+
+def test_the_client_asks_with_exclusions_as_the_signatures_do(server, signatures):
+    exclude = tiny_shop.ITEMS[5:40]
+    events = [Event("101", 3.0, "purchase"), Event("103", 2.0, "view")]
+    asked = UserState("", events), FULL[F.CANDIDATE_ITEM_ID]
+    with Client(f"localhost:{server.port}", timeout=120) as client:
+        ranked = client.rank(*asked, exclude_item_id=exclude)
+        explained = client.explain(*asked, exclude_item_id=exclude)
+        plain = client.rank(*asked)
+    without = {name: smallest(signatures[name], HISTORY) for name in ("rank", "explain")}
+    inputs = {
+        name: given | {F.EXCLUDE_ITEM_ID: np.asarray([exclude], object)} for name, given in without.items()
+    }
+    scores = call(signatures["rank"], inputs["rank"])[F.SCORE][0]
+    log_odds = call(signatures["explain"], inputs["explain"])[F.LOG_ODDS][0]
+    np.testing.assert_allclose([row.score for row in ranked], scores, atol=1e-5)
+    np.testing.assert_allclose([row.log_odds for row in explained], log_odds, atol=1e-5)
+    assert np.abs(np.asarray([row.score for row in plain]) - scores).max() > 1e-4

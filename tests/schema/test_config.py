@@ -106,6 +106,17 @@ def test_an_unknown_sensitive_attribute_is_refused(write):
         config.load(write(SMALL | {"users": users}))
 
 
+def test_the_model_s_limit_lets_through_what_it_is_evaluated_with(write):
+    sizes = {"two_tower": 5, "buy_again": 4, "co_purchased": 3, "trending": 2, "new_items": 1}
+    tree = SMALL | {"candidates": sizes, "ranking": {"list_size": 8, "eval_list_size": 12}}
+    assert config.load(write(tree | {"serving": {"max_candidates": 15}})).serving.max_candidates == 15
+    with pytest.raises(ConfigError, match=r"serving.max_candidates: 14 is less than the 15 candidates"):
+        config.load(write(tree | {"serving": {"max_candidates": 14}}))
+    tree["ranking"]["eval_list_size"] = 20
+    with pytest.raises(ConfigError, match=r"serving.max_candidates: 19 is less than the 20 candidates"):
+        config.load(write(tree | {"serving": {"max_candidates": 19}}))
+
+
 def test_periods_need_an_origin(write):
     exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w", "unit": "week"}}
     with pytest.raises(ConfigError, match=r"exposures\.time: unit 'week' .*origin"):

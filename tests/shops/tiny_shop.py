@@ -581,6 +581,19 @@ def recommend_inputs(
     }
 
 
+def rank_inputs(
+    inputs: Mapping[str, tf.Tensor],
+    candidates: tf.Tensor | Sequence[Sequence[str]],
+    exclude: Sequence[Sequence[str]] | None = None,
+) -> dict[str, tf.Tensor]:
+    """A request with the rest of what `rank` and `explain` take; nothing is excluded by default."""
+    size = int(inputs["user_id"].shape[0])
+    return dict(inputs) | {
+        "candidate_item_id": tf.convert_to_tensor(candidates),
+        "exclude_item_id": tf.constant(exclude or [[""]] * size),
+    }
+
+
 def text(tensor: tf.Tensor) -> np.ndarray:
     """A string tensor as an array of str."""
     values = tensor.numpy()

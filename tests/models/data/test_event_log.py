@@ -38,6 +38,21 @@ def test_read_numbers_sessions_in_the_order_of_users_and_time(log, frame):
     np.testing.assert_array_equal(log.session, expected)
 
 
+def test_sessions_in_one_second_have_one_order_whatever_that_of_the_records(tmp_path):
+    columns = {
+        "session_id": [["c"], ["a"], ["b"]],
+        "user_id": [["u"]] * 3,
+        "timestamp": [[20]] * 3,
+        "target_item_id": [["x", "y"], ["z"], ["w", "x"]],
+        "target_event_type": [["v", "v"], ["v"], ["v", "v"]],
+    }
+    for place, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
+        rows = {name: [values[at] for at in order] for name, values in columns.items()}
+        example_io.write_records(str(tmp_path / str(place)), [record_batch(rows)])
+        log = EventLog.read([str(tmp_path / str(place))])
+        assert log.items[log.item].tolist() == ["z", "w", "x", "x", "y"]
+
+
 @pytest.mark.parametrize("name", ["users", "items", "event_types"])
 def test_names_are_distinct_and_sorted(log, name):
     values = getattr(log, name).tolist()

@@ -12,7 +12,7 @@ from models.funnel.servable import Funnel
 from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, recommend_inputs, text
+from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, rank_inputs, recommend_inputs, text
 
 LISTED = (F.ITEM_ID, F.ITEM_TEXT, F.SCORE, F.SOURCE, F.REASON)
 USERS = ("u01", "u02", "somebody new")
@@ -253,7 +253,7 @@ def test_rank_keeps_the_order_and_gives_the_scores_of_recommend(signatures, inpu
     longest = int((everything[F.ITEM_ID] != "").sum(1).min())
     ids, score = everything[F.ITEM_ID][:, :longest], everything[F.SCORE][:, :longest]
     order = np.random.default_rng(3).permutation(longest)
-    answer = signatures("rank", **inputs, candidate_item_id=tf.constant(ids[:, order].tolist()))
+    answer = signatures("rank", **rank_inputs(inputs, tf.constant(ids[:, order].tolist())))
     for name in (F.SCORE, F.P_PURCHASE):
         np.testing.assert_allclose(answer[name], score[:, order], atol=1e-5)
     assert set(answer) == {F.SCORE, F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE}
@@ -262,9 +262,27 @@ def test_rank_keeps_the_order_and_gives_the_scores_of_recommend(signatures, inpu
     assert (answer[F.EXPECTED_VALUE] >= 0).all()
 
 
+def test_rank_explain_and_examples_with_exclusions_see_what_recommend_sees(signatures, inputs, everything):
+    """What is left out moves the others up in their sources, and so changes their scores."""
+    exclude = [row[:6].tolist() for row in everything[F.ITEM_ID]]
+    listed = signatures("recommend", **recommend_inputs(inputs, 80, exclude))
+    longest = int((listed[F.ITEM_ID] != "").sum(1).min())
+    ids, score = listed[F.ITEM_ID][:, :longest], listed[F.SCORE][:, :longest]
+    asked = rank_inputs(inputs, tf.constant(ids.tolist()), exclude)
+    np.testing.assert_allclose(signatures("rank", **asked)[F.SCORE], score, atol=1e-5)
+    explained = signatures("explain", **asked)[F.LOG_ODDS]
+    np.testing.assert_allclose(1 / (1 + np.exp(-explained)), score, atol=1e-5)
+    examples = examples_of(inputs, ids.tolist(), exclude=exclude)
+    np.testing.assert_allclose(
+        signatures("serving_default", examples=examples)[F.P_PURCHASE], score, atol=1e-5
+    )
+    plain = signatures("rank", **rank_inputs(inputs, tf.constant(ids.tolist())))[F.SCORE]
+    assert (np.abs(plain - score) > 1e-3).any(1).all()
+
+
 def test_rank_of_unknown_repeated_and_missing_items(signatures, inputs):
     ids = [["101", "no such item", "101", tiny_shop.NEVER, "", "100"]] * 3
-    answer = signatures("rank", **inputs, candidate_item_id=tf.constant(ids))
+    answer = signatures("rank", **rank_inputs(inputs, tf.constant(ids)))
     for values in answer.values():
         assert (values[:, [1, 3, 4]] == 0).all()
     score = answer[F.SCORE]
@@ -272,12 +290,14 @@ def test_rank_of_unknown_repeated_and_missing_items(signatures, inputs):
     np.testing.assert_array_equal(score[:, 0], score[:, 2])
 
 
-def examples_of(inputs, ids, leave_out=()):
+def examples_of(inputs, ids, leave_out=(), exclude=None):
     """Serialized tf.Examples of a batch of requests, without padding."""
     out = []
     for row in range(len(ids)):
         example = tf.train.Example()
-        for name, values in (*inputs.items(), (F.CANDIDATE_ITEM_ID, tf.constant(ids))):
+        listed = [(F.CANDIDATE_ITEM_ID, tf.constant(ids))]
+        listed += [(F.EXCLUDE_ITEM_ID, tf.constant(exclude))] if exclude else []
+        for name, values in (*inputs.items(), *listed):
             if name in leave_out:
                 continue
             value = text(values)[row]
@@ -301,7 +321,7 @@ def examples_of(inputs, ids, leave_out=()):
 
 def test_serving_default_equals_rank(signatures, inputs):
     ids = [["101", "103", "no such item"], ["104", "100", "112"], ["101", "102", "103"]]
-    expected = signatures("rank", **inputs, candidate_item_id=tf.constant(ids))
+    expected = signatures("rank", **rank_inputs(inputs, tf.constant(ids)))
     answer = signatures("serving_default", examples=examples_of(inputs, ids))
     assert set(answer) == {F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE}
     for name, values in answer.items():
@@ -312,7 +332,7 @@ def test_serving_default_of_examples_that_all_lack_a_history(signatures, inputs)
     """The parsed history then has no place at all: not even one for padding."""
     ids = [["101", "103"]]
     one = {name: value[2:] for name, value in inputs.items()}
-    expected = signatures("rank", **one, candidate_item_id=tf.constant(ids))[F.P_PURCHASE]
+    expected = signatures("rank", **rank_inputs(one, tf.constant(ids)))[F.P_PURCHASE]
     answer = signatures("serving_default", examples=examples_of(one, ids))[F.P_PURCHASE]
     assert np.isfinite(answer).all()
     np.testing.assert_allclose(answer, expected, atol=1e-5)
@@ -327,7 +347,7 @@ def test_serving_default_fills_what_an_example_lacks(signatures, inputs):
         F.CONTEXT_TIMESTAMP: tf.zeros([3], tf.int64),
         "context_store_id": tf.fill([3], ""),
     }
-    expected = signatures("rank", **blank, candidate_item_id=tf.constant(ids))[F.P_PURCHASE]
+    expected = signatures("rank", **rank_inputs(blank, tf.constant(ids)))[F.P_PURCHASE]
     np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 

@@ -11,7 +11,7 @@ from models.ranking.explanations import ITEM, Explainer, groups_of, shapley_weig
 from models.ranking.features.block import OFFER, OWN_PURCHASES, POPULARITY, TASTE
 from schema import names as F
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, text
+from tests.shops.tiny_shop import CONFIG, CUTOFF, ITEMS, rank_inputs, text
 
 # of the features: own count, own gap, events of the brand, price, and sales
 GROUPS = (OWN_PURCHASES, OWN_PURCHASES, TASTE, OFFER, POPULARITY)
@@ -80,8 +80,8 @@ def inputs():
 
 def test_attributions_sum_to_the_score_s_difference_to_the_baseline(explain, inputs):
     ids = tf.constant([ITEMS[start : start + 19] + ["no such item"] for start in (0, 10, 20)])
-    answer = explain("explain", **inputs, candidate_item_id=ids)
-    score = explain("rank", **inputs, candidate_item_id=ids)[F.SCORE]
+    answer = explain("explain", **rank_inputs(inputs, ids))
+    score = explain("rank", **rank_inputs(inputs, ids))[F.SCORE]
     log_odds, baseline = answer[F.LOG_ODDS], answer[F.BASELINE]
     assert answer[F.ATTRIBUTION].shape == (3, 20, answer[F.GROUP].shape[1])
     np.testing.assert_allclose(answer[F.ATTRIBUTION].sum(-1), log_odds - baseline, atol=2e-4)
@@ -97,7 +97,7 @@ def test_attributions_sum_to_the_score_s_difference_to_the_baseline(explain, inp
 
 def test_groups_are_named_for_each_request(explain, inputs):
     ids = tf.constant([["100"]] * 3)
-    groups = explain("explain", **inputs, candidate_item_id=ids)[F.GROUP]
+    groups = explain("explain", **rank_inputs(inputs, ids))[F.GROUP]
     assert groups.shape[0] == 3
     assert {tuple(row) for row in groups} == {
         ("own_purchases", "goes_with", "taste", "match", "offer", "activity", "popularity", ITEM)
@@ -107,13 +107,9 @@ def test_groups_are_named_for_each_request(explain, inputs):
 def test_a_new_event_of_an_item_shows_in_its_own_purchases(explain, inputs):
     """The third user has no history: one purchase moves what hangs on the history, not the rest."""
     ids = tf.constant([["107"]] * 3)
-    before = explain("explain", **inputs, candidate_item_id=ids)
+    before = explain("explain", **rank_inputs(inputs, ids))
     one = [*HISTORY[:2], [("107", 2.0)]]
-    after = explain(
-        "explain",
-        **tiny_shop.request(["u01", "u02", "somebody new"], one),
-        candidate_item_id=ids,
-    )
+    after = explain("explain", **rank_inputs(tiny_shop.request(["u01", "u02", "somebody new"], one), ids))
     groups = before[F.GROUP][0].tolist()
     change = dict(zip(groups, after[F.ATTRIBUTION][2, 0] - before[F.ATTRIBUTION][2, 0], strict=True))
     assert abs(change["own_purchases"]) > 1e-3

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -228,3 +229,17 @@ def test_the_export_holds_every_weight_once(tiny):
     stored = sum(int(np.prod(shape)) for name, shape in variables if "OBJECT_GRAPH" not in name)
     weights = sum(int(np.prod(weight.shape)) for weight in tiny.backbone.weights)
     assert weights <= stored < weights * 1.01
+
+
+def test_one_long_text_does_not_make_all_others_long():
+    """An array of str gives every text the width of the longest: 4 bytes a letter, for each of them."""
+    texts = np.asarray([f"text {number}" for number in range(2000)] + ["long " * 10_000], object)
+    tracemalloc.start()
+    distinct, place = text_encoder.distinct_texts(texts)
+    vectors = text_encoder.encode_all(lambda batch: tf.ones([len(batch), 2]), texts, 256)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert vectors.shape == (2001, 2)
+    assert distinct.tolist() == sorted(texts)
+    assert distinct[place].tolist() == texts.tolist()
+    assert peak < 20 * 2**20  # the array of str alone takes 382 MiB
