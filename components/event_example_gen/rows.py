@@ -84,7 +84,9 @@ def _types_and_weights(
             row = chunk.where(index[int((codes == code).argmax())].as_py())
             raise DataError(
                 f"{chunk.path}: event type '{name}' in {row}, column '{events.columns.event_type}' "
-                f"(events.columns.event_type), has no weight in events.event_weights ({known}); add it there"
+                f"(events.columns.event_type), has no weight in events.event_weights ({known}); events "
+                "of other types would count as purchases, so leave them out of the file, or name there the "
+                "one type that all rows are of"
             )
     weights = np.array([events.event_weights[name] for name in names], np.float32)
     return types.cast(pa.string()), pa.array(weights[codes])

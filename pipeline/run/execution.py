@@ -6,6 +6,7 @@ import datetime as dt
 import functools
 import os
 import shutil
+import stat
 import sys
 import time
 import traceback
@@ -58,6 +59,7 @@ def run(
     run_dir = Path(os.path.abspath(runs_dir)) / config.name
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
+        keep_private(run_dir)
     except OSError as error:
         raise UserError(
             f"{run_dir}: cannot be created ({error.strerror}); choose another folder with --runs-dir"
@@ -75,6 +77,19 @@ def run(
             traceback.print_exc()
             print(f"error: {error_message(error, _shown(run_dir / 'run.log'))}", file=output.terminal_error)
             return 1
+
+
+def keep_private(folder: Path) -> None:
+    """Takes a folder's permissions from everybody but its owner and its group.
+
+    A run holds what users bought: in the examples, in the histories and in every model. Nobody else
+    comes past this folder, whatever the permissions below it are; a container that mounts one of the
+    folders below it is not concerned.
+    """
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & stat.S_IRWXO:
+        with suppress(PermissionError):  # a folder of somebody else, who has decided
+            folder.chmod(mode & ~stat.S_IRWXO)
 
 
 def registering() -> bool:
@@ -201,7 +216,7 @@ class _Run:
             except Exception:
                 traceback.print_exc()
         if record is not None:
-            self._publish_histories(record)
+            publish_histories(record, self._dir)
         self._memory.sample()
         result = summary.build(
             name=self._config.name,
@@ -229,17 +244,20 @@ class _Run:
         if self._error is not None:
             print(f"error: {self._error['message']}", file=self._output.terminal_error, flush=True)
 
-    def _publish_histories(self, record: RunRecord) -> None:
-        """Copies the users' request states of a pushed model into the run's folder."""
-        pushed = [node.first("pushed_model") for node in record.of_kind("Pusher")]
-        if any(model is not None and model.properties.get("pushed") == 1 for model in pushed):
-            for _, path in record.find_file("histories", "histories.parquet"):
-                partial = self._dir / ".histories.parquet.part"
-                shutil.copyfile(path, partial)
-                partial.replace(self._dir / "histories.parquet")
-
     def _say(self, text: str) -> None:
         print(text, file=self._output.terminal, flush=True)
+
+
+def publish_histories(record: RunRecord, run_dir: Path) -> None:
+    """Copies the users' request states of a pushed model into the run's folder."""
+    pushed = [node.first("pushed_model") for node in record.of_kind("Pusher")]
+    if any(model is not None and model.properties.get("pushed") == 1 for model in pushed):
+        for _, path in record.find_file("histories", "histories.parquet"):
+            partial = run_dir / ".histories.parquet.part"
+            partial.unlink(missing_ok=True)
+            partial.touch(mode=0o640)  # its own too: it may be copied from here
+            shutil.copyfile(path, partial)
+            partial.replace(run_dir / "histories.parquet")
 
 
 def error_message(error: BaseException, log: str) -> str:

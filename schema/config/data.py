@@ -119,7 +119,10 @@ class Events(Section):
     default_event_type: str = "purchase"
     """Type of every event where the table has no column for it."""
     event_weights: dict[str, Annotated[float, Field(gt=0)]] = {"purchase": 1.0}
-    """Event type -> weight in training; every type that occurs needs one."""
+    """Event type -> weight in training; the type that occurs needs one.
+
+    One type for now: every event counts as a purchase, so that a view would teach the models the same.
+    """
     context: dict[Name, str] = {}
     """Context name -> source column; a request gives the value as `context_<name>`."""
     min_quantity: float = 0.0

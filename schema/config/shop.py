@@ -99,10 +99,15 @@ class Config(Section):
     def _event_types(self) -> None:
         """Whether the types that something is said of can occur."""
         known = sorted(self.events.event_weights)
+        if len(known) > 1:
+            raise ValueError(
+                f"events.event_weights: {known} are {len(known)} types, and every event counts as a purchase "
+                "in labels, metrics and prices, whatever its type; give one type, and a table of such events"
+            )
         if self.events.default_event_type not in known:
             raise ValueError(
                 f"events.default_event_type: '{self.events.default_event_type}' has no weight in "
-                f"events.event_weights {known}; add it there"
+                f"events.event_weights {known}; name the same type in both"
             )
         for name in self.serving.purchase_types or ():
             if name not in known:

@@ -421,7 +421,8 @@ def test_unknown_event_type_names_row_and_key():
     rows[7] |= {"event_type": "gift", "quantity": 1}
     wanted = (
         r"events.parquet: event type 'gift' in row 8, column 'e' \(events.columns.event_type\), has no "
-        r"weight in events.event_weights \(purchase, view\); add it there"
+        r"weight in events.event_weights \(purchase, view\); events of other types would count as purchases, "
+        r"so leave them out of the file"
     )
     with pytest.raises(DataError, match=wanted):
         run(rows, settings)

@@ -300,6 +300,10 @@ def test_what_the_lists_are_cannot_be_tuned():
         ({"split.test_days": 7}, "ranking.window_days: 28 days are more than the 7 of split.test_days"),
         ({"split.eval_days": 27.5, "split.evaluate_on": "eval"}, "more than the 27.5 of split.eval_days"),
         ({"ranking.window_days": 29}, "ranking.window_days: 29 days are more than the 28 of split.test_days"),
+        (
+            {"events.event_weights": {"purchase": 1.0, "view": 0.2}},
+            "events.event_weights: ['purchase', 'view'] are 2 types, and every event counts as a purchase",
+        ),
         ({"events.event_weights": {}}, "events.default_event_type: 'purchase' has no weight in"),
         ({"events.event_weights": {"purchase": -5.0}}, "events.event_weights.purchase: "),
         ({"events.event_weights": {"purchase": float("nan")}}, "events.event_weights.purchase: "),
