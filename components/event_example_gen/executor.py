@@ -9,6 +9,7 @@ The data flow, in Beam::
 The shuffle carries serialized Arrow batches, so no Python code runs per row.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -119,8 +120,14 @@ def _write_part(
     counts = {"events": table.num_rows, "users": len(pc.unique(table.column("user_id")))}
     if known is not None:
         counts |= matching.strangers(table.column("item_id"), known)
-    for split, batch in sessions(table, chosen, settings).items():
-        counts[split] = beam_io.write_examples(batch, beam_io.example_file(output_dir, split, part))
+    with contextlib.ExitStack() as files:
+        writers = {}
+        for split, batch in sessions(table, chosen, settings):
+            if split not in writers:
+                path = beam_io.example_file(output_dir, split, part)
+                writers[split] = files.enter_context(beam_io.example_writer(path))
+            writers[split](batch)
+            counts[split] = counts.get(split, 0) + batch.num_rows
     return counts
 
 
