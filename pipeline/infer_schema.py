@@ -48,7 +48,7 @@ def propose(config: configuration.Config, output: Path) -> None:
 
     Args:
       config: the shop.
-      output: folder of the proposals; made when missing.
+      output: folder of the proposals.
 
     Raises:
       DataError: the tables cannot be read.
@@ -67,10 +67,9 @@ def propose(config: configuration.Config, output: Path) -> None:
     def pipeline() -> beam.Pipeline:
         return beam.Pipeline(argv=config.beam_args)
 
-    output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         catalog.run(pipeline(), CatalogSettings.of(config), f"{folder}/items", f"{folder}/users")
-        events.run(pipeline(), EventSettings.of(config), f"{folder}/events")
+        events.run(pipeline(), EventSettings.of(config), f"{folder}/events", f"{folder}/items")
         for table in ("items", "users", "events"):
             pattern = f"{folder}/{table}/Split-*/*"
             if table == "users" and config.users is None:
@@ -89,6 +88,20 @@ def propose(config: configuration.Config, output: Path) -> None:
                 print(f"  {name}: {line}")
 
 
+def _make(folder: Path) -> None:
+    """Makes the folder of the proposals, before minutes of reading.
+
+    Raises:
+      UserError: it cannot be made, or not be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot be written ({error.strerror}); name another") from error
+
+
 def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.infer_schema") -> int:
     """The command line, called `prog` in its help; returns the exit status."""
     parser = argparse.ArgumentParser(prog=prog, description=__doc__.splitlines()[0])
@@ -102,6 +115,7 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.
         overrides = {"data.sample_users": options.sample} if options.sample else {}
         config = configuration.load(options.config, overrides)
         tables.match(config.data.resolve(config.events.path), "events.path")  # before TFX is imported
+        _make(options.output)
         propose(config, options.output)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

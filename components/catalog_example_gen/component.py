@@ -27,7 +27,8 @@ def CatalogExampleGen(
     """Reads the catalogue, the users and the exposures and writes them as tf.Examples.
 
     Args:
-      items: split items, every item of the catalogue; custom property `summary`.
+      items: split items, every item of the catalogue; custom properties `summary` and, with exposures,
+        `unmatched`, the number of promoted item-weeks whose item the catalogue lacks.
       users: split users; without a users table it has no split.
       config: JSON of :class:`components.catalog_example_gen.settings.Settings`.
       data_version: :func:`components.common.fingerprint.data_version` of the tables' files.
@@ -44,6 +45,9 @@ def CatalogExampleGen(
     summary = f"{found['items']:,} items"
     if settings.exposures:
         summary += f", {found['items_exposed']:,} of them promoted in {found['weeks_exposed']:,} item-weeks"
+        items.set_int_custom_property("unmatched", found.get("unmatched", 0))
+        if found.get("unmatched"):
+            summary += f" ({found['unmatched']:,} more are of items that the catalogue lacks)"
     summary += f", {found['users']:,} users with attributes" if settings.users else ", no users table"
     items.set_string_custom_property("summary", summary)
     users.set_string_custom_property("summary", f"{found.get('users', 0):,} users")

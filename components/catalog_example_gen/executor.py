@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from components.catalog_example_gen.settings import Settings
-from components.common import beam_io, tables
+from components.common import beam_io, matching, tables
 from components.common.columns import MICROS, as_ids, as_strings, deserialize, one_batch, to_micros
 from components.common.tables import Chunk, Role
 from schema import names as F
@@ -40,11 +40,12 @@ def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: 
       users_dir: folder or URL of the users artifact.
 
     Returns:
-      {"items", "items_exposed", "weeks_exposed", "users"}: counts, as far as configured; also
-      written to summary.json in `items_dir`.
+      {"items", "items_exposed", "weeks_exposed", "unmatched", "users"}: counts, as far as configured
+      (unmatched: promoted item-weeks of items that the catalogue lacks); also written to summary.json
+      in `items_dir`.
 
     Raises:
-      DataError: files, columns, missing or repeated ids.
+      DataError: files, columns, missing or repeated ids, promotions of unknown items.
     """
     data = settings.data
     opened = {
@@ -61,7 +62,16 @@ def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: 
             path, "exposures.path", exposure_roles(settings.exposures), data.csv
         )
     beam_io.run(pipeline, lambda p: _build(p, opened, settings, items_dir, users_dir))
-    return beam_io.read_json(f"{items_dir}/{beam_io.SUMMARY_FILE}")
+    counts = beam_io.read_json(f"{items_dir}/{beam_io.SUMMARY_FILE}")
+    if settings.exposures and counts.get("unmatched"):
+        total = counts["weeks_exposed"] + counts["unmatched"]
+        path = data.resolve(settings.exposures.path)
+        known = matching.catalogue(items_dir)
+        matching.check_share(
+            *(counts["unmatched"], total, settings.quality.max_unmatched),
+            *(counts["unmatched_ids"], known, path, "promoted item-weeks"),
+        )
+    return counts
 
 
 def item_roles(items: Items) -> list[Role]:
@@ -260,8 +270,13 @@ def _build(
         counts
         | "AllCounts" >> beam.Flatten()
         | "Count" >> beam.CombineGlobally(beam_io.merge_counts)
-        | "WriteSummary" >> beam.Map(beam_io.write_json, f"{items_dir}/{beam_io.SUMMARY_FILE}")
+        | "WriteSummary" >> beam.Map(_write_summary, items_dir)
     )
+
+
+def _write_summary(counts: dict[str, int], items_dir: str) -> None:
+    counts, ids = matching.take_strangers(counts)
+    beam_io.write_json({**counts, "unmatched_ids": ids}, f"{items_dir}/{beam_io.SUMMARY_FILE}")
 
 
 def _keyed_attributes(
@@ -289,20 +304,26 @@ def _write_part(
 ) -> dict[str, int]:
     part, groups = element
     batches = list(groups["rows"])
-    if not batches:  # exposures of unknown items only
-        return {}
-    rows = deserialize(batches).combine_chunks()
-    ids = as_strings(rows.column(roles[0].name))
-    tables.check_unique(ids, rows.column("row").to_numpy(), files, roles[0])
-    weeks = None
-    counts = {split: rows.num_rows}
+    weeks, unmatched = None, {}
     if exposures:
         partials = list(groups["exposures"])
         weeks = stores_by_week(deserialize(partials), exposures) if partials else _no_weeks(exposures)
+    if not batches:  # exposures of unknown items only
+        assert weeks is not None
+        return matching.strangers(weeks.column("item_id").combine_chunks(), pa.array([], pa.string()))
+    rows = deserialize(batches).combine_chunks()
+    ids = as_strings(rows.column(roles[0].name))
+    tables.check_unique(ids, rows.column("row").to_numpy(), files, roles[0])
+    counts = {split: rows.num_rows}
+    if weeks is not None:
+        unmatched = matching.strangers(weeks.column("item_id").combine_chunks(), ids)
     batch = examples(rows, roles, weeks)
     if exposures:
         per_item = batch.column("exposure_week").value_lengths().to_numpy()
-        counts |= {"items_exposed": int((per_item > 0).sum()), "weeks_exposed": int(per_item.sum())}
+        counts |= unmatched | {
+            "items_exposed": int((per_item > 0).sum()),
+            "weeks_exposed": int(per_item.sum()),
+        }
     beam_io.write_examples(batch, beam_io.example_file(output_dir, split, part))
     return counts
 

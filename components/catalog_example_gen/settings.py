@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from schema.config import Config, Data, Exposures, Items, Users
+from schema.config import Config, Data, Exposures, Items, Matching, Users
 from schema.config import Settings as Base
 
 
@@ -15,6 +15,7 @@ class Settings(Base):
     items: Items
     users: Users | None
     exposures: Exposures | None
+    quality: Matching = Matching()
 
     @classmethod
     def of(cls, config: Config) -> Self:

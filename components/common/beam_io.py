@@ -46,15 +46,23 @@ def example_file(output_dir: str, split: str, part: int) -> str:
 
 
 def write_examples(batch: pa.RecordBatch, path: str) -> int:
-    """Writes each row as a tf.Example to a gzipped TFRecord file, whole or not at all.
+    """Writes each row as a tf.Example, see :func:`example_writer`; the number of examples."""
+    with example_writer(path) as write:
+        write(batch)
+    return batch.num_rows
+
+
+@contextlib.contextmanager
+def example_writer(path: str) -> Iterator[Callable[[pa.RecordBatch], None]]:
+    """A gzipped TFRecord file of tf.Examples, written whole or not at all.
 
     Args:
-      batch: one column a feature: lists of strings, float32 or int64 ([rows, values]).
       path: local path or URL of a Beam file system. A repeated write replaces the file, so a
         runner may retry.
 
-    Returns:
-      The number of examples.
+    Yields:
+      A function that adds each row of a batch as an example: one column a feature, lists of
+      strings, float32 or int64 ([rows, values]).
     """
     import tensorflow as tf
     from tfx_bsl.coders.example_coder import RecordBatchToExamplesEncoder
@@ -66,9 +74,13 @@ def write_examples(batch: pa.RecordBatch, path: str) -> int:
     folder = os.path.dirname(path)
     with tempfile.NamedTemporaryFile(suffix=".gz") as local:
         with tf.io.TFRecordWriter(local.name, options) as writer:
-            for start in range(0, batch.num_rows, _ENCODE_ROWS):
-                for example in encoder.encode(batch.slice(start, _ENCODE_ROWS)):
-                    writer.write(example)
+
+            def write(batch: pa.RecordBatch) -> None:
+                for start in range(0, batch.num_rows, _ENCODE_ROWS):
+                    for example in encoder.encode(batch.slice(start, _ENCODE_ROWS)):
+                        writer.write(example)
+
+            yield write
         if not FileSystems.exists(folder):
             with contextlib.suppress(OSError):  # another worker made it in between
                 FileSystems.mkdirs(folder)
@@ -77,7 +89,6 @@ def write_examples(batch: pa.RecordBatch, path: str) -> int:
             FileSystems.create(path, compression_type="uncompressed") as target,
         ):
             shutil.copyfileobj(source, target, 1 << 20)
-    return batch.num_rows
 
 
 def as_lists(array: pa.Array) -> pa.ListArray:

@@ -9,13 +9,15 @@ The data flow, in Beam::
 The shuffle carries serialized Arrow batches, so no Python code runs per row.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.common import beam_io, tables
+from components.common import beam_io, matching, tables
 from components.common.artifacts import SPLITS
 from components.common.columns import MICROS, deserialize
 from components.common.tables import Chunk
@@ -27,25 +29,35 @@ from components.event_example_gen.survey import Plan, Survey, empty_window, merg
 from schema.errors import DataError
 
 
-def run(pipeline: beam.Pipeline, settings: Settings, output_dir: str) -> dict[str, Any]:
+def run(
+    pipeline: beam.Pipeline, settings: Settings, output_dir: str, items_dir: str | None = None
+) -> dict[str, Any]:
     """Writes the sessions of every split under `output_dir`/Split-<name>/.
 
     Args:
       pipeline: an unstarted Beam pipeline; it is run here.
       settings: what to read and how.
       output_dir: folder or URL of the Examples artifact.
+      items_dir: folder or URL of CatalogExampleGen's items; without it no event is looked up there.
 
     Returns:
-      {"splits": {name: sessions}, "events", "users", "rows", "train_end", "eval_end",
+      {"splits": {name: sessions}, "events", "users", "rows", "unmatched" (events whose item the
+      catalogue lacks), "train_end", "eval_end",
       "data_end" (unix seconds)}; also written to summary.json in `output_dir`.
 
     Raises:
-      DataError: files, columns, values, unknown event types or empty windows.
+      DataError: files, columns, values, unknown event types, unknown items or empty windows.
     """
     path = settings.data.resolve(settings.events.path)
     units = tables.open_table(path, "events.path", roles(settings.events), settings.data.csv)
-    beam_io.run(pipeline, lambda p: _build(p, units, settings, output_dir))
+    known = None if items_dir is None else matching.catalogue(items_dir)
+    beam_io.run(pipeline, lambda p: _build(p, units, settings, output_dir, known))
     summary = beam_io.read_json(f"{output_dir}/{beam_io.SUMMARY_FILE}")
+    if known is not None:
+        matching.check_share(
+            *(summary["unmatched"], summary["events"], settings.quality.max_unmatched),
+            *(summary["unmatched_ids"], known, path, "events"),
+        )
     for split in SPLITS:
         if not summary["splits"][split]:
             if settings.split.strategy == "leave_one_out":
@@ -58,7 +70,11 @@ def run(pipeline: beam.Pipeline, settings: Settings, output_dir: str) -> dict[st
 
 
 def _build(
-    pipeline: beam.Pipeline, units: Sequence[tables.Unit], settings: Settings, output_dir: str
+    pipeline: beam.Pipeline,
+    units: Sequence[tables.Unit],
+    settings: Settings,
+    output_dir: str,
+    known: pa.StringArray | None,
 ) -> None:
     wanted = roles(settings.events)
     sample = settings.data.sample_users
@@ -77,7 +93,7 @@ def _build(
         | "Events" >> beam_io.ReadTable(units, wanted)
         | "Normalise" >> beam.FlatMap(_parts, chosen, settings)
         | "ByUser" >> beam.GroupByKey()
-        | "WriteSessions" >> beam.Map(_write_part, chosen, settings, output_dir)
+        | "WriteSessions" >> beam.Map(_write_part, chosen, settings, output_dir, known)
     )
     (
         counts
@@ -93,22 +109,37 @@ def _parts(chunk: Chunk, chosen: Plan, settings: Settings) -> Iterator[tuple[int
 
 
 def _write_part(
-    element: tuple[int, Iterable[bytes]], chosen: Plan, settings: Settings, output_dir: str
+    element: tuple[int, Iterable[bytes]],
+    chosen: Plan,
+    settings: Settings,
+    output_dir: str,
+    known: pa.StringArray | None,
 ) -> dict[str, int]:
     part, batches = element
     table = deserialize(list(batches))
     counts = {"events": table.num_rows, "users": len(pc.unique(table.column("user_id")))}
-    for split, batch in sessions(table, chosen, settings).items():
-        counts[split] = beam_io.write_examples(batch, beam_io.example_file(output_dir, split, part))
+    if known is not None:
+        counts |= matching.strangers(table.column("item_id"), known)
+    with contextlib.ExitStack() as files:
+        writers = {}
+        for split, batch in sessions(table, chosen, settings):
+            if split not in writers:
+                path = beam_io.example_file(output_dir, split, part)
+                writers[split] = files.enter_context(beam_io.example_writer(path))
+            writers[split](batch)
+            counts[split] = counts.get(split, 0) + batch.num_rows
     return counts
 
 
 def _write_summary(counts: dict[str, int], chosen: Plan, found: Survey, output_dir: str) -> None:
+    counts, ids = matching.take_strangers(counts)
     summary = {
         "splits": {split: counts.get(split, 0) for split in SPLITS},
         "events": counts.get("events", 0),
         "users": counts.get("users", 0),
         "rows": found.rows,
+        "unmatched": counts.get("unmatched", 0),
+        "unmatched_ids": ids,
         "train_end": chosen.train_end,
         "eval_end": chosen.eval_end,
         "data_end": chosen.data_end // MICROS,

@@ -1,6 +1,8 @@
 """Sessions with their histories, by index arithmetic on whole columns."""
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from typing import Self
 
 import numpy as np
@@ -12,6 +14,9 @@ from components.common.columns import DAY_MICROS, MICROS, ranked_codes
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
 from schema import names as F
+from schema.config import Events
+
+HISTORY_EVENTS = 1 << 21  # of one batch of examples: about 300 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +53,9 @@ class _Rows:
         return cls(table, users[order], user_names, time[order], codes[order], session_names)
 
 
-def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.RecordBatch]:
+def sessions(
+    table: pa.Table, chosen: Plan, settings: Settings, history_events: int = HISTORY_EVENTS
+) -> Iterator[tuple[str, pa.RecordBatch]]:
     """All sessions of some users as examples.
 
     A session is the events of one user with one session id (without a session column: events
@@ -61,14 +68,16 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
       table: rows as :func:`normalise` gives them, all events of each user in it, any order.
       chosen: window limits.
       settings: history length, session gap, contexts.
+      history_events: events in the histories of one batch: bounds the memory of users whose every
+        event is a session, with `history_length` events before it.
 
-    Returns:
-      split -> one row a session, ordered by (user, time); a list column (bytes, float32 or int64) for
-      each feature. Splits without sessions are left out.
+    Yields:
+      (split, one row a session): batches of a split are ordered by (user, time); a list column
+      (bytes, float32 or int64) for each feature.
     """
     events = settings.events
     rows = _Rows.of(table, bool(events.columns.session_id))
-    table, users, time = rows.table, rows.users, rows.time
+    users, time = rows.users, rows.time
     count = len(time)
     by_time = settings.split.strategy == "time"
     if by_time:
@@ -99,12 +108,53 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
     stop = first if each_event else time_run[first]
     start = np.maximum(user_run[first], stop - events.history_length)
     length = stop - start
+    target_ends = np.cumsum(sizes)
+    split_of = window[first] if by_time else _left_out(users[first])
+    block = (np.cumsum(length) - length) // history_events
+    for low, high in itertools.pairwise([0, *(np.flatnonzero(np.diff(block)) + 1), len(first)]):
+        part = slice(low, high)
+        batch = _examples(
+            rows,
+            events,
+            first[part],
+            targets[target_ends[low] - sizes[low] : target_ends[high - 1]],
+            sizes[part],
+            start[part],
+            length[part],
+        )
+        for index, split in enumerate(SPLITS):
+            chosen_rows = split_of[part] == index
+            if chosen_rows.any():
+                yield split, batch.filter(pa.array(chosen_rows))
+
+
+def _examples(
+    rows: _Rows,
+    events: Events,
+    first: np.ndarray,
+    targets: np.ndarray,
+    sizes: np.ndarray,
+    start: np.ndarray,
+    length: np.ndarray,
+) -> pa.RecordBatch:
+    """Some sessions as examples.
+
+    Args:
+      rows: all rows.
+      events: which columns there are.
+      first: int64 [S], each session's first row.
+      targets: int64 [sum of sizes], the rows of the sessions, one after the other.
+      sizes: int64 [S], rows of each session.
+      start, length: int64 [S], first row of each history and its rows.
+    """
+    table, users, time = rows.table, rows.users, rows.time
+    target_offsets = np.r_[0, np.cumsum(sizes)]
     offsets = np.r_[0, np.cumsum(length)]
     history = np.arange(offsets[-1]) + np.repeat(start - offsets[:-1], length)
     ages = np.repeat(time[first], length) - time[history]
 
     def target(name: str) -> pa.ListArray:
-        return _lists(np.r_[0, np.cumsum(sizes)], _array(table, name).take(pa.array(targets)))
+        return _lists(target_offsets, _array(table, name).take(pa.array(targets)))
 
     def past(name: str) -> pa.ListArray:
         return _lists(offsets, _array(table, name).take(pa.array(history)))
@@ -135,13 +185,7 @@ def sessions(table: pa.Table, chosen: Plan, settings: Settings) -> dict[str, pa.
         columns[F.TARGET_QUERY] = target("query")
     for name in events.context:
         columns[F.context(name)] = once(_array(table, f"context_{name}").take(pa.array(first)))
-    batch = pa.RecordBatch.from_pydict(columns)
-    split_of = window[first] if by_time else _left_out(users[first])
-    return {
-        split: batch.filter(pa.array(split_of == index))
-        for index, split in enumerate(SPLITS)
-        if (split_of == index).any()
-    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _groups(rows: _Rows, window: np.ndarray, new_user: np.ndarray, gap_minutes: float) -> np.ndarray:

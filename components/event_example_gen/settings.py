@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from schema.config import Config, Data, Events, Split
+from schema.config import Config, Data, Events, Matching, Split
 from schema.config import Settings as Base
 
 
@@ -14,6 +14,7 @@ class Settings(Base):
     data: Data
     events: Events
     split: Split
+    quality: Matching = Matching()
 
     @classmethod
     def of(cls, config: Config) -> Self:

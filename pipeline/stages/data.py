@@ -102,6 +102,7 @@ def read(config: Config, fingerprint: Fingerprint) -> Tables:
         config=event_settings.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen"),
+        items=catalog.outputs["items"],
     )
     return Tables(
         nodes=[rebuilt(catalog), events],

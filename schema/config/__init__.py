@@ -15,7 +15,7 @@ from schema.config.base import Name, Section
 from schema.config.data import Csv, Data, EventColumns, Events, Exposures, Items, Split, Time, Users
 from schema.config.kubeflow import Kubeflow, Resources
 from schema.config.loading import explain, load
-from schema.config.quality import InfraValidation, Quality
+from schema.config.quality import InfraValidation, Matching, Quality
 from schema.config.ranking import LabelWindows, Lists, Ranking, Span, Tuning
 from schema.config.reasons import Numbered, Phrases, Reasons
 from schema.config.retrieval import Candidates, Collaborative, Retrieval
@@ -39,6 +39,7 @@ __all__ = [
     "Kubeflow",
     "LabelWindows",
     "Lists",
+    "Matching",
     "Name",
     "Numbered",
     "Phrases",

@@ -10,7 +10,14 @@ from pydantic import Field
 from schema.config.base import Name, Section
 
 
-class Quality(Section):
+class Matching(Section):
+    """How well the tables must fit each other."""
+
+    max_unmatched: float = Field(0.5, ge=0, le=1)
+    """Largest share of events, and of promoted item-weeks, whose item the catalogue lacks."""
+
+
+class Quality(Matching):
     """When a model is blessed."""
 
     ks: list[Annotated[int, Field(ge=1)]] = Field([10, 20, 50, 100], min_length=1)

@@ -48,6 +48,7 @@ def run_pipeline(folder, config):
         config=event_settings.Settings.of(config).to_json(),
         data_version=data_version({"events.path": resolve(config.events.path)}),
         code_version=code_version("components.event_example_gen"),
+        items=catalog_gen.outputs["items"],
     )
     examples = {"items": catalog_gen.outputs["items"], "events": event_gen.outputs["examples"]}
     if config.users:

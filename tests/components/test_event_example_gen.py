@@ -82,8 +82,10 @@ def run(rows, settings):
     chosen = plan(survey(chunk, settings), settings, "events.parquet")
     batch = normalise(chunk, chosen, settings)
     table = deserialize([serialize(batch)])
-    found = sessions(table, chosen, settings)
-    return chosen, {split: found[split].to_pylist() if split in found else [] for split in SPLITS}
+    found = {split: [] for split in SPLITS}
+    for split, batch in sessions(table, chosen, settings):
+        found[split] += batch.to_pylist()
+    return chosen, found
 
 
 def naive(rows, settings, chosen):
@@ -213,6 +215,26 @@ def test_each_event_a_session_equals_naive(strategy):
     assert {len(row["target_item_id"]) for split in found.values() for row in split} == {1}
     assert any(0 in row["history_age_days"] for row in found["train"])
     assert_equal(found, naive(rows, settings, chosen))
+
+
+@pytest.mark.parametrize("gap", [0, 30])
+@pytest.mark.parametrize("strategy", ["time", "leave_one_out"])
+def test_batches_are_bounded_and_hold_the_same(gap, strategy):
+    rows = make_events(9)
+    for row in rows:
+        del row["session_id"]
+    settings = make_settings(
+        session_id=False, events={"session_gap_minutes": gap}, split={"strategy": strategy}
+    )
+    chosen, wanted = run(rows, settings)
+    table = deserialize([serialize(normalise(make_chunk(rows, settings), chosen, settings))])
+    found, most = {split: [] for split in SPLITS}, 40
+    for split, batch in sessions(table, chosen, settings, most):
+        part = batch.to_pylist()
+        assert sum(len(row["history_item_id"]) for row in part) < most + settings.events.history_length
+        found[split] += part
+    assert len(found["train"]) > 20
+    assert_equal(found, wanted)
 
 
 @pytest.mark.parametrize("session_id", [True, False])
