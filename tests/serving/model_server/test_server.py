@@ -295,14 +295,18 @@ def test_deadline_ends_the_call_and_the_server_goes_on(stubs: Stubs) -> None:
     assert stubs.predict("similar", SIMILAR).model_spec.version.value == 1
 
 
-def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("host", ["", "192.0.2.1", "no.such.host.invalid"])
+def test_port_in_use_or_foreign_host_is_one_line_and_status_1(
+    server: Server, tmp_path: Path, host: str
+) -> None:
     done = subprocess.run(
         [
             sys.executable,
             "-m",
             "serving.model_server",
             f"--model_base_path={tmp_path}",
-            f"--port={server.port}",
+            f"--port={0 if host else server.port}",
+            f"--host={host}",
         ],
         cwd=ROOT,
         capture_output=True,
@@ -317,7 +321,8 @@ def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) ->
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"--port: {server.port} is in use")
+    wanted = f"--host: {host} is no name" if host else f"--port: {server.port} is in use"
+    assert done.stderr.splitlines()[-1].startswith(wanted)
     assert "Traceback" not in done.stderr
 
 
