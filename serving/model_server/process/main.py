@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m servi
     logs.configure(config.log_format)
     stop = threading.Event()
     # Before the slow imports.
+    if not ports.is_ours(config.host):
+        return _refuse(f"--host: {config.host} is no name or address of this machine")
     if not ports.is_free(config.port):
         return _refuse(ports.PORT_ERROR.format("port", config.port))
     if config.rest_api_port > 0 and not ports.is_free(config.rest_api_port):

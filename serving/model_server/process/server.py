@@ -264,7 +264,7 @@ def _bind_grpc(
             *flags.channel_arguments(config.grpc_channel_arguments),
         ],
     )
-    address = f"[::]:{config.port}"
+    address = f"{_bracketed(config.host) or '[::]'}:{config.port}"
     try:
         if ssl is None:
             port = server.add_insecure_port(address)
@@ -282,6 +282,11 @@ def _bind_grpc(
             raise Refused(f"--ssl_config_file: {config.ssl_config_file}: gRPC refuses its keys")
         raise Refused(ports.PORT_ERROR.format("port", config.port))
     return server, port
+
+
+def _bracketed(host: str) -> str:
+    """A host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _load(metrics: Metrics, name: str, config: flags.Config, path: str, version: int) -> Servable:

@@ -315,9 +315,15 @@ def refused_start(*flags: str) -> list[str]:
     return done.stderr.splitlines()
 
 
-def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) -> None:
-    lines = refused_start(f"--model_base_path={tmp_path}", f"--port={server.port}")
-    assert lines[-1].startswith(f"--port: {server.port} is in use")
+@pytest.mark.parametrize("host", ["", "192.0.2.1", "no.such.host.invalid"])
+def test_port_in_use_or_foreign_host_is_one_line_and_status_1(
+    server: Server, tmp_path: Path, host: str
+) -> None:
+    port = 0 if host else server.port
+    lines = refused_start(f"--model_base_path={tmp_path}", f"--port={port}", f"--host={host}")
+    wanted = f"--host: {host} is no name" if host else f"--port: {server.port} is in use"
+    assert lines[-1].startswith(wanted)
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize("flag", ["port_file", "rest_api_port_file"])
