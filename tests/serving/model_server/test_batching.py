@@ -257,7 +257,7 @@ def test_deadline_in_the_queue_and_a_full_queue(model: servable.Servable) -> Non
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("max_batch_size: 4", "1:17"),
+        ("max_batch_size: 4", "tensorflow.serving.BatchingParameters: 1:17: "),
         ("max_batch_size { value: 0 }", "max_batch_size: 0 is too small"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: [2, 4]", "the last, 4, is not max_batch_size 8"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: [4, 2, 8]", "do not increase"),

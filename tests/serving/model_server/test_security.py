@@ -75,7 +75,7 @@ def test_wrong_ssl_file(tmp_path: Path) -> None:
     for text, reason in (
         (path.read_text() + "client_verify: true", "client_verify: needs custom_ca"),
         ('server_key: "/etc/key.pem"', "server_key: is not the text of a PEM file"),
-        ("server_key: 5", "ssl.config: 1:13"),
+        ("server_key: 5", "SSLConfig: 1:13: "),
     ):
         path.write_text(text)
         with pytest.raises(StatusError) as raised:
