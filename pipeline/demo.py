@@ -221,7 +221,8 @@ def _close(run_dir: Path, base_path: Path, started: float) -> None:
     for line in run_summary.closing_lines(summary, str(run_dir / "report.html")):
         print(line)
     server = _python(
-        "serving.model_server", "--port=8500", "--model_name=shelfwise", f"--model_base_path={base_path}"
+        *("serving.model_server", "--host=localhost", "--port=8500"),
+        *("--model_name=shelfwise", f"--model_base_path={base_path}"),
     )
     client = _python("serving.client", "recommend", "--user", "1", "--k", "10")
     print(f"\nAsk it yourself:\n  {_typed(server)} &\n  {_typed(client)}")

@@ -92,6 +92,8 @@ class Calls:
                 f"max_attempts: {max_attempts} is too many, gRPC makes at most {MAX_ATTEMPTS}; "
                 "to wait for a server, set wait_for_ready"
             )
+        if version is not None and not -(2**63) <= version < 2**63:
+            raise RequestError(f"version: {version} is no version; none is above {2**63 - 1}")
         if version is not None and version_label is not None:
             raise RequestError("version_label: given together with version; give one of them")
         if hedge_after is not None and not hedge_after >= 0:

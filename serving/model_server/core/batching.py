@@ -1,5 +1,7 @@
 """Merges concurrent requests of one signature into batches, and splits the answers again.
 
+A request whose inputs have other shapes than the signature declares runs alone.
+
 Every input has the batch in its first dimension, or is a scalar; scalars must be equal for
 requests to share a batch. With `pad_variable_length_inputs` the other dimensions may
 differ: they are filled with "" and 0, which is how this project's models mark what is not
@@ -21,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serving.model_server.core import predictor
+from serving.model_server.core import predictor, tensors
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
 from serving.model_server.core.output_sizes import OutputSizes
@@ -106,7 +108,9 @@ class Batcher:
         """
         rows = _rows(inputs)
         shapes = self._shapes_of(servable, signature)
-        if rows is None or rows > self._config.max_batch_size or not shapes.batchable:
+        specs = servable.signatures[signature].inputs
+        unusual = not all(tensors.fits(value.shape, specs[name]) for name, value in inputs.items())
+        if unusual or rows is None or rows > self._config.max_batch_size or not shapes.batchable:
             return self._run(servable, signature, inputs, deadline)
         task = _Task(servable, signature, inputs, rows, deadline, time.monotonic())
         task.ended.acquire()

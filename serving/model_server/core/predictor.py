@@ -56,7 +56,7 @@ def run(
     names = _outputs(signature, request.output_filter)
     inputs = _inputs(signature, request.inputs)
     check_deadline(deadline)  # decoding a large request takes time too
-    results = (executor or execute)(servable, name, inputs, deadline)
+    results = answer(servable, name, inputs, deadline, executor)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = request.model_spec.name
     response.model_spec.version.value = servable.version
@@ -68,13 +68,41 @@ def run(
     return response
 
 
+def answer(
+    servable: Servable, name: str, inputs: Arrays, deadline: float | None, executor: Executor | None = None
+) -> Arrays:
+    """Runs one signature, whatever the shapes of its inputs: the graph decides, as in TensorFlow Serving.
+
+    Args:
+      servable: the version.
+      name: a signature that it has.
+      inputs: all its inputs, of the declared types.
+      deadline: `time.monotonic()` second after which it does not begin.
+      executor: what runs the signature; None runs it at once (`execute`).
+
+    Returns:
+      All its outputs.
+
+    Raises:
+      StatusError: as `execute`. Where the graph refuses inputs of other shapes than declared, the
+        message names the first of them: an inner op knows no input's name.
+    """
+    try:
+        return (executor or execute)(servable, name, inputs, deadline)
+    except StatusError as error:
+        if error.code == Code.INVALID_ARGUMENT:
+            for key, spec in servable.signatures[name].inputs.items():
+                tensors.check_shape(inputs[key].shape, spec)
+        raise
+
+
 def execute(servable: Servable, name: str, inputs: Arrays, deadline: float | None = None) -> Arrays:
     """Runs one signature now.
 
     Args:
       servable: the version.
       name: a signature that it has.
-      inputs: all its inputs, checked against their specs.
+      inputs: all its inputs, of the declared types.
       deadline: `time.monotonic()` second after which it does not begin.
 
     Returns:

@@ -1,4 +1,4 @@
-"""TensorProto <-> tensor, checked against what a signature declares.
+"""TensorProto <-> tensor, checked against what a signature declares: all but shapes, which the graph judges.
 
 The wire allows far more than a signature does: negative sizes, a few values that stand for a
 huge tensor, contents of the wrong length. All of it is refused here, with the input's name,
@@ -83,8 +83,8 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
       An array of the declared dtype (strings: object array of bytes), with the proto's shape.
 
     Raises:
-      StatusError: INVALID_ARGUMENT, naming the input: other dtype, other rank or size, or
-        contents that do not make up the declared shape.
+      StatusError: INVALID_ARGUMENT, naming the input: other dtype, or contents that do not make
+        up the proto's own shape.
     """
     if proto.dtype != spec.number:
         raise _invalid(
@@ -95,7 +95,6 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
     shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     if shape and min(shape) < 0:
         raise _parsing(spec, f"its shape {list(shape)} has a negative size")
-    check_shape(shape, spec)
     count = math.prod(shape)  # Python integers: a product of sizes cannot wrap around
     content = proto.tensor_content
     values = getattr(proto, spec.field) if spec.field and not content else ()
@@ -151,20 +150,22 @@ def describe_shape(shape: tuple[int | None, ...] | None) -> str:
     )
 
 
+def fits(shape: tuple[int, ...], spec: InputSpec) -> bool:
+    """Whether `shape` is one that the signature declares."""
+    if spec.shape is None:
+        return True
+    return len(shape) == len(spec.shape) and all(
+        want is None or want == size for size, want in zip(shape, spec.shape, strict=True)
+    )
+
+
 def check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
     """Raises INVALID_ARGUMENT, naming the input, unless `shape` fits what the signature declares."""
-    if spec.shape is None:
-        return
-    if len(shape) == len(spec.shape):
-        for size, want in zip(shape, spec.shape, strict=True):
-            if want is not None and want != size:
-                break
-        else:
-            return
-    raise _invalid(
-        f"Expected input {spec.name} to have shape {describe_shape(spec.shape)} "
-        f"but got {describe_shape(shape)}."
-    )
+    if not fits(shape, spec):
+        raise _invalid(
+            f"Expected input {spec.name} to have shape {describe_shape(spec.shape)} "
+            f"but got {describe_shape(shape)}."
+        )
 
 
 def _check_contents(content: bytes, given: int, spec: InputSpec, shape: tuple[int, ...], count: int) -> None:

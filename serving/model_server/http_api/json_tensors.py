@@ -12,7 +12,7 @@ import tensorflow as tf
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.predictor import Arrays
 from serving.model_server.core.servable import Signature
-from serving.model_server.core.tensors import InputSpec, check_shape
+from serving.model_server.core.tensors import InputSpec
 from serving.model_server.http_api import json_values
 from serving.model_server.http_api.json_values import invalid
 
@@ -114,8 +114,6 @@ def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
             try:
                 if number == 0:
                     shape = _shape(value)
-                    if spec.shape != ():
-                        check_shape((len(column), *shape), spec)
                 if _shape(value) != shape:
                     raise invalid(f"Expecting shape {_text(shape)} but got: {_text(_shape(value))}")
                 _fill(value, 0, shape, spec, flat)
@@ -153,7 +151,6 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, np.ndarray]:
         flat: list[Any] = []
         try:
             shape = _shape(inputs[name])
-            check_shape(shape, spec)
             _fill(inputs[name], 0, shape, spec, flat)
             arrays[name] = _array(flat, shape, spec)
         except StatusError as error:

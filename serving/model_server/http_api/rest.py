@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.model_server.core import inference, metrics, predictor, tensors
+from serving.model_server.core import inference, metrics, predictor
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.predictor import Executor
 from serving.model_server.core.server_core import ServerCore, status_response
@@ -138,13 +138,10 @@ class RestApi:
                     )
                 inputs, rows = json_tensors.read_inputs(document, signature)
             del document  # it is larger than all that follows
-            for key, spec_of_input in signature.inputs.items():
-                if key in inputs:
-                    tensors.check_shape(inputs[key].shape, spec_of_input)
-                else:
-                    inputs[key] = signature.defaults[key]
+            inputs = {**signature.defaults, **inputs}
             predictor.check_deadline(deadline)
-            return json_tensors.write_outputs(self._executor(servable, name, inputs, deadline), rows)
+            outputs = predictor.answer(servable, name, inputs, deadline, self._executor)
+            return json_tensors.write_outputs(outputs, rows)
 
     def _classify(self, spec: model_pb2.ModelSpec, body: bytes, deadline: float) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)

@@ -85,6 +85,7 @@ class ModelServer:
         own = [flag for flag in flags if flag != port]
         if tuple(program) == OURS:
             port = port or "--port=0"
+            own = ["--host=localhost", *own]  # nobody else's business, unless a flag says so
             own += [f"--port_file={self._port_file}", f"--rest_api_port_file={self._rest_port_file}"]
         else:
             # TensorFlow Serving does not choose a port (its port 0 is off) and writes no file.

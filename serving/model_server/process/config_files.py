@@ -178,7 +178,9 @@ def _read(path: str, proto: Any) -> Any:
     except OSError as error:
         raise _invalid(path, f"cannot be read ({error.strerror})") from error
     except (text_format.ParseError, UnicodeDecodeError, message.Error) as error:
-        raise _invalid(path, str(error).splitlines()[0]) from error
+        kind = proto.DESCRIPTOR.full_name  # in TensorFlow Serving's words, which scripts may look for
+        reason = str(error).splitlines()[0].replace(" : ", ": ", 1)
+        raise _invalid(path, f"Error parsing text-format {kind}: {reason}") from error
     return proto
 
 

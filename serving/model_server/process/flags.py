@@ -7,6 +7,8 @@ import dataclasses
 import os
 from collections.abc import Sequence
 
+from serving.model_server.process.foreign_flags import FLAGS as FOREIGN
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -22,6 +24,7 @@ class Config:
     host: str = ""
     port: int = 8500
     port_file: str | None = None
+    grpc_socket_path: str | None = None
     grpc_max_threads: int = 8
     grpc_channel_arguments: str = ""
     ssl_config_file: str | None = None
@@ -40,8 +43,11 @@ class Config:
     enable_serialization_as_tensor_content: bool = False
     tensorflow_intra_op_parallelism: int = 1
     tensorflow_inter_op_parallelism: int = -1
+    profiler_port: int = 0
     shutdown_grace_seconds: float = 30.0
     log_format: str = "text"
+    # Lines for the log: flags of TensorFlow Serving that were given and mean nothing here.
+    ignored: tuple[str, ...] = ()
 
 
 _HELP: dict[str, str] = {
@@ -56,6 +62,7 @@ _HELP: dict[str, str] = {
     "host": "name or address that both ports listen at; nothing for every interface",
     "port": "TCP port for gRPC; 0 picks a free one",
     "port_file": "file to write the port to as soon as the server listens",
+    "grpc_socket_path": "unix socket on which gRPC listens too",
     "grpc_max_threads": "gRPC requests worked on at the same time",
     "grpc_channel_arguments": "comma-separated name=value arguments of the gRPC server",
     "ssl_config_file": "text proto SSLConfig: TLS, and mTLS with client_verify, for gRPC",
@@ -77,6 +84,7 @@ _HELP: dict[str, str] = {
     "Requests beside each other fill the cores",
     "tensorflow_inter_op_parallelism": "ops that run at the same time; 0 lets TensorFlow choose; "
     "-1 runs all of a request in one thread",
+    "profiler_port": "port of TensorFlow's profiler, on every interface and without keys; 0 switches it off",
     "shutdown_grace_seconds": "on SIGTERM, how long running requests may take to end",
     "log_format": "text, or json: one object a line",
 }
@@ -119,6 +127,8 @@ def parse(arguments: Sequence[str] | None = None, prog: str = "python -m serving
     )
     threads = 4 * (os.cpu_count() or 1)  # TF Serving's own default
     for field in dataclasses.fields(Config):
+        if field.name not in _HELP:
+            continue
         default = threads if field.name in ("grpc_max_threads", "rest_api_num_threads") else field.default
         kind = {"int": int, "float": float}.get(field.type, str)
         more = {"type": kind}
@@ -127,7 +137,22 @@ def parse(arguments: Sequence[str] | None = None, prog: str = "python -m serving
         if field.name == "log_format":
             more["choices"] = ("text", "json")
         parser.add_argument(f"--{field.name}", default=default, help=_HELP[field.name], **more)
-    config = Config(**vars(parser.parse_args(arguments)))
+    for name, (kind, _) in FOREIGN.items():
+        more = {"type": _boolean, "nargs": "?", "const": True} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{name}", default=None, help=argparse.SUPPRESS, **more)
+    parser.add_argument(
+        "--use_alts_credentials", default=False, type=_boolean, nargs="?", const=True, help=argparse.SUPPRESS
+    )
+    given = vars(parser.parse_args(arguments))
+    if given.pop("use_alts_credentials"):  # to go on without would leave the port open to anybody
+        parser.error("--use_alts_credentials: is not done here; see --ssl_config_file")
+    foreign = {name: given.pop(name) for name in FOREIGN}
+    ignored = [
+        f"--{name} has no effect here: {FOREIGN[name][1]}"
+        for name, value in foreign.items()
+        if value is not None
+    ]
+    config = Config(**given, ignored=tuple(ignored))
 
     if not config.model_base_path and not config.model_config_file:
         parser.error("--model_base_path: is required, or --model_config_file")
@@ -137,6 +162,10 @@ def parse(arguments: Sequence[str] | None = None, prog: str = "python -m serving
         parser.error(f"--rest_api_port: {config.rest_api_port} is not a port; give -1 to 65535")
     if config.rest_api_port == config.port and config.port:
         parser.error(f"--rest_api_port: {config.port} is the gRPC port too; give another")
+    if not 0 <= config.profiler_port <= 65535:
+        parser.error(f"--profiler_port: {config.profiler_port} is not a port; give 0 to 65535")
+    if config.profiler_port and config.profiler_port in (config.port, config.rest_api_port):
+        parser.error(f"--profiler_port: {config.profiler_port} is a port of the server; give another")
     if not config.model_name:
         parser.error("--model_name: is empty; give the name that requests use")
     if config.batching_parameters_file and not config.enable_batching:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -26,12 +27,18 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m servi
     # Before TensorFlow is imported (seconds): its start-up chatter would bury our lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     logs.configure(config.log_format)
+    for line in config.ignored:
+        logging.getLogger(__name__).info(line)
     stop = threading.Event()
     # Before the slow imports.
+    if not ports.is_ours(config.host):
+        return _refuse(f"--host: {config.host} is no name or address of this machine")
     if not ports.is_free(config.port):
         return _refuse(ports.PORT_ERROR.format("port", config.port))
     if config.rest_api_port > 0 and not ports.is_free(config.rest_api_port):
         return _refuse(ports.PORT_ERROR.format("rest_api_port", config.rest_api_port))
+    if not ports.is_free(config.profiler_port):
+        return _refuse(ports.PORT_ERROR.format("profiler_port", config.profiler_port))
     for flag in ("port_file", "rest_api_port_file"):
         try:
             if getattr(config, flag):

@@ -20,6 +20,17 @@ def is_free(port: int) -> bool:
     return True
 
 
+def is_ours(host: str) -> bool:
+    """Whether a host is a name or an address of this machine, at which it can listen."""
+    try:
+        family, *_, address = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.bind(address)
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
 class NotWritable(Exception):
     """A port's file cannot be written; the message is one line."""
 

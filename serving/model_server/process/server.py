@@ -15,6 +15,7 @@ from concurrent import futures
 from typing import Any, NoReturn
 
 import grpc
+import tensorflow as tf
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
@@ -153,6 +154,9 @@ class _Server:
 
     def start(self) -> None:
         """Begins to answer, and writes the files that say at which ports."""
+        if self._config.profiler_port:
+            tf.profiler.experimental.server.start(self._config.profiler_port)
+            _log.info("profiler on port %d", self._config.profiler_port)
         self._grpc.start()
         if self._rest is not None:
             self._rest.start()
@@ -264,24 +268,33 @@ def _bind_grpc(
             *flags.channel_arguments(config.grpc_channel_arguments),
         ],
     )
-    address = f"[::]:{config.port}"
-    try:
-        if ssl is None:
-            port = server.add_insecure_port(address)
-        else:
+
+    def bind(address: str) -> int:
+        try:
+            if ssl is None:
+                return server.add_insecure_port(address)
             credentials = grpc.ssl_server_credentials(
                 [(ssl.server_key, ssl.server_certificate)],
                 root_certificates=ssl.client_authority,
                 require_client_auth=ssl.client_authority is not None,
             )
-            port = server.add_secure_port(address, credentials)
-    except RuntimeError:
-        port = 0
+            return server.add_secure_port(address, credentials)
+        except RuntimeError:
+            return 0
+
+    port = bind(f"{_bracketed(config.host) or '[::]'}:{config.port}")
     if not port:
         if ssl is not None and ports.is_free(config.port):
             raise Refused(f"--ssl_config_file: {config.ssl_config_file}: gRPC refuses its keys")
         raise Refused(ports.PORT_ERROR.format("port", config.port))
+    if config.grpc_socket_path and not bind(f"unix:{config.grpc_socket_path}"):
+        raise Refused(f"--grpc_socket_path: {config.grpc_socket_path} cannot be a socket; give another path")
     return server, port
+
+
+def _bracketed(host: str) -> str:
+    """A host as it stands before a port."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _load(metrics: Metrics, name: str, config: flags.Config, path: str, version: int) -> Servable:

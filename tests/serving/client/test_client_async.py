@@ -317,6 +317,7 @@ def test_timeout_is_of_the_whole_call_and_not_of_each_request(
         ({"version": 1, "version_label": "a"}, "version_label: given together with version"),
         ({"retry_codes": ["INTERNAL"]}, "retry_codes: INTERNAL is not safe"),
         ({"hedge_after": -1}, "hedge_after: -1"),
+        ({"version": 2**63}, "version: 9223372036854775808"),
         ({"client_key": b"k"}, "client_key: given without tls"),
         ({"client_key": b"k", "tls": True}, "client_key: goes with client_certificate"),
     ],

@@ -210,6 +210,18 @@ def test_padding_does_not_make_a_wrong_request_right(model: servable.Servable) -
         assert good.result()["score"].shape == (1, 3)
 
 
+def test_a_request_of_other_shapes_than_declared_runs_alone(model: servable.Servable) -> None:
+    recorder = Recorder(model)
+    waits = Batching(batch_timeout_micros=10**9, pad_variable_length_inputs=True)
+    batcher = batching.Batcher(waits, recorder, Metrics())
+    inputs = request(random.Random(1), "recommend")
+    for value in (inputs["context_store_id"][:, None], inputs["context_store_id"][0]):
+        # A batch would wait for company for a quarter of an hour.
+        changed = {**inputs, "context_store_id": np.array(value, object)}
+        batcher(model, "recommend", changed, time.monotonic() + 60)
+    assert recorder.runs == [len(inputs["k"])] * 2
+
+
 def test_signature_without_a_batch_dimension_runs_alone(model: servable.Servable) -> None:
     batcher = batching.Batcher(Batching(8, 0), Recorder(model), Metrics())
     assert batcher(model, "busy", {"seconds": np.array(0.0)})["rounds"].shape == ()
@@ -245,7 +257,7 @@ def test_deadline_in_the_queue_and_a_full_queue(model: servable.Servable) -> Non
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("max_batch_size: 4", "1:17"),
+        ("max_batch_size: 4", "tensorflow.serving.BatchingParameters: 1:17: "),
         ("max_batch_size { value: 0 }", "max_batch_size: 0 is too small"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: [2, 4]", "the last, 4, is not max_batch_size 8"),
         ("max_batch_size { value: 8 } allowed_batch_sizes: [4, 2, 8]", "do not increase"),

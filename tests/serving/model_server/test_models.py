@@ -142,7 +142,11 @@ def test_config_file_errors_name_file_and_place(tmp_path: Path) -> None:
     with pytest.raises(StatusError, match="models.config: cannot be read"):
         config_files.read_models(str(path))
     path.write_text("model_config_list {\n  config { nam: 'a' }\n}")
-    with pytest.raises(StatusError, match=r"models.config: 2:12 .*nam"):
+    prefix = "models.config: Error parsing text-format tensorflow.serving.ModelServerConfig: "
+    with pytest.raises(StatusError, match=prefix + "2:12: .*nam"):
+        config_files.read_models(str(path))
+    path.write_text("improper model config")
+    with pytest.raises(StatusError, match=prefix + "1:1"):
         config_files.read_models(str(path))
 
 
@@ -280,11 +284,18 @@ def test_a_model_that_does_not_serve_is_told_each_time(exports: dict[int, Path],
 
 
 @pytest.mark.slow
-def test_wrong_config_file_ends_the_start_with_one_line(start: Callable[..., Server], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (models_config(model("a", Path("relative"))), "Expected model a"),
+        ("improper model config", "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:1"),
+    ],
+)
+def test_wrong_config_file_ends_the_start_with_one_line(
+    start: Callable[..., Server], tmp_path: Path, text: str, reason: str
+) -> None:
     path = tmp_path / "models.config"
-    path.write_text(models_config(model("a", Path("relative"))))
+    path.write_text(text)
     server = start(tmp_path, f"--model_config_file={path}")
     assert server.process.wait(timeout=60) == 1
-    assert (
-        server.log.read_text().splitlines()[-1].startswith(f"--model_config_file: {path}: Expected model a")
-    )
+    assert server.log.read_text().splitlines()[-1].startswith(f"--model_config_file: {path}: {reason}")

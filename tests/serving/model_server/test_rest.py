@@ -135,6 +135,33 @@ def test_status_and_metadata(url: str) -> None:
     assert [dim["size"] for dim in inputs["item_id"]["tensor_shape"]["dim"]] == ["-1"]
 
 
+def test_the_graph_decides_about_shapes(url: str, stubs: Stubs) -> None:
+    """As in TensorFlow Serving. `rank` of the test model makes nothing of the context, whatever its shape."""
+    plain = {**instance(), "candidate_item_id": ["103", "107"]}
+    for name in ("exclude_item_id", "category", "k"):
+        del plain[name]
+    unusual = {**plain, "context_store_id": [plain["context_store_id"]]}
+    expected = call(url + PREDICT, {"signature_name": "rank", "instances": [plain] * 2})
+    assert expected[0] == 200
+    assert call(url + PREDICT, {"signature_name": "rank", "instances": [unusual] * 2}) == expected
+    columns = {name: [value] * 2 for name, value in plain.items()}
+    by_column = call(url + PREDICT, {"signature_name": "rank", "inputs": columns})
+    assert by_column[0] == 200
+    for shape in ("9", [["9", "9"]], []):
+        body = {"signature_name": "rank", "inputs": {**columns, "context_store_id": shape}}
+        assert call(url + PREDICT, body) == by_column
+    tensors_ = {
+        **{name: np.array(value) for name, value in columns.items()},
+        "history_age_days": np.array(columns["history_age_days"], np.float32),
+        "context_timestamp": np.array(columns["context_timestamp"], np.int64),
+    }
+    answers = [
+        stubs.predict("rank", {**tensors_, "context_store_id": np.array(value)}).outputs["score"]
+        for value in (["9", "9"], "9", [["9"]])
+    ]
+    assert answers[0] == answers[1] == answers[2]
+
+
 def test_rest_and_grpc_give_the_same_numbers(url: str, stubs: Stubs) -> None:
     response = stubs.predict("embed_text", {"text": ["organic milk and bread"]})
     _, answer = call(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 
 from serving.model_server.core.errors import StatusError
@@ -57,6 +58,16 @@ def test_mutual_tls_lets_only_known_clients_in(
         Stubs(server.port).predict("embed_text", {"text": ["a"]}, timeout=5)  # in the clear
 
 
+def test_both_ports_listen_where_host_says(rest: Server) -> None:
+    listening = [
+        one.laddr
+        for one in psutil.Process(rest.process.pid).net_connections()
+        if one.status == psutil.CONN_LISTEN
+    ]
+    assert {one.port for one in listening} == {rest.port, rest.rest_port}
+    assert {one.ip.removeprefix("::ffff:") for one in listening} <= {"127.0.0.1", "::1"}
+
+
 def test_wrong_ssl_file(tmp_path: Path) -> None:
     key, certificate = Authority().issue("server")
     path = write(tmp_path / "ssl.config", key, certificate, None)
@@ -64,7 +75,7 @@ def test_wrong_ssl_file(tmp_path: Path) -> None:
     for text, reason in (
         (path.read_text() + "client_verify: true", "client_verify: needs custom_ca"),
         ('server_key: "/etc/key.pem"', "server_key: is not the text of a PEM file"),
-        ("server_key: 5", "ssl.config: 1:13"),
+        ("server_key: 5", "SSLConfig: 1:13: "),
     ):
         path.write_text(text)
         with pytest.raises(StatusError) as raised:

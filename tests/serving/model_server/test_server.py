@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
 
 import grpc
@@ -26,6 +27,7 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     predict_pb2,
+    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
@@ -315,9 +317,15 @@ def refused_start(*flags: str) -> list[str]:
     return done.stderr.splitlines()
 
 
-def test_port_in_use_is_one_line_and_status_1(server: Server, tmp_path: Path) -> None:
-    lines = refused_start(f"--model_base_path={tmp_path}", f"--port={server.port}")
-    assert lines[-1].startswith(f"--port: {server.port} is in use")
+@pytest.mark.parametrize("host", ["", "192.0.2.1", "no.such.host.invalid"])
+def test_port_in_use_or_foreign_host_is_one_line_and_status_1(
+    server: Server, tmp_path: Path, host: str
+) -> None:
+    port = 0 if host else server.port
+    lines = refused_start(f"--model_base_path={tmp_path}", f"--port={port}", f"--host={host}")
+    wanted = f"--host: {host} is no name" if host else f"--port: {server.port} is in use"
+    assert lines[-1].startswith(wanted)
+    assert "Traceback" not in "".join(lines)
 
 
 @pytest.mark.parametrize("flag", ["port_file", "rest_api_port_file"])
@@ -327,6 +335,44 @@ def test_a_port_file_that_cannot_be_written_is_one_line_and_status_1(flag: str, 
         f"--model_base_path={tmp_path}", "--port=0", "--rest_api_port=-1", f"--{flag}={path}"
     )
     assert lines == [f"--{flag}: {path}: cannot be written (No such file or directory); give another path"]
+
+
+@pytest.mark.slow
+def test_a_unix_socket_and_the_profiler(
+    start: Callable[..., Server], exports: dict[int, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "1").symlink_to(exports[1])
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        profiler = probe.getsockname()[1]
+    server = start(
+        tmp_path / "models",
+        f"--grpc_socket_path={tmp_path}/grpc.sock",
+        f"--profiler_port={profiler}",
+        "--prefer_tflite_model",
+    ).wait_serving(1)
+    server.wait_log("--prefer_tflite_model has no effect here")
+    with grpc.insecure_channel(f"unix:{tmp_path}/grpc.sock") as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        answer = stub.Predict(overlap_model.predict_request("similar", SIMILAR), timeout=60)
+    assert answer.model_spec.version.value == 1
+    stubs, traced = Stubs(server.port), threading.Event()
+
+    def ask() -> None:
+        while not traced.is_set():
+            stubs.predict("similar", SIMILAR)
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        try:
+            tf.profiler.experimental.client.trace(
+                f"grpc://localhost:{profiler}", str(tmp_path / "trace"), 500, num_tracing_attempts=20
+            )
+        finally:
+            traced.set()
+        asking.result()
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
 
 
 # ---- a life: no model, broken, good, half-copied, new, drain

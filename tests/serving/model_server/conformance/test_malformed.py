@@ -63,7 +63,6 @@ def tensors(name: str, good: object) -> Iterator[tuple[str, tensor_pb2.TensorPro
         proto = fresh()
         proto.dtype = number
         yield f"{name} of type {number}", proto
-    yield f"{name} of rank + 1", shaped(fresh(), *shape, 1)
     yield f"{name} with a negative size", shaped(fresh(), *shape[:-1], -1)
     yield f"{name} beyond memory", shaped(fresh(), *[2**40] * max(len(shape), 1))
     proto = fresh()
@@ -146,7 +145,7 @@ def rest_cases() -> Iterator[tuple[str, bytes]]:
         body = {"signature_name": signature, "inputs": columns}
         for name, value in columns.items():
             text = isinstance(np.array(value).flat[0], str)
-            wrong = [None, {}, {"b64": "!"}, [[[[]]]], [[1], [2, 3]], {"a": 1}]
+            wrong = [None, {}, {"b64": "!"}, json.loads("[" * 99 + "]" * 99), [[1], [2, 3]], {"a": 1}]
             wrong += [5, True, [1.5]] if text else ["x", "1", [True], [["a"]]]
             for other in wrong:
                 changed = {**columns, name: other}
