@@ -113,14 +113,19 @@ def limit_rows(executor: Executor, most: int) -> Executor:
 
     def limited(servable: Servable, name: str, inputs: Arrays, deadline: float | None = None) -> Arrays:
         for key, value in inputs.items():
-            if value.ndim and len(value) > most:
-                raise StatusError(
-                    Code.INVALID_ARGUMENT,
-                    f"{key} has {len(value)} rows; a request may have {most} (--max_rows): split it",
-                )
+            check_rows(key, value.shape, most)
         return executor(servable, name, inputs, deadline)
 
     return limited if most else executor
+
+
+def check_rows(name: str, shape: tuple[int, ...], most: int) -> None:
+    """Raises INVALID_ARGUMENT for an input whose first size is over `most`; 0 allows any."""
+    if most and shape and shape[0] > most:
+        raise StatusError(
+            Code.INVALID_ARGUMENT,
+            f"{name} has {shape[0]} rows; a request may have {most} (--max_rows): split it",
+        )
 
 
 def _inputs(

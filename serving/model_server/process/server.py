@@ -184,7 +184,7 @@ class _Server:
         config = self._config
         try:
             return RestServer(
-                RestApi(self.core, executor, self._metrics, metrics_path, page),
+                RestApi(self.core, executor, self._metrics, metrics_path, page, config.max_rows),
                 config.host,
                 max(config.rest_api_port, 0),
                 Limits(
