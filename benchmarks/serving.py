@@ -18,6 +18,7 @@ error than it deserves.
     half       latency at half of the saturated rate, requests at random times
     batching   saturated throughput of requests of one row, with --enable_batching and without
     swaps      one new version after the other under load
+    hostile    requests below 1 MB that ask for much: the worst growth of memory, and the worst time
     malformed  5 % malformed requests beside good ones, then so many that there are 500
     slow       clients that send a byte now and then, and one that takes no answer
     files      version deleted, cut short, copied to a full disk; model folder deleted; log disk full
@@ -53,11 +54,12 @@ import psutil  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks import serving_load  # noqa: E402
+from benchmarks import serving_hostile, serving_load  # noqa: E402
 from benchmarks.serving_load import MODEL, PREDICT, Load, Result, Server, for_seconds  # noqa: E402
 
 SECTIONS = (
-    *("load", "overhead", "half", "batching", "swaps", "malformed", "slow", "files", "kill", "memory"),
+    *("load", "overhead", "half", "batching", "swaps", "hostile", "malformed", "slow", "files", "kill"),
+    "memory",
 )
 BATCHING = ROOT / "serving" / "deploy" / "configs" / "batching.config"
 _MALFORMED = 500
@@ -248,6 +250,35 @@ class Bench:
         self.bar(swapped, f"{bad} of {row.requests}", "0", not bad, row)
         slower = row.p99 / steady.p99
         self.bar("p99 during swaps", f"{slower:.2f} x steady", "2 x", slower < 2, row)
+
+    def hostile(self) -> None:
+        """On a server of its own: what it has grown by would hide what the next request takes."""
+        server = self.start()
+        load = self.load_of(self.first, server=server)
+        load.reset()
+        try:
+            costs = serving_hostile.measure(server, self.requests)
+        finally:
+            server.stop()
+        listed = Table(box=None, pad_edge=False)
+        for header in ("hostile request", "bytes", "answer", "seconds", "memory MB"):
+            listed.add_column(header)
+        for one in sorted(costs, key=lambda one: max(one.grown / 256e6, one.seconds / 2))[-15:]:
+            listed.add_row(
+                one.name, f"{one.sent:,}", one.status, f"{one.seconds:.2f}", f"{one.grown / 1e6:.0f}"
+            )
+        console.print(listed)
+        load.times = [one.seconds for one in costs]
+        row = self.row(load, "hostile", sum(load.times), f"{len(costs)} kinds", "all", 1)
+        row.failed = sum(not one.deserved for one in costs)
+        self.add(row)
+        most = max(costs, key=lambda one: one.grown)
+        longest = max(costs, key=lambda one: one.seconds)
+        bars = serving_hostile.BAR_BYTES, serving_hostile.BAR_SECONDS
+        found = f"{most.grown / 1e6:.0f} MB, {most.name}"
+        self.bar("most memory of a request below 1 MB", found, "256 MB", most.grown < bars[0], row)
+        found = f"{longest.seconds:.2f} s, {longest.name}"
+        self.bar("longest time of a request below 1 MB", found, "2 s", longest.seconds < bars[1], row)
 
     def malformed(self) -> None:
         """The server's memory before and after is that of the process."""

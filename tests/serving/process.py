@@ -21,6 +21,7 @@ class Server(ModelServer):
             folder / "stderr.txt",
             "--file_system_poll_wait_seconds=0.2",
             "--tensorflow_intra_op_parallelism=1",
+            "--enable_reload_config",
             *flags,
             out_path=folder / "stdout.txt",
         )

@@ -39,7 +39,7 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
     rows = json.loads((tmp_path / "numbers.json").read_text())
     assert len([row for row in rows if row["section"] == "load"]) == 3 * 2 * 2
     assert list(dict.fromkeys(row["section"] for row in rows)) == [
-        *("load", "overhead", "half load", "batching off", "batching on", "steady", "swaps"),
+        *("load", "overhead", "half load", "batching off", "batching on", "steady", "swaps", "hostile"),
         *("5% malformed", "90% malformed", "slow clients", "version deleted", "version cut short"),
         *("disk full", "model folder deleted", "log's disk full", "kill -9", "memory"),
     ]
@@ -51,6 +51,8 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
     bars = done.stdout.partition("to reach")[2]
     assert re.search(r"failed or wrong over 3 swaps .* 0 of \d+ \(bar 0; \d+% stolen, .*\) +reached", bars)
     assert re.search(r"malformed requests refused wrongly .* 0 of \d{3,} .*reached", bars)
+    assert re.search(r"most memory of a request below 1 MB .* \d+ MB, .* \(bar 256 MB", bars)
+    assert re.search(r"longest time of a request below 1 MB .* \d s, .* \(bar 2 s", bars)
     assert "a retrying client is answered by version" in done.stdout
     assert ET.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
 

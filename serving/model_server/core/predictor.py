@@ -26,6 +26,7 @@ def run(
     deadline: float | None = None,
     as_content: bool = False,
     executor: Executor | None = None,
+    max_filled: int = tensors.MAX_FILLED_ELEMENTS,
 ) -> predict_pb2.PredictResponse:
     """Answers one Predict request with one version.
 
@@ -35,6 +36,7 @@ def run(
       deadline: `time.monotonic()` second after which nobody waits for the answer.
       as_content: see `tensors.encode`.
       executor: what runs the signature; None runs it at once (`execute`).
+      max_filled: see `tensors.decode`.
 
     Returns:
       The response: `model_spec` (name as asked, version, signature) and the outputs that the
@@ -54,7 +56,7 @@ def run(
         )
     check_deadline(deadline)
     names = _outputs(signature, request.output_filter)
-    inputs = _inputs(signature, request.inputs)
+    inputs = _inputs(signature, request.inputs, max_filled)
     check_deadline(deadline)  # decoding a large request takes time too
     results = answer(servable, name, inputs, deadline, executor)
     response = predict_pb2.PredictResponse()
@@ -131,7 +133,32 @@ def check_deadline(deadline: float | None) -> None:
         raise StatusError(Code.DEADLINE_EXCEEDED, "the deadline passed before the work began")
 
 
-def _inputs(signature: Signature, protos: Mapping[str, tensor_pb2.TensorProto]) -> dict[str, np.ndarray]:
+def limit_rows(executor: Executor, most: int) -> Executor:
+    """An executor that refuses requests of more than `most` rows, the first size of an input; 0 refuses none.
+
+    Rows cost memory and time in the graph that no deadline takes back once it has begun.
+    """
+
+    def limited(servable: Servable, name: str, inputs: Arrays, deadline: float | None = None) -> Arrays:
+        for key, value in inputs.items():
+            check_rows(key, value.shape, most)
+        return executor(servable, name, inputs, deadline)
+
+    return limited if most else executor
+
+
+def check_rows(name: str, shape: tuple[int, ...], most: int) -> None:
+    """Raises INVALID_ARGUMENT for an input whose first size is over `most`; 0 allows any."""
+    if most and shape and shape[0] > most:
+        raise StatusError(
+            Code.INVALID_ARGUMENT,
+            f"{name} has {shape[0]} rows; a request may have {most} (--max_rows): split it",
+        )
+
+
+def _inputs(
+    signature: Signature, protos: Mapping[str, tensor_pb2.TensorProto], max_filled: int
+) -> dict[str, np.ndarray]:
     missing = signature.inputs.keys() - protos.keys() - signature.defaults.keys()
     extra = protos.keys() - signature.inputs.keys()
     if missing or extra:
@@ -144,7 +171,7 @@ def _inputs(signature: Signature, protos: Mapping[str, tensor_pb2.TensorProto]) 
             f"Missing but required: {{{','.join(sorted(missing))}}}.",
         )
     return {
-        name: tensors.decode(protos[name], spec) if name in protos else signature.defaults[name]
+        name: tensors.decode(protos[name], spec, max_filled) if name in protos else signature.defaults[name]
         for name, spec in signature.inputs.items()
     }
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +21,8 @@ from serving.model_server.core.errors import Code, StatusError
 
 # A proto may give one value that fills the whole declared shape. Beyond this many elements
 # it is a request for memory, not a request for an answer.
-MAX_FILLED_ELEMENTS = 1 << 24
+MAX_FILLED_ELEMENTS = 1 << 16
+_BYTES_OF_ELEMENT = 16  # a filled string counts as one element for each of these
 
 # DataType -> the field of TensorProto that holds its values one by one.
 _VALUE_FIELDS = {
@@ -72,12 +75,15 @@ class InputSpec:
         return _VALUE_FIELDS.get(self.number)
 
 
-def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
+def decode(
+    proto: tensor_pb2.TensorProto, spec: InputSpec, max_filled: int = MAX_FILLED_ELEMENTS
+) -> np.ndarray:
     """Turns one input of a request into an array.
 
     Args:
       proto: the tensor as it came over the wire.
       spec: what the signature declares.
+      max_filled: elements that may be filled with the last value given.
 
     Returns:
       An array of the declared dtype (strings: object array of bytes), with the proto's shape.
@@ -98,7 +104,7 @@ def decode(proto: tensor_pb2.TensorProto, spec: InputSpec) -> np.ndarray:
     count = math.prod(shape)  # Python integers: a product of sizes cannot wrap around
     content = proto.tensor_content
     values = getattr(proto, spec.field) if spec.field and not content else ()
-    _check_contents(content, len(values) if spec.field else count, spec, shape, count)
+    _check_contents(content, values if spec.field else range(count), spec, shape, count, max_filled)
     try:
         # the usual cases, in a fraction of make_ndarray's time
         if content:
@@ -168,7 +174,14 @@ def check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
         )
 
 
-def _check_contents(content: bytes, given: int, spec: InputSpec, shape: tuple[int, ...], count: int) -> None:
+def _check_contents(
+    content: bytes,
+    values: Sequence[Any],
+    spec: InputSpec,
+    shape: tuple[int, ...],
+    count: int,
+    max_filled: int,
+) -> None:
     if content:
         if spec.dtype == tf.string:
             raise _parsing(spec, "strings come in string_val, not in tensor_content")
@@ -176,10 +189,17 @@ def _check_contents(content: bytes, given: int, spec: InputSpec, shape: tuple[in
         if len(content) != want:
             raise _parsing(spec, f"tensor_content has {len(content)} bytes, shape {list(shape)} needs {want}")
         return
+    given = len(values)
     if given > count:
         raise _parsing(spec, f"{given} values do not fit in shape {list(shape)}")
-    if given < count and count > MAX_FILLED_ELEMENTS:
-        raise _parsing(spec, f"shape {list(shape)} has {count} elements but only {given} values are given")
+    if given < count:
+        weight = 1
+        if given and isinstance(values[-1], (bytes, str)):
+            weight += len(values[-1]) // _BYTES_OF_ELEMENT
+        if (count - given) * weight > max_filled:
+            raise _parsing(
+                spec, f"shape {list(shape)} has {count} elements but only {given} values are given"
+            )
 
 
 def _dtype_name(number: int) -> str:

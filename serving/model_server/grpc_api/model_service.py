@@ -22,10 +22,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     Args:
       core: knows the models.
       recorder: whose counters a reload may ask for.
+      may_reload: whether HandleReloadConfigRequest is answered, or PERMISSION_DENIED.
     """
 
-    def __init__(self, core: ServerCore, recorder: Metrics) -> None:
+    def __init__(self, core: ServerCore, recorder: Metrics, may_reload: bool = False) -> None:
         self._core = core
+        self._may_reload = may_reload
         self._recorder = recorder
 
     def GetModelStatus(
@@ -44,6 +46,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     ) -> model_management_pb2.ReloadConfigResponse:
         """Replaces the configuration; waits until its new models serve."""
         try:
+            if not self._may_reload:
+                raise StatusError(
+                    Code.PERMISSION_DENIED, "the server was started without --enable_reload_config"
+                )
             until = deadline(context) or time.monotonic() + _RELOAD_SECONDS
             before = {name: self._recorder.total(name) for name in request.metric_names}
             self._core.reload(request.config, wait_until=until)

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from serving.model_server.core import inference, predictor
+from serving.model_server.core import inference, predictor, tensors
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
 from serving.model_server.core.predictor import Executor
@@ -64,6 +64,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
       recorder: counts requests.
       as_content: see `tensors.encode`.
       executor: what runs a signature.
+      max_filled: see `tensors.decode`.
     """
 
     def __init__(
@@ -72,13 +73,16 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         recorder: Metrics,
         as_content: bool = False,
         executor: Executor = predictor.execute,
+        max_filled: int = tensors.MAX_FILLED_ELEMENTS,
     ) -> None:
         self._core = core
         self._recorder = recorder
         examples = {"executor": executor, "metrics": recorder}
         # (version, request, deadline) -> response
         self._work: dict[str, Callable[[Servable, Any, float | None], Any]] = {
-            "Predict": functools.partial(predictor.run, as_content=as_content, executor=executor),
+            "Predict": functools.partial(
+                predictor.run, as_content=as_content, executor=executor, max_filled=max_filled
+            ),
             "Classify": functools.partial(inference.classify, **examples),
             "Regress": functools.partial(inference.regress, **examples),
             "MultiInference": functools.partial(inference.multi_inference, **examples),

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from serving.model_server.core.errors import Code, StatusError
-from serving.model_server.core.predictor import Arrays
+from serving.model_server.core.predictor import Arrays, check_rows
 from serving.model_server.core.servable import Signature
 from serving.model_server.core.tensors import InputSpec
 from serving.model_server.http_api import json_values
@@ -20,13 +20,20 @@ _MAX_RANK = 32  # numpy and TensorFlow end somewhat beyond it, each at another p
 _BYTES_SUFFIX = "_bytes"  # outputs of such names are written as base64
 
 
-def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict[str, np.ndarray], bool]:
+def read_inputs(
+    document: Mapping[str, Any], signature: Signature, max_rows: int = 0
+) -> tuple[dict[str, np.ndarray], bool]:
     """The inputs of a predict request.
 
     Row format, `"instances": [{"user_id": "1", ..., "k": 5}, ...]`: an input that the
     signature declares as a scalar must have the same value in every instance. Column format,
     `"inputs": {"user_id": ["1"], ..., "k": [5]}`. Where a signature has one input only, its
     value may stand alone.
+
+    Args:
+      document: the request.
+      signature: what it asks for.
+      max_rows: see `predictor.check_rows`; checked before any value is read.
 
     Returns:
       (inputs by name, whether the format was rows).
@@ -37,9 +44,9 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict
     if "instances" in document and "inputs" in document:
         raise invalid("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
     if "instances" in document:
-        return _rows(document["instances"], signature), True
+        return _rows(document["instances"], signature, max_rows), True
     if "inputs" in document:
-        return _columns(document["inputs"], signature), False
+        return _columns(document["inputs"], signature, max_rows), False
     raise invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -73,11 +80,12 @@ def write_outputs(outputs: Arrays, rows: bool) -> bytes:
     )
 
 
-def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
+def _rows(instances: Any, signature: Signature, max_rows: int) -> dict[str, np.ndarray]:
     if not isinstance(instances, list):
         raise invalid("Expecting 'instances' to be an list/array")
     if not instances:
         raise invalid("No values in 'instances' array")
+    check_rows("'instances'", (len(instances),), max_rows)
     needed = signature.inputs.keys() - signature.defaults.keys()
     objects = json_values.is_object(instances[0])
     if not objects and len(signature.inputs) != 1:
@@ -131,7 +139,7 @@ def _rows(instances: Any, signature: Signature) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _columns(inputs: Any, signature: Signature) -> dict[str, np.ndarray]:
+def _columns(inputs: Any, signature: Signature, max_rows: int) -> dict[str, np.ndarray]:
     if not json_values.is_object(inputs):
         if len(signature.inputs) != 1:
             raise invalid(
@@ -151,6 +159,7 @@ def _columns(inputs: Any, signature: Signature) -> dict[str, np.ndarray]:
         flat: list[Any] = []
         try:
             shape = _shape(inputs[name])
+            check_rows("it", shape, max_rows)
             _fill(inputs[name], 0, shape, spec, flat)
             arrays[name] = _array(flat, shape, spec)
         except StatusError as error:

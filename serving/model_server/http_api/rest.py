@@ -65,6 +65,7 @@ class RestApi:
       recorder: counts requests.
       metrics_path: path of the Prometheus page; None has none.
       metrics_page: makes the page.
+      max_rows: see `json_tensors.read_inputs`.
     """
 
     def __init__(
@@ -74,12 +75,14 @@ class RestApi:
         recorder: metrics.Metrics,
         metrics_path: str | None = None,
         metrics_page: Callable[[], bytes] = lambda: b"",
+        max_rows: int = 0,
     ) -> None:
         self._core = core
         self._executor = executor
         self._recorder = recorder
         self._metrics_path = metrics_path
         self._metrics_page = metrics_page
+        self._max_rows = max_rows
         self._reading = threading.Lock()
 
     def answer(self, method: str, path: str, body: bytes, deadline: float) -> tuple[int, str, bytes]:
@@ -136,7 +139,7 @@ class RestApi:
                     raise StatusError(
                         Code.INVALID_ARGUMENT, f'Serving signature name: "{name}" not found in signature def'
                     )
-                inputs, rows = json_tensors.read_inputs(document, signature)
+                inputs, rows = json_tensors.read_inputs(document, signature, self._max_rows)
             del document  # it is larger than all that follows
             inputs = {**signature.defaults, **inputs}
             predictor.check_deadline(deadline)

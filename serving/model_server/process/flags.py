@@ -21,11 +21,13 @@ class Config:
     allow_version_labels_for_unavailable_models: bool = False
     file_system_poll_wait_seconds: float = 1.0
     enable_model_warmup: bool = True
+    enable_reload_config: bool = False
     host: str = ""
     port: int = 8500
     port_file: str | None = None
     grpc_socket_path: str | None = None
     grpc_max_threads: int = 8
+    grpc_max_concurrent_rpcs: int = 1024
     grpc_channel_arguments: str = ""
     ssl_config_file: str | None = None
     rest_api_port: int = 0
@@ -39,6 +41,8 @@ class Config:
     batching_parameters_file: str | None = None
     max_request_bytes: int = 128 << 20
     max_json_bytes: int = 8 << 20
+    max_rows: int = 1024
+    max_filled_elements: int = 1 << 16
     max_concurrent_requests_per_model: int = 0
     enable_serialization_as_tensor_content: bool = False
     tensorflow_intra_op_parallelism: int = 1
@@ -59,11 +63,14 @@ _HELP: dict[str, str] = {
     "allow_version_labels_for_unavailable_models": "let a new label name a version that does not serve yet",
     "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 looks only once",
     "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before a version serves",
+    "enable_reload_config": "let whoever reaches the gRPC port replace the configuration "
+    "(HandleReloadConfigRequest)",
     "host": "name or address that both ports listen at; nothing for every interface",
     "port": "TCP port for gRPC; 0 picks a free one",
     "port_file": "file to write the port to as soon as the server listens",
     "grpc_socket_path": "unix socket on which gRPC listens too",
     "grpc_max_threads": "gRPC requests worked on at the same time",
+    "grpc_max_concurrent_rpcs": "gRPC requests that are in work or wait for a thread; more are refused",
     "grpc_channel_arguments": "comma-separated name=value arguments of the gRPC server",
     "ssl_config_file": "text proto SSLConfig: TLS, and mTLS with client_verify, for gRPC",
     "rest_api_port": "TCP port for REST; 0 switches it off, -1 picks a free one",
@@ -77,6 +84,8 @@ _HELP: dict[str, str] = {
     "batching_parameters_file": "text proto BatchingParameters",
     "max_request_bytes": "longest request that is read, gRPC and REST",
     "max_json_bytes": "longest body of a REST request that is read, packed and unpacked",
+    "max_rows": "rows of a request, the first size of each input; 0 for any number",
+    "max_filled_elements": "elements of an input that a request may have filled by its last value",
     "max_concurrent_requests_per_model": "requests in work at the same time for one model; more are refused; "
     "0 for any number",
     "enable_serialization_as_tensor_content": "answer with packed tensor_content, not typed value fields",
@@ -93,11 +102,14 @@ _LEAST = {
     "model_config_file_poll_wait_seconds": 0,
     "file_system_poll_wait_seconds": 0,
     "grpc_max_threads": 1,
+    "grpc_max_concurrent_rpcs": 1,
     "rest_api_num_threads": 1,
     "rest_api_timeout_in_ms": 1,
     "rest_api_max_connections": 1,
     "max_request_bytes": 1,
     "max_json_bytes": 1,
+    "max_rows": 0,
+    "max_filled_elements": 0,
     "max_concurrent_requests_per_model": 0,
     "tensorflow_intra_op_parallelism": 0,
     "tensorflow_inter_op_parallelism": -1,

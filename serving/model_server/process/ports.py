@@ -23,12 +23,14 @@ def is_free(port: int) -> bool:
 def is_ours(host: str) -> bool:
     """Whether a host is a name or an address of this machine, at which it can listen."""
     try:
-        family, *_, address = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family) as probe:
-            probe.bind(address)
+        addresses = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return False
-    return True
+    for family, *_, address in addresses:  # `localhost` may name ::1 where there is no IPv6
+        with contextlib.suppress(OSError), socket.socket(family) as probe:
+            probe.bind(address)
+            return True
+    return False
 
 
 class NotWritable(Exception):

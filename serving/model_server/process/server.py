@@ -188,7 +188,7 @@ class _Server:
         config = self._config
         try:
             return RestServer(
-                RestApi(self.core, executor, self._metrics, metrics_path, page),
+                RestApi(self.core, executor, self._metrics, metrics_path, page, config.max_rows),
                 config.host,
                 max(config.rest_api_port, 0),
                 Limits(
@@ -206,10 +206,13 @@ class _Server:
 
         as_content = self._config.enable_serialization_as_tensor_content
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(self.core, self._metrics, as_content, executor), self._grpc
+            PredictionService(
+                self.core, self._metrics, as_content, executor, self._config.max_filled_elements
+            ),
+            self._grpc,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self.core, self._metrics), self._grpc
+            ModelService(self.core, self._metrics, self._config.enable_reload_config), self._grpc
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         names = [*filter(None, _SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME]
@@ -248,7 +251,8 @@ def _executor(config: flags.Config, batching: Batching, metrics: Metrics) -> Exe
         metrics.runtime(version.model, "Predict", time.monotonic() - begun)
         return outputs
 
-    return Batcher(batching, execute, metrics) if config.enable_batching else execute
+    executor = Batcher(batching, execute, metrics) if config.enable_batching else execute
+    return predictor.limit_rows(executor, config.max_rows)
 
 
 def _bind_grpc(
@@ -261,6 +265,7 @@ def _bind_grpc(
     """
     server = grpc.server(
         pool,
+        maximum_concurrent_rpcs=config.grpc_max_concurrent_rpcs,
         options=[
             ("grpc.max_receive_message_length", min(config.max_request_bytes, 2**31 - 1)),
             ("grpc.max_send_message_length", -1),

@@ -578,6 +578,13 @@ def test_json_to_tensor_and_back(dtype: tf.DType, values: list) -> None:
     np.testing.assert_equal([row["z"] for row in back["predictions"]], values)
 
 
+@pytest.mark.parametrize("key", ["inputs", "instances"])
+def test_too_many_rows_are_refused_before_a_value_is_read(key: str) -> None:
+    document = {key: ["a", "b", object()]}  # at which reading would stop with another error
+    with pytest.raises(StatusError, match=r"has 3 rows; a request may have 2 \(--max_rows\)"):
+        json_tensors.read_inputs(document, signature(x=(tf.string, (None,))), max_rows=2)
+
+
 def test_bytes_outputs_are_base64_and_scalars_have_no_row() -> None:
     image = {"image_bytes": np.array([b"\xff\x00"], object)}
     assert json.loads(json_tensors.write_outputs(image, rows=False)) == {"outputs": [{"b64": "/wA="}]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import time
 from concurrent import futures
 from pathlib import Path
@@ -20,7 +21,7 @@ from serving.model_server.core import errors, predictor, servable, tensors, warm
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.version_manager import Policy, State, VersionManager
 from serving.model_server.grpc_api import prediction_service
-from serving.model_server.process import flags
+from serving.model_server.process import flags, ports
 from tests.serving import overlap_model
 
 FLOATS = tensors.InputSpec("age", tf.float32, (None, 2))
@@ -62,7 +63,9 @@ def test_flags_are_those_of_tensorflow_model_server() -> None:
      "--rest_api_port=-2", "--rest_api_port=8500",
      "--monitoring_config_file=m", "--batching_parameters_file=b", "--grpc_channel_arguments=a",
      "--profiler_port=70000", "--profiler_port=8500", "--use_alts_credentials", "--num_load_threads=many",
-     "--prefer_tflite_model=perhaps", "--log_format=xml", "--max_request_bytes=0", "--unknown_flag=1"],
+     "--prefer_tflite_model=perhaps", "--log_format=xml", "--max_request_bytes=0", "--max_json_bytes=0",
+     "--max_rows=-1", "--max_filled_elements=-1", "--grpc_max_concurrent_rpcs=0",
+     "--rest_api_max_connections=0", "--unknown_flag=1"],
 )  # fmt: skip
 def test_wrong_flag_is_named(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -82,6 +85,17 @@ def test_flags_that_mean_nothing_here_are_accepted_and_named() -> None:
     assert sorted(line.split()[0] for line in config.ignored) == sorted(flag.split("=")[0] for flag in given)
     assert all(" has no effect here: " in line for line in config.ignored)
     assert flags.parse(["--model_base_path=/m"]).ignored == ()
+
+
+def test_a_host_is_ours_if_one_of_its_addresses_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ports.is_ours("")
+    assert ports.is_ours("localhost")
+    assert not ports.is_ours("192.0.2.1")
+    stream = socket.SOCK_STREAM
+    foreign = (socket.AF_INET, stream, 6, "", ("192.0.2.1", 0))
+    ours = (socket.AF_INET, stream, 6, "", ("127.0.0.1", 0))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [foreign, ours])
+    assert ports.is_ours("both")
 
 
 # ---- tensors
