@@ -256,9 +256,11 @@ class _Quotes:
         mark, ends = re.escape(quote.encode()), re.escape(separator.encode())
         self._path = path
         self._mark = quote.encode()
-        self._after = (separator + "\r\n").encode()
-        self._cell = re.compile(
-            b"(?<![^%b\r\n])%b(?:[^%b]++|%b%b)*+(%b?)" % (ends, mark, mark, mark, mark, mark)
+        # Cells in quotes that lie side by side are one match; its group is the last one, if it is not closed
+        # or if nothing is behind it.
+        text = b"%b(?:[^%b]++|%b%b)*+" % (mark, mark, mark, mark)
+        self._cells = re.compile(
+            b"(?<![^%b\r\n])(?=%b)(?:%b%b[%b\r\n])*+(%b%b?)?" % (ends, mark, text, mark, ends, text, mark)
         )
         self._pending = b"\n"  # what is undecided, behind one byte of what is decided
         self._lines = 0  # of what is decided
@@ -272,13 +274,17 @@ class _Quotes:
         buffer = self._pending + data
         start = len(buffer) - 1
         if self._mark in buffer:
-            for cell in self._cell.finditer(buffer):
-                if not final and cell.end() == len(buffer) and len(cell[0]) <= _CELL_BYTES:
-                    start = cell.start() - 1
+            for cells in self._cells.finditer(buffer):
+                if cells[1] is None:
+                    continue
+                begin = cells.start(1)
+                at_end = cells.end() == len(buffer)
+                if not final and at_end and len(cells[1]) <= _CELL_BYTES:
+                    start = begin - 1
                     break
-                closed = cell[1] and (cell.end() == len(buffer) or buffer[cell.end()] in self._after)
+                closed = at_end and _is_closed(cells[1], self._mark)
                 if not closed:
-                    line = self._lines + buffer[1 : cell.start()].count(b"\n") + 1
+                    line = self._lines + buffer[1:begin].count(b"\n") + 1
                     raise DataError(
                         f"{self._path}: a cell in line {line:,} begins with a quote but ends with none; "
                         "set data.csv.quote to none if the file is written without quoting, or correct it"
@@ -286,3 +292,8 @@ class _Quotes:
         self._lines += buffer[1 : start + 1].count(b"\n")
         context = buffer[start : start + 1]
         self._pending = (b"x" if context == self._mark else context) + buffer[start + 1 :]
+
+
+def _is_closed(cell: bytes, mark: bytes) -> bool:
+    """Whether a cell that begins with a quote ends with one: quotes inside are doubled."""
+    return cell.count(mark) % 2 == 0
