@@ -16,6 +16,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from components.common import artifacts
 from components.infra_validator import executor
 from schema.config import InfraValidation
+from serving.model_server.core import servable
 from tests.shops import tiny_shop
 
 pytestmark = pytest.mark.slow
@@ -113,6 +114,32 @@ def stand_in(path, *lines, **settings):
     path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     path.chmod(0o755)
     return InfraValidation(server="tensorflow_serving", binary=str(path), **settings)
+
+
+_FAULT = """
+import dataclasses
+from serving.model_server.core import servable
+
+real = servable._signature
+
+def wrong(session, found):
+    one = real(session, found)
+    return dataclasses.replace(one, run=lambda inputs: {k: v + 1 for k, v in one.run(inputs).items()})
+
+servable._signature = wrong
+"""
+
+
+def test_a_fault_of_the_server_s_loader_is_seen(tmp_path, monkeypatch):
+    """It is in this process too, where the graph's own answers come from."""
+    start = "import sys\nfrom serving.model_server.process import main\nsys.exit(main.main())\n"
+    (tmp_path / "server.py").write_text(_FAULT + start)
+    settings = stand_in(tmp_path / "server.sh", f'exec {sys.executable} {tmp_path}/server.py "$@"')
+    monkeypatch.setattr(servable, "_signature", servable._signature)  # puts it back
+    exec(_FAULT, {})
+    passed, reason = executor.validate(export(tmp_path / "model", tf.ones([1, 1])), settings)
+    assert not passed
+    assert reason == "signature serving_default: output 'y' differs from the graph's by 1"
 
 
 class Burning(tf.Module):
