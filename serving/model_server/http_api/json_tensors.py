@@ -12,7 +12,7 @@ import tensorflow as tf
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.predictor import Arrays, check_rows
 from serving.model_server.core.servable import Signature
-from serving.model_server.core.tensors import InputSpec, check_shape
+from serving.model_server.core.tensors import InputSpec
 from serving.model_server.http_api import json_values
 from serving.model_server.http_api.json_values import invalid
 
@@ -122,8 +122,6 @@ def _rows(instances: Any, signature: Signature, max_rows: int) -> dict[str, np.n
             try:
                 if number == 0:
                     shape = _shape(value)
-                    if spec.shape != ():
-                        check_shape((len(column), *shape), spec)
                 if _shape(value) != shape:
                     raise invalid(f"Expecting shape {_text(shape)} but got: {_text(_shape(value))}")
                 _fill(value, 0, shape, spec, flat)
@@ -161,7 +159,6 @@ def _columns(inputs: Any, signature: Signature, max_rows: int) -> dict[str, np.n
         flat: list[Any] = []
         try:
             shape = _shape(inputs[name])
-            check_shape(shape, spec)
             check_rows("it", shape, max_rows)
             _fill(inputs[name], 0, shape, spec, flat)
             arrays[name] = _array(flat, shape, spec)
