@@ -32,7 +32,7 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
         ],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,  # ends a run that hangs; a busy machine takes minutes
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +52,7 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
     assert re.search(r"failed or wrong over 3 swaps .* 0 of \d+ \(bar 0; \d+% stolen, .*\) +reached", bars)
     assert re.search(r"malformed requests refused wrongly .* 0 of \d{3,} .*reached", bars)
     assert re.search(r"most memory of a request below 1 MB .* \d+ MB, .* \(bar 256 MB", bars)
-    assert re.search(r"longest time of a request below 1 MB .* \d s, .* \(bar 2 s", bars)
+    assert re.search(r"longest time of a request below 1 MB .* \d+\.\d\d s, .* \(bar 2 s", bars)
     assert "a retrying client is answered by version" in done.stdout
     assert ET.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.model_server.http_api import bodies
+from serving.model_server.core.errors import Code, StatusError
+from serving.model_server.http_api import bodies, rest
 from serving.model_server.http_api.http_server import Limits, RestServer
 
 _SECONDS = 60.0  # of a client that waits; no test takes them
@@ -322,3 +323,17 @@ def test_draining_says_close_and_answers_what_is_on_its_way() -> None:
 def test_a_host_that_is_not_here() -> None:
     with pytest.raises(OSError, match=re.compile("assign|address|known", re.IGNORECASE)):
         RestServer(Echo(), "192.0.2.1", 0, Limits(1, 1, 1, 1))
+
+
+def test_large_documents_are_read_one_at_a_time() -> None:
+    api = rest.RestApi(None, None, None)  # nothing is asked of them
+    large, small = b"{}" + b" " * (1 << 20), b"{}"
+    with api._document(large, time.monotonic() + _SECONDS) as document:
+        assert document == {}
+        with api._document(small, time.monotonic()):
+            pass
+        with pytest.raises(StatusError) as late, api._document(large, time.monotonic()):
+            pass
+        assert late.value.code == Code.DEADLINE_EXCEEDED
+    with api._document(large, time.monotonic()):
+        pass
