@@ -101,12 +101,7 @@ def run(
             )
             if name == "funnel":
                 _write_lists(protocol, asked, top, artifacts.recommendations_path(output, task))
-    primary = quality.primary_metric
-    if primary not in values["funnel", "all"]:
-        raise UserError(
-            f"quality.primary_metric: '{primary}' is not measured; "
-            f"known are {sorted(values['funnel', 'all'])}"
-        )
+    _check_measured(quality.primary_metric, values["funnel", "all"])
     counts = {task: len(asked) for task, asked in asked_users.items()}
     slices = slicing.user_slices(protocol.past, users, users_uri)
     calibrated = calibration.measure(model, lists, tuple(log.contexts))
@@ -119,7 +114,7 @@ def run(
         "window": {"start": windows.cutoff, "end": windows.end},
         "funnel": scores["funnel"],
         "baselines": {name: scores[name] for name in others},
-        "slices": _sliced(values, asked_users, slices, primary),
+        "slices": _sliced(values, asked_users, slices, quality.primary_metric),
         "paired": _paired(values, counts),
         "calibration": calibrated,
         "standing": verdict.standings(values, counts, quality, last),
@@ -133,6 +128,11 @@ def run(
     with tf.io.gfile.GFile(os.path.join(output, artifacts.METRICS), "w") as file:
         json.dump(result, file, indent=1)
     return result
+
+
+def _check_measured(primary: str, measured: Mapping[str, np.ndarray]) -> None:
+    if primary not in measured:
+        raise UserError(f"quality.primary_metric: '{primary}' is not measured; known are {sorted(measured)}")
 
 
 def _popularity(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
