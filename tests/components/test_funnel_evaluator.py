@@ -437,7 +437,7 @@ def candidates(folder):
     model = tf.saved_model.load(folder)
     table = example_io.read_table(example_io.split_folder(tiny_shop.built().candidates, "full"))
     inputs = request_inputs(table, ("store_id",)) | {
-        "candidate_item_id": padded(table, "candidate_item_id", "")
+        **{name: padded(table, name, "") for name in ("exclude_item_id", "candidate_item_id")},
     }
     answer = model.signatures["rank"](**{name: tensor(value) for name, value in inputs.items()})
     there = padded(table, "candidate_weight", 0.0) > 0
