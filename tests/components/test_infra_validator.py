@@ -254,3 +254,16 @@ def test_a_binary_that_does_not_run_says_so(tmp_path):
     passed, reason = executor.validate(folder, settings)
     assert not passed
     assert "it ended with status 127: libtensorflow.so: cannot open shared object file" in reason
+
+
+def test_a_vector_may_differ_by_the_rounding_of_bfloat16_and_no_more():
+    rng = np.random.default_rng(0)
+    own = rng.normal(size=(2, 384)).astype(np.float32)
+    own /= np.linalg.norm(own, axis=-1, keepdims=True)
+    rounded = own * (1 + rng.uniform(-(2**-8), 2**-8, own.shape).astype(np.float32))
+    assert executor._equal("embedding", rounded, own)
+    wrong = own.copy()
+    wrong[1] = own[0]  # one row of the batch is another's
+    assert not executor._equal("embedding", wrong, own)
+    assert not executor._equal("embedding", own * 1.05, own)
+    assert not executor._equal("score", np.float32([0.5, 0.02]), np.float32([0.5, 0.01]))
