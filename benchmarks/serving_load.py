@@ -228,7 +228,7 @@ class Load:
             found = error.code().name
         with self._lock:
             self.refused += 1
-            if found != wanted:
+            if found not in wanted.split(" or "):
                 self.failures[f"malformed: {found} instead of {wanted}"] += 1
 
     def closed(self, concurrency: int, until: Callable[[], bool], check_every: int = 7) -> float:
@@ -334,7 +334,7 @@ def serialized(signature: str, requests: Sequence[dict[str, np.ndarray]], batch:
 
 
 def malformed(contents: Sequence[bytes]) -> list[tuple[bytes, str]]:
-    """Malformed relatives of well-formed requests, with the code that each deserves."""
+    """Malformed relatives of well-formed requests, with the code (or one of the codes) that each deserves."""
     return [case for content in contents for case in _malformed(content)]
 
 
@@ -386,7 +386,9 @@ def _malformed(content: bytes) -> Iterator[tuple[bytes, str]]:
                 for size in sizes:
                     request.inputs[name].tensor_shape.dim.add(size=size)
 
-            yield changed(reshape), "INVALID_ARGUMENT"
+            # About a shape that is only unlike the signature's, the graph decides.
+            wanted = "OK or INVALID_ARGUMENT" if sizes == [1, 1, 1, 1] else "INVALID_ARGUMENT"
+            yield changed(reshape), wanted
     if "history_age_days" in names:
         ages = tf.make_tensor_proto(np.ones([1, 3], np.float32))
         yield (

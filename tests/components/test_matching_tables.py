@@ -35,6 +35,7 @@ def write_shop(folder, event_id, promoted_id, **quality):
             "items": {"path": "items.csv", "item_id": "id", "text": ["title"]},
             "exposures": {"path": "promotions.csv", "item_id": "item", "time": {"column": "time"}},
             "split": {"eval_days": 10, "test_days": 10},
+            "ranking": {"window_days": 10},
             "quality": quality,
         }
     )

@@ -47,7 +47,7 @@ _TABLES = {
 # task -> its inputs -> producing task and its output
 EDGES = {
     "CatalogExampleGen": {},
-    "EventExampleGen": {},
+    "EventExampleGen": {"items": "CatalogExampleGen.items"},
     **{f"{table}Statistics": {"examples": source} for table, source in _TABLES.items()},
     **{f"{table}Schema": {} for table in _TABLES},
     **{
