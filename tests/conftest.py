@@ -26,7 +26,8 @@ _SERVABLE = re.compile(r"tiny_shop\.built\(\)|tiny_funnel\.make\(")
 # Groups and files by how long they take, the longest first; what is not named comes last, as it lies.
 # The second process that needs the servable comes to it when the first one has built it.
 _LONGEST = (
-    *("e2e/test_whole_pipeline.py", "serving", "servable of components", "text/test_training.py"),
+    *("e2e/test_whole_pipeline.py", "serving", "servable of components", "serving/test_benchmark.py"),
+    *("components/test_evaluator.py", "text/test_training.py"),
     *("servable of models", "components/test_data_pipeline.py", "components/test_movielens.py"),
     *("kubeflow/test_compile.py", "pipeline/test_local_runs.py", "common/test_fingerprint.py"),
     *("retrieval/test_two_tower.py", "components/test_text_encoder_trainer.py", "text/test_encoder.py"),
