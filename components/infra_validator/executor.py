@@ -22,8 +22,7 @@ from schema.config import InfraValidation
 from serving.model_server.process import child
 
 _CALL_SECONDS = 60.0
-# For the latency, all requests are sent this many times, but no longer than this many seconds.
-_ROUNDS, _MEASURE_SECONDS = 25, 30.0
+_MEASURE_SECONDS = 30.0  # after which no further round of requests is sent for the latency
 _VECTOR_ERROR = 0.03  # of a vector's length; cosine similarity above .9995
 _MEASUREMENTS = 3  # of a signature, before the model is refused for it
 _MODEL = "shelfwise"
@@ -53,7 +52,7 @@ def validate(folder: str, settings: InfraValidation) -> tuple[bool, str]:
             predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
             answers = [_read(predict(request, timeout=_CALL_SECONDS)) for request in requests]
             _check_answers(folder, requests, answers)
-            times = _latencies(predict, requests, psutil.Process(server.process.pid), settings.max_p99_ms)
+            times = _latencies(predict, requests, psutil.Process(server.process.pid), settings)
     except (_Refused, FileNotFoundError) as error:
         return False, str(error)[:500]
     except (tf.errors.OpError, grpc.RpcError) as error:
@@ -189,22 +188,22 @@ def _latencies(
     predict: grpc.UnaryUnaryMultiCallable,
     requests: Sequence[predict_pb2.PredictRequest],
     server: psutil.Process,
-    max_ms: float,
+    settings: InfraValidation,
 ) -> dict[str, _Latency]:
-    """Measures all signatures, and those above `max_ms` again: the best measurement counts.
+    """Measures all signatures, and those above the limit again: the best measurement counts.
 
     Args:
       predict: sends a request and waits for the answer.
       requests: of all signatures.
       server: the server's process.
-      max_ms: limit of `_Latency.judged`.
+      settings: `max_p99_ms`, the limit of `_Latency.judged`, and `rounds`.
     """
-    found = _measure(predict, requests, server)
+    found = _measure(predict, requests, server, settings.rounds)
     for _ in range(_MEASUREMENTS - 1):
-        slow = [one for one in requests if found[one.model_spec.signature_name].judged > max_ms]
+        slow = [one for one in requests if found[one.model_spec.signature_name].judged > settings.max_p99_ms]
         if not slow:
             break
-        for name, again in _measure(predict, slow, server).items():
+        for name, again in _measure(predict, slow, server, settings.rounds).items():
             found[name] = min(found[name], again, key=lambda one: one.judged)
     return found
 
@@ -213,11 +212,12 @@ def _measure(
     predict: grpc.UnaryUnaryMultiCallable,
     requests: Sequence[predict_pb2.PredictRequest],
     server: psutil.Process,
+    rounds: int,
 ) -> dict[str, _Latency]:
     # Milliseconds by signature: (on the wall, of the processor).
     times: dict[str, list[tuple[float, float]]] = collections.defaultdict(list)
     end = time.monotonic() + _MEASURE_SECONDS
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         for request in requests:
             used, started = _processor_seconds(server), time.perf_counter()
             predict(request, timeout=_CALL_SECONDS)

@@ -68,3 +68,5 @@ class InfraValidation(Section):
     """Binary of TensorFlow Serving: a path, or a name in PATH."""
     max_p99_ms: float = Field(500.0, gt=0)
     """Largest 99th percentile of latency in milliseconds, of every signature, one request at a time."""
+    rounds: int = Field(25, ge=1)
+    """How often all warm-up requests are sent to measure the latency, as far as half a minute allows."""

@@ -186,15 +186,14 @@ def busy_machine():
             burner.wait()
 
 
-def test_a_good_model_passes_on_a_busy_machine_and_a_slow_one_does_not(tmp_path, monkeypatch):
+def test_a_good_model_passes_on_a_busy_machine_and_a_slow_one_does_not(tmp_path):
     """What a request costs counts, not how long others kept the processor from it."""
     module, milliseconds = burning(60)
-    monkeypatch.setattr(executor, "_ROUNDS", 8)
     folder = export(tmp_path / "model", module=module)
     with busy_machine():
-        passed, found = executor.validate(folder, InfraValidation(max_p99_ms=3 * milliseconds))
+        passed, found = executor.validate(folder, InfraValidation(max_p99_ms=3 * milliseconds, rounds=8))
         assert passed, found
-        passed, reason = executor.validate(folder, InfraValidation(max_p99_ms=milliseconds / 4))
+        passed, reason = executor.validate(folder, InfraValidation(max_p99_ms=milliseconds / 4, rounds=8))
     assert not passed
     wall, cpu = re.match(
         r"signature serving_default: p99 ([\d.]+) ms, ([\d.]+) ms of processor time, over \d+ requests, ",
@@ -204,7 +203,7 @@ def test_a_good_model_passes_on_a_busy_machine_and_a_slow_one_does_not(tmp_path,
     assert float(cpu) > milliseconds / 4
 
 
-def test_measures_again_before_it_refuses(monkeypatch):
+def test_measures_again_before_it_refuses():
     """Only what was too slow, and the best measurement counts."""
     requests = [predict_pb2.PredictRequest() for _ in range(2)]
     for request, name in zip(requests, ["fast", "slow"], strict=True):
@@ -217,8 +216,8 @@ def test_measures_again_before_it_refuses(monkeypatch):
         while time.process_time() < end:
             pass
 
-    monkeypatch.setattr(executor, "_ROUNDS", 1)
-    found = executor._latencies(predict, requests, psutil.Process(), 150.0)
+    settings = InfraValidation(max_p99_ms=150, rounds=1)
+    found = executor._latencies(predict, requests, psutil.Process(), settings)
     assert measured == ["fast", "slow", "slow", "slow"]
     assert found["slow"].judged < 150
 

@@ -53,6 +53,7 @@ class Shop:
         # 76 lists are five batches: fewer epochs would leave the ranker at its random weights
         tree["ranking"] = {"epochs": 20, "list_size": 64, "eval_list_size": 64}
         tree["serving"] = {"exploration_share": 0.1}
+        tree["infra_validator"] = {"rounds": 3}  # how fast it is, is no question here
         # what a slice of 50 households can be held to: that it runs, not that it is good
         tree["quality"] = {"must_beat": [], "min_auc": 0.5, "max_regression": 0.9, "max_relative_ece": 0.9}
         self.config = folder / "shop.yaml"
