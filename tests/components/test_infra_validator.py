@@ -165,9 +165,12 @@ def burning(milliseconds):
     while True:
         module = Burning(rounds)
         module.answer(tf.constant([1]))  # is traced
-        started = time.process_time()
-        module.answer(tf.constant([1]))
-        took = (time.process_time() - started) * 1000
+        times = []
+        for _ in range(5):  # the least: other threads of this process count too
+            started = time.process_time()
+            module.answer(tf.constant([1]))
+            times.append((time.process_time() - started) * 1000)
+        took = min(times)
         if took > milliseconds:
             return module, took
         rounds *= 2
