@@ -1,4 +1,4 @@
-"""The registry of pushed models: what lies beside each of them, and which one a run looks back at.
+"""The registry of pushed models: what lies with each of them, and which one a run looks back at.
 
 Every pushed version is self-contained: its folder holds the SavedModel, the record of the push and
 the trained parts that a later run can start from, the latter two in `assets.extra/`, where model

@@ -26,7 +26,7 @@ def Pusher(
     """Pushes a servable that both validators blessed; like TFX's Pusher, but in one step.
 
     Args:
-      model: the servable, and beside it weights.npz, which goes with it.
+      model: the servable; weights.npz in the same artifact goes with it.
       model_blessing: FunnelEvaluator's verdict and figures.
       ranking_blessing: the Evaluator's figures; FunnelEvaluator's verdict includes its verdict.
       infra_blessing: InfraValidator's verdict.

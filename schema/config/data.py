@@ -233,7 +233,7 @@ class Split(Section):
 
     `time`: windows counted back from `end`, the last event by default; everybody asks when the
     window begins. `leave_one_out`: for each user with three sessions or more the last is test and
-    the last but one eval; each asks when that session begins.
+    the one before it eval; each asks when that session begins.
     """
 
     strategy: Literal["time", "leave_one_out"] = "time"

@@ -15,7 +15,7 @@ from email.message import Message
 from io import BufferedReader
 from typing import Protocol
 
-_PIECE = 1 << 16  # bytes read at a time; of each body, so many do not count against the budget
+_PIECE = 1 << 16  # bytes read at a time; the first ones of each body do not count against the budget
 _MAX_CHUNK_LINE = 256
 _MAX_TRAILERS = 1 << 14
 _LENGTH = re.compile(r"[0-9]{1,18}")

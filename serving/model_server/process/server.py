@@ -298,7 +298,7 @@ def _bind_grpc(
 
 
 def _bracketed(host: str) -> str:
-    """A host as it stands before a port."""
+    """A host in the form that precedes a port."""
     return f"[{host}]" if ":" in host else host
 
 
