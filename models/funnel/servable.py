@@ -22,6 +22,7 @@ from models.funnel.limits import Limits
 from models.funnel.reasons import Reasons
 from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.retriever import Retriever
+from models.funnel.scorer import Scorer
 from models.funnel.signatures import concrete, parse_examples, signature_specs
 from models.ranking.explanations import Explainer
 from models.retrieval.sources.base import FoundCandidates
@@ -53,8 +54,7 @@ class Funnel(tf.Module):
         super().__init__(name="funnel")
         self.retriever = retriever
         self._ranker = ranker
-        parts = ranker.item_parts(*retriever.pair_features.of_candidates())
-        self._item_parts = [frozen_table(part.numpy()) for part in parts]
+        self._scorer = Scorer(retriever, ranker)
         self._text_encoder = text_encoder
         self._encode_text = encode_text
         self._item_text = frozen_table(items.text, tf.string, "item_text")
@@ -218,8 +218,7 @@ class Funnel(tf.Module):
         """float32 [B, N]: the ranker's probability that a candidate (int32 [B, N]) is bought, from
         what `PairFeatures.of_pair` says of it.
         """
-        parts = [tf.gather(part, position) for part in self._item_parts]
-        return tf.sigmoid(self._ranker.score_with(of_pair, *parts))
+        return tf.sigmoid(self._scorer(of_pair, position))
 
     def _average_features(self) -> np.ndarray:
         """float32 [F]: the mean over all candidates, for somebody unknown without a history."""
