@@ -138,14 +138,18 @@ def shop(run_dir):
     )
 
 
+def _servers() -> set[psutil.Process]:
+    """The model servers that this process started, those of other tests too."""
+    return {child for child in psutil.Process().children() if "serving.model_server" in child.cmdline()}
+
+
 @pytest.mark.slow
 def test_serves_asks_and_stops(run_dir, shop, capfd):
     args = argparse.Namespace(users=["7", "8"], k=4)
     base_path = run_dir / "serving" / "shelfwise"
+    others = _servers()
     with demo._server(base_path, run_dir / "server.log") as port:
-        [server] = [
-            child for child in psutil.Process().children() if "serving.model_server" in child.cmdline()
-        ]
+        [server] = _servers() - others
         demo._ask(shop, run_dir, port, args)
     assert not server.is_running()
     demo._close(run_dir, base_path, time.monotonic() - 125)
@@ -169,12 +173,13 @@ def test_serves_asks_and_stops(run_dir, shop, capfd):
 @pytest.mark.slow
 def test_server_is_stopped_when_a_client_fails(run_dir, shop):
     args = argparse.Namespace(users=["nobody"], k=4)
+    others = _servers()
     with (
         pytest.raises(demo.StepFailed, match="--users nobody: is not in .*give one of"),
         demo._server(run_dir / "serving" / "shelfwise", run_dir / "server.log") as port,
     ):
         demo._ask(shop, run_dir, port, args)
-    assert [c for c in psutil.Process().children() if "serving.model_server" in c.cmdline()] == []
+    assert _servers() <= others
 
 
 def test_server_that_cannot_start_says_why(tmp_path):
