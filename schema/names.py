@@ -63,6 +63,8 @@ EXPLAIN = "explain"
 EMBED_TEXT = "embed_text"
 EMBED_USER = "embed_user"
 EMBED_ITEM = "embed_item"
+SEARCH = "search"
+SUGGEST = "suggest"
 
 # Inputs, besides the user's (user id, history, context).
 EXCLUDE_ITEM_ID = "exclude_item_id"
@@ -70,6 +72,12 @@ CATEGORY = "category"
 K = "k"
 DIVERSITY = "diversity"
 DROP_BOUGHT_DAYS = "drop_bought_days"
+QUERY = "query"
+PREFIX = "prefix"
+BRAND = "brand"
+MIN_PRICE = "min_price"
+MAX_PRICE = "max_price"
+SORT = "sort"
 
 # Outputs.
 SCORE = "score"
@@ -86,6 +94,29 @@ ATTRIBUTION = "attribution"
 GROUP = "group"
 FEATURE = "feature"
 FEATURE_NAME = "feature_name"
+PRICE = "price"
+TOTAL = "total"
+RELAXED = "relaxed"
+RELAXED_QUERY = "relaxed_query"
+CORRECTED_QUERY = "corrected_query"
+NOTICE = "notice"
+PRICE_RANGE = "price_range"
+FACET_NAME = "facet_name"
+FACET_VALUE = "facet_value"
+FACET_COUNT = "facet_count"
+INTENT_CATEGORY = "intent_category"
+INTENT_SCORE = "intent_score"
+INTENT_BRAND = "intent_brand"
+INTENT_BRAND_SCORE = "intent_brand_score"
+COMPLETION = "completion"
+
+# How a search is sorted; relevance is also what "" means.
+RELEVANCE = "relevance"
+PRICE_ASCENDING = "price"
+PRICE_DESCENDING = "price_desc"
+NEWEST = "newest"
+POPULARITY = "popularity"
+SORTS = (RELEVANCE, PRICE_ASCENDING, PRICE_DESCENDING, NEWEST, POPULARITY)
 
 # ---- candidate sources ------------------------------------------------------------------------
 

@@ -69,7 +69,12 @@ class Funnel(tf.Module):
             names = items.vocabularies[config.items.category].tolist()
             self._categories = Categories(codes, names, snapshot.candidate_row)
         self.allowed = RequestFilters(
-            retriever.parser, retriever.sources, self._categories, bought, serving.drop_bought_days
+            retriever.parser,
+            retriever.sources.row_candidate,
+            retriever.sources.count,
+            self._categories,
+            bought,
+            serving.drop_bought_days,
         )
         self.reranker = Reranker(
             retriever.item_vectors,
