@@ -1,7 +1,7 @@
 """Typed configuration of one shop, read from one YAML file.
 
-In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `reasons`,
-`serving`, `quality`, `kubeflow`), all of them together (`shop`), what one component sees of them
+In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `search`,
+`reasons`, `serving`, `quality`, `kubeflow`), all of them together (`shop`), what one component sees of them
 (`settings`) and how a file is read (`loading`). It imports pydantic, PyYAML and `schema.errors`,
 never TensorFlow or TFX: reading a configuration takes milliseconds.
 
@@ -19,6 +19,7 @@ from schema.config.quality import InfraValidation, Matching, Quality
 from schema.config.ranking import LabelWindows, Lists, Ranking, Span, Tuning
 from schema.config.reasons import Numbered, Phrases, Reasons
 from schema.config.retrieval import Candidates, Collaborative, Retrieval
+from schema.config.search import Judgements, Search, SearchField, Suggest
 from schema.config.serving import Boost, Serving
 from schema.config.settings import Settings, narrow
 from schema.config.shop import Config
@@ -36,6 +37,7 @@ __all__ = [
     "Exposures",
     "InfraValidation",
     "Items",
+    "Judgements",
     "Kubeflow",
     "LabelWindows",
     "Lists",
@@ -48,11 +50,14 @@ __all__ = [
     "Reasons",
     "Resources",
     "Retrieval",
+    "Search",
+    "SearchField",
     "Section",
     "Serving",
     "Settings",
     "Span",
     "Split",
+    "Suggest",
     "TextEncoder",
     "Time",
     "Tuning",

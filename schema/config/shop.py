@@ -10,6 +10,7 @@ from schema.config.kubeflow import Kubeflow
 from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
 from schema.config.retrieval import Candidates, Retrieval
+from schema.config.search import Search
 from schema.config.serving import Serving
 from schema.config.text import TextEncoder
 
@@ -31,6 +32,7 @@ class Config(Section):
     retrieval: Retrieval = Retrieval()
     candidates: Candidates = Candidates()
     ranking: Ranking = Ranking()
+    search: Search = Search()
     serving: Serving = Serving()
     quality: Quality = Quality()
     infra_validator: InfraValidation = InfraValidation()
@@ -68,6 +70,7 @@ class Config(Section):
                 raise ValueError(
                     f"quality.item_slices: '{name}' is not one of items.categorical {attributes}"
                 )
+        self._searched()
         self._measured()
         self._event_types()
         if self.users is not None:
@@ -78,6 +81,17 @@ class Config(Section):
                         f"{sorted(self.users.categorical)}"
                     )
         return self
+
+    def _searched(self) -> None:
+        """Whether the fields of the search are texts of the items."""
+        known = [*self.items.text, *(role for role in ("brand", "category") if getattr(self.items, role))]
+        for name in self.search.fields:
+            if name not in known:
+                raise ValueError(
+                    f"search.fields: '{name}' is not one of {known} (items.text, brand, category)"
+                )
+        if self.search.title is not None and self.search.title not in known:
+            raise ValueError(f"search.title: '{self.search.title}' is not one of {known}")
 
     def _measured(self) -> None:
         """Whether what is scored can be answered, and spans what the ranker speaks of."""
