@@ -13,6 +13,11 @@ SECONDS_PER_DAY = 86_400
 ITEM_ID = "item_id"
 TEXT = "text"
 TEXT_PREFIX = "text_"  # text_<source column> in the raw items table
+# Numbers of an item, each where the shop has a column for it: float, unix seconds, float.
+ITEM_PRICE = "item_price"
+ITEM_ADDED = "item_added"
+ITEM_POPULARITY = "item_popularity"
+ITEM_NUMBERS = (ITEM_PRICE, ITEM_ADDED, ITEM_POPULARITY)
 EXPOSURE_WEEK = "exposure_week"
 EXPOSURE_PREFIX = "exposure_"  # exposure_<channel>
 
