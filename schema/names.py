@@ -23,6 +23,8 @@ EXPOSURE_PREFIX = "exposure_"  # exposure_<channel>
 
 USER_ID = "user_id"
 
+GAIN = "gain"  # how right an item is for a query (`query`, below): lists of one length with item_id
+
 SESSION_ID = "session_id"
 TIMESTAMP = "timestamp"  # unix seconds of the session's first event
 # What happened in the session: lists of one length.
