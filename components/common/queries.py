@@ -52,7 +52,10 @@ class Queries:
         """From plain values; a query without an item of gain above 0 is left out."""
         gains = np.broadcast_to(np.asarray(gain, np.float32), np.shape(query))
         made = cls(
-            np.asarray(text, object), np.asarray(query, np.int32), np.asarray(position, np.int32), gains.copy()
+            np.asarray(text, object),
+            np.asarray(query, np.int32),
+            np.asarray(position, np.int32),
+            gains.copy(),
         )
         return made.where(made.best() > 0)
 
@@ -133,9 +136,9 @@ def divided(texts: np.ndarray, valid_share: float, test_share: float) -> np.ndar
       test_share: share of the queries that nothing is learned from.
     """
     place = place_of(texts)
-    return np.select([place < test_share, place < test_share + valid_share], ["test", "eval"], "train").astype(
-        object
-    )
+    return np.select(
+        [place < test_share, place < test_share + valid_share], ["test", "eval"], "train"
+    ).astype(object)
 
 
 def with_typo(texts: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -104,7 +102,9 @@ def _rows(chunk: Chunk, roles: list[Role], judged: Judgements) -> pd.DataFrame:
     tables.check_values(chunk, roles)
     columns = {role.name: as_strings(chunk.batch.column(role.name)) for role in roles}
     graded = columns["grade"].dictionary_encode()
-    gains = np.asarray([judged.gains.get(grade, np.nan) for grade in graded.dictionary.to_pylist()], np.float32)
+    gains = np.asarray(
+        [judged.gains.get(grade, np.nan) for grade in graded.dictionary.to_pylist()], np.float32
+    )
     gain = gains[graded.indices.to_numpy()]
     if np.isnan(gain).any():
         at = int(np.isnan(gain).argmax())
