@@ -30,15 +30,11 @@ class Notices(tf.Module):
         """
         number = self._templates.number
         corrected = found.corrected_query != ""
-        words = tf.where(corrected, found.corrected_query, query)
-        # with the words that were asked for, what had to be dropped is the price
-        dropped = found.relaxed & (found.relaxed_query != words)
         notice = tf.where(corrected, number["corrected"], number["none"])
-        notice = tf.where(found.relaxed, number["relaxed_price"], notice)
-        notice = tf.where(dropped, number["relaxed"], notice)
-        notice = tf.where((found.total == 0) & (query != ""), number["similar"], notice)
+        notice = tf.where(found.relaxed, number["relaxed"], notice)
+        no_word = (found.total == 0) | (found.relaxed & (found.relaxed_query == ""))
+        notice = tf.where(no_word & (query != ""), number["similar"], notice)
         notice = tf.where(tf.reduce_any(found.valid, 1), notice, number["nothing"])
-        facts = {"query": query, "words": tf.where(dropped, found.relaxed_query, words)}
-        return self._templates.fill(notice[:, None], {name: said[:, None] for name, said in facts.items()})[
-            :, 0
-        ]
+        words = tf.where(found.relaxed, found.relaxed_query, found.corrected_query)
+        facts = {"query": query[:, None], "words": words[:, None]}
+        return self._templates.fill(notice[:, None], facts)[:, 0]

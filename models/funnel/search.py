@@ -139,6 +139,8 @@ class SearchPairs(tf.Module):
         # exclusions only, as in `rank`: with the same ones an item has the same log-odds
         mine = self._personal.find(request, self._personal.not_excluded(inputs[F.EXCLUDE_ITEM_ID]))
         own = tf.gather(self.position, self._personal.best_rows(request, mine))
+        empty = tf.cast(own == self.count, tf.int32)
+        own = tf.gather(own, tf.argsort(empty, 1, stable=True), batch_dims=1)
         found = self.searcher(query, allowed, own, inputs[F.SORT])
         row = tf.gather(self.row, found.position)
         return Described(request, found, row, self._personal.of(request, mine, row))

@@ -72,7 +72,7 @@ class SearchReasons(tf.Module):
             ("search_behaviour", source == F.BEHAVIOUR),
             ("search_match", matching),
             ("search_exact", exact),
-            ("search_browse", tf.broadcast_to((query == "")[:, None], tf.shape(row))),
+            ("search_browse", matching & (found.relaxed_query == "")[:, None]),
         ):
             reason = tf.where(holds, number[key], reason)
         match = self._of_query.fill(
