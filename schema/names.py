@@ -136,6 +136,12 @@ TRENDING = "trending"
 NEW_ITEMS = "new_items"
 EXPLORATION = "exploration"
 
+# How a search found an item, and what an answer of `search` says of it.
+LEXICAL = "lexical"
+SEMANTIC = "semantic"
+BEHAVIOUR = "behaviour"
+OWN = "own"
+
 
 def text_column(source: str) -> str:
     """Feature name of a text column of the items table.

@@ -5,6 +5,7 @@ The same code describes the lists that SearchTrainer learns from and those that 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,6 +15,7 @@ from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.funnel.retriever import Retriever
 from models.funnel.scorer import Scorer
+from models.retrieval.sources.base import FoundCandidates
 from schema import names as F
 
 # Log-odds given to what is no candidate: below those of almost every candidate, because it has hardly
@@ -60,14 +62,44 @@ class PersonalFeatures(tf.Module):
         Returns:
           float32 [B, N, len(names)].
         """
+        return self.of(request, self.find(request, allowed), row)
+
+    @tf.Module.with_name_scope
+    def find(self, request: Mapping[str, tf.Tensor], allowed: tf.Tensor) -> FoundCandidates:
+        """What the sources find for parsed requests; arguments as `__call__`."""
+        return self._retriever.sources(request, self._retriever.query(request), allowed)
+
+    @tf.Module.with_name_scope
+    def of(self, request: Mapping[str, tf.Tensor], found: FoundCandidates, row: tf.Tensor) -> tf.Tensor:
+        """`__call__` of requests for which the sources have found candidates (from :meth:`find`)."""
         retriever = self._retriever
         position = tf.gather(retriever.sources.row_candidate, row)
-        found = retriever.sources(request, retriever.query(request), allowed, fixed=position)
-        of_pair, _ = retriever.pair_features.of_pair(request, found)
+        pairs = dataclasses.replace(found, position=position, valid=position < retriever.sources.count)
+        of_pair, _ = retriever.pair_features.of_pair(request, pairs)
         logit = tf.clip_by_value(self._scorer(of_pair, position), LEAST_LOGIT, MOST_LOGIT)
-        logit = tf.where(found.valid, logit, NOT_A_CANDIDATE)
-        columns = [logit, tf.cast(found.valid, tf.float32), *self._own(request, row)]
+        logit = tf.where(pairs.valid, logit, NOT_A_CANDIDATE)
+        columns = [logit, tf.cast(pairs.valid, tf.float32), *self._own(request, row)]
         return tf.stack(columns, -1)
+
+    @tf.Module.with_name_scope
+    def not_excluded(self, exclude: tf.Tensor) -> tf.Tensor:
+        """bool [B, C]: candidates that are not among `exclude` (string [B, E])."""
+        return self._retriever.not_excluded(exclude)
+
+    @tf.Module.with_name_scope
+    def best_rows(self, request: Mapping[str, tf.Tensor], found: FoundCandidates) -> tf.Tensor:
+        """int32 [B, M]: rows of items that speak for the user, best first, some of them twice, 0 between.
+
+        First the own candidates that were bought most, then the rest of the history, the latest
+        first, then what the sources found, each by the best rank that a source gives it.
+        """
+        sources = self._retriever.sources
+        sizes = tf.constant([*sources.sizes.values()], tf.float32)
+        rank = tf.reduce_min(found.rank.of(found.position) / sizes, -1)
+        order = tf.argsort(rank, 1, stable=True)
+        found_row = tf.gather(sources.candidate_row, tf.gather(found.position, order, batch_dims=1))
+        own = tf.gather(sources.candidate_row, found.seed)
+        return tf.concat([own, tf.reverse(request["history_row"], [1]), found_row], 1)
 
     def _own(self, request: Mapping[str, tf.Tensor], row: tf.Tensor) -> list[tf.Tensor]:
         """float32 [B, N] each: what the history holds of the items and of their attributes."""

@@ -17,7 +17,7 @@ from schema.config.kubeflow import Kubeflow, Resources
 from schema.config.loading import explain, load
 from schema.config.quality import InfraValidation, Matching, Quality, SearchQuality
 from schema.config.ranking import LabelWindows, Lists, Ranking, Span, Tuning
-from schema.config.reasons import Numbered, Phrases, Reasons
+from schema.config.reasons import Notices, Numbered, Phrases, Reasons
 from schema.config.retrieval import Candidates, Collaborative, Retrieval
 from schema.config.search import Judgements, Search, SearchField, Suggest
 from schema.config.search_training import QueryEncoder, SearchTraining
@@ -44,6 +44,7 @@ __all__ = [
     "Lists",
     "Matching",
     "Name",
+    "Notices",
     "Numbered",
     "Phrases",
     "Quality",

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from schema.config.base import Name, Section
-from schema.config.reasons import Phrases, Reasons
+from schema.config.reasons import Notices, Phrases, Reasons
 
 
 class Boost(Section):
@@ -32,7 +32,7 @@ class Serving(Section):
     max_k: int = Field(200, ge=1)
     """Results at most."""
     max_rows: int = Field(1024, ge=1)
-    """Rows of a request at most, of `recommend`, `similar`, `rank` and `explain`.
+    """Rows of a request at most, of `recommend`, `similar`, `rank`, `explain`, `search` and `suggest`.
 
     A server that merges requests must not merge more (its `max_batch_size`).
     """
@@ -40,8 +40,12 @@ class Serving(Section):
     """Candidates of a row at most, of `rank` and `serving_default`."""
     max_explained: int = Field(256, ge=1)
     """Candidates of a row at most, of `explain`, which ranks each some hundred times."""
+    max_query_length: int = Field(200, ge=1, le=1000)
+    """Characters of a search, and of what `suggest` completes, that are read; the rest is cut off."""
     diversity: float = Field(0.77, ge=0, le=1)
     """Strength of maximal marginal relevance, 0 (the ranker's order) to 1; a request may give its own."""
+    search_diversity: float = Field(0, ge=0, le=1)
+    """The same for `search`; the first result stays the first."""
     category_cap: int | None = Field(None, ge=1)
     """Places that one `items.category` may take while there are others."""
     rerank_depth: int = Field(100, ge=1)
@@ -62,6 +66,7 @@ class Serving(Section):
     time_zone: str = "UTC"
     """Time zone of the shop: what "yesterday" and "on Monday" mean in reasons."""
     reasons: Reasons = Reasons()
+    notices: Notices = Notices()
     phrases: Phrases = Phrases()
 
     @pydantic.field_validator("time_zone")
