@@ -10,14 +10,15 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from components.common import artifacts
-from components.common.queries import Queries, with_typo
+from components.common import artifacts, search_inputs
+from components.common.queries import Queries, divided, known_items, with_typo
 from components.query_encoder_trainer import training
 from components.query_encoder_trainer.training import MEASURE, Lesson, measured
+from models.search.catalogue import SearchCatalogue
 from models.text import encoder as text_encoder
 from models.text.encoder import TextEncoder
 from schema import names as F
-from schema.config import QueryEncoder
+from schema.config import QueryEncoder, SearchTraining
 from schema.config import TextEncoder as TextEncoderSettings
 
 _RANKED = 50  # by which hard negatives are looked for
@@ -43,6 +44,27 @@ class Outcome:
     kept: str
     figures: dict[str, float]
     history: list[dict[str, float]]
+
+
+def queries(
+    catalogue: SearchCatalogue, judgements: str | None, config: SearchTraining
+) -> tuple[Queries, Queries]:
+    """What the encoder learns from and is stopped by: known items, and the judgements where there are any.
+
+    Args:
+      catalogue: the searched items.
+      judgements: JudgementExampleGen's artifact, if there is one.
+      config: how many known items, and the shares.
+    """
+    drawn = known_items(catalogue, config.pseudo_queries, config.seed)
+    split = divided(drawn.text, config.valid_share, 0.0)
+    train, valid = [drawn.where(split == "train")], drawn.where(split == "eval")
+    if judgements:
+        ids = catalogue.item_id
+        train.append(search_inputs.read_judgements(judgements, "train", ids))
+        judged = search_inputs.read_judgements(judgements, "eval", ids)
+        valid = judged if len(judged) else valid  # what people judged says more than what was drawn
+    return Queries.joined(train), valid
 
 
 def run(

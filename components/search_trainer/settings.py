@@ -8,7 +8,6 @@ from components.common.sections import RetrieverSettings
 from schema.config import (
     Candidates,
     Config,
-    Config,
     Events,
     Exposures,
     Items,
