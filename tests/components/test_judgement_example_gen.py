@@ -42,7 +42,8 @@ def rows(count=60, seed=0):
 def test_every_query_is_in_one_split_with_all_its_gains(tmp_path):
     frame = write(tmp_path, rows())
     summary = executor.run(settings(tmp_path), IDS, str(tmp_path / "out"))
-    assert summary.startswith("60 queries (") and summary.endswith("240 judgements")
+    assert summary.startswith("60 queries (")
+    assert summary.endswith("240 judgements")
     gains = settings(tmp_path).judgements.gains
     wanted = {
         query: {(row.item_id, gains[row.grade]) for row in group.itertuples()}
@@ -67,7 +68,8 @@ def test_every_query_is_in_one_split_with_all_its_gains(tmp_path):
 def test_spellings_of_a_query_are_one_and_lost_items_are_counted(tmp_path):
     write(tmp_path, [("Oat  Milk", "p1", "E"), ("oat milk", "p2", "S"), ("oat milk", "gone", "E")])
     summary = executor.run(settings(tmp_path), IDS, str(tmp_path / "out"))
-    assert summary.startswith("1 queries") and summary.endswith("1 judgements of items that the catalogue lacks")
+    assert summary.startswith("1 queries")
+    assert summary.endswith("1 judgements of items that the catalogue lacks")
     assert normalised(" Oat\tMILK ") == "oat milk"
 
 

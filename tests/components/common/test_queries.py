@@ -112,7 +112,8 @@ def test_a_typing_error_is_one_error_in_one_long_word():
                 continue
             assert len(changed) == 1 and len(words) == len(others), (before, after)
             word = words[changed[0]]
-            assert distance(word, others[changed[0]]) == 1 and others[changed[0]][0] == word[0]
+            assert distance(word, others[changed[0]]) == 1
+            assert others[changed[0]][0] == word[0]
             if any(len(each) >= 4 and each.isalpha() for each in words):
                 assert len(word) >= 4
 
@@ -134,6 +135,8 @@ def test_known_items_are_asked_in_their_own_words():
         right = found.position[found.query == query]
         assert len({titles[item] for item in right}) == 1
         words = titles[right[0]].casefold().split()
-        assert text and set(text.split()) <= set(words) and len(text.split()) <= 3
+        assert text
+        assert set(text.split()) <= set(words)
+        assert len(text.split()) <= 3
     assert sorted(found.position[found.query == found.query[found.position == 0]]) == [0, 1]
     assert len(lib.known_items(catalogue(titles), 0, 3)) == 0
