@@ -177,13 +177,13 @@ class Memory(threading.Thread):
         self._process = psutil.Process(pid)
         self._period = period
         self._ended = threading.Event()
-        self._started = time.monotonic()
+        self._begun = time.monotonic()
         self._samples: list[tuple[float, float]] = []  # seconds, MB
 
     def run(self) -> None:
         """The thread; see `threading.Thread`."""
         while not self._ended.wait(min(_SAMPLE_SECONDS, self._period / 5)):
-            self._samples.append((time.monotonic() - self._started, self._process.memory_info().rss / 1e6))
+            self._samples.append((time.monotonic() - self._begun, self._process.memory_info().rss / 1e6))
 
     def stop(self) -> None:
         """Ends it."""
