@@ -167,9 +167,8 @@ class _Server:
         self._announcing = threading.Lock()
         self._held: list[tuple[str, int]] | None = []  # what serves, until there is a port to tell
         self._port = 0
-        # Wrong keys are told now, and not after the minutes that a model may take to load.
-        trial = dataclasses.replace(config, port=0, grpc_socket_path=None)
-        _bind_grpc(trial, self._pool, files.ssl)[0].stop(None)
+        if files.ssl is not None:
+            _check_keys(config, files.ssl)
 
     def start(self) -> None:
         """Opens the ports, begins to answer, and writes the files that say at which ports.
@@ -336,6 +335,18 @@ def _bind_grpc(
     if config.grpc_socket_path and not bind(f"unix:{config.grpc_socket_path}"):
         raise Refused(f"--grpc_socket_path: {config.grpc_socket_path} cannot be a socket; give another path")
     return server, port
+
+
+def _check_keys(config: flags.Config, ssl: config_files.Ssl) -> None:
+    """Tells of wrong keys now, and not after the minutes that a model may take to load.
+
+    Raises:
+      Refused: gRPC refuses them.
+    """
+    trial = dataclasses.replace(config, port=0, grpc_socket_path=None)
+    server, _ = _bind_grpc(trial, _CountingPool(1), ssl)
+    server.start()  # only what was started lets go of its port
+    server.stop(None).wait()
 
 
 def _bracketed(host: str) -> str:
