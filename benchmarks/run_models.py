@@ -17,7 +17,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf  # noqa: E402
-import yaml  # noqa: E402
 
 from components.common import artifacts, catalogue  # noqa: E402
 from components.common.retriever_inputs import RetrieverFactory, RetrieverInputs  # noqa: E402
@@ -28,6 +27,7 @@ from models.data.event_log import EventLog  # noqa: E402
 from models.funnel.servable import Funnel  # noqa: E402
 from pipeline import record as run_record  # noqa: E402
 from schema.config import Config, load  # noqa: E402
+from schema.config.loading import parse_settings  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 
@@ -79,10 +79,9 @@ class RunModels:
           with_ranker: read the ranker too, else what comes before it suffices.
 
         Raises:
-          UserError: the folder holds no run that came so far.
+          UserError: a wrong setting, or the folder holds no run that came so far.
         """
-        given = dict(text.split("=", 1) for text in options.set)
-        config = load(options.config, {path: yaml.safe_load(value) for path, value in given.items()})
+        config = load(options.config, parse_settings(options.set))
         with tempfile.TemporaryDirectory() as folder:
             # a copy: opening the store writes to it, and a run may be using it
             store = Path(folder) / "metadata.sqlite"

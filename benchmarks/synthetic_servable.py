@@ -25,7 +25,6 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
-import yaml  # noqa: E402
 
 from components.common import artifacts  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
@@ -41,6 +40,7 @@ from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from models.text.encoder import TextEncoder  # noqa: E402
 from schema.config import Config, load  # noqa: E402
+from schema.config.loading import parse_settings  # noqa: E402
 
 AS_OF = 1_512_360_000  # 4 December 2017
 _DAY = 86_400
@@ -237,11 +237,7 @@ def build(count: int, target: Path, config: Config) -> str:
 
 def configured(settings: Sequence[str] = ()) -> Config:
     """The Complete Journey's configuration with settings `path=value` of one's own."""
-    given = dict(text.split("=", 1) for text in settings)
-    return load(
-        ROOT / "pipeline" / "configs" / "complete_journey.yaml",
-        {path: yaml.safe_load(value) for path, value in given.items()},
-    )
+    return load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", parse_settings(settings, ""))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from components.common.candidate_lists import padded, request_inputs, tensor
 from models.data import example_io
 from models.ranking.calibration import expected_calibration_error, reliability
 from schema import names as F
+from schema.config.serving import EVALUATED_ROWS
 
-_BATCH = 32
 _BINS = 20  # of the reliability curve
 _DRAWS = 16  # of what could have happened
 _LEAST = 1e-7  # probability whose logarithm is taken, as in Keras
@@ -35,8 +35,8 @@ def measure(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, obj
     """
     table = example_io.read_table(folder)
     rows: dict[str, list[np.ndarray]] = {}
-    for start in range(0, table.num_rows, _BATCH):
-        part = table.slice(start, _BATCH)
+    for start in range(0, table.num_rows, EVALUATED_ROWS):
+        part = table.slice(start, EVALUATED_ROWS)
         inputs = request_inputs(part, contexts)
         inputs |= {name: padded(part, name, "") for name in (F.EXCLUDE_ITEM_ID, F.CANDIDATE_ITEM_ID)}
         answer = model.signatures[F.RANK](**{name: tensor(value) for name, value in inputs.items()})

@@ -10,7 +10,7 @@ from schema.config.kubeflow import Kubeflow
 from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
 from schema.config.retrieval import Candidates, Retrieval
-from schema.config.serving import Serving
+from schema.config.serving import EVALUATED_ROWS, Serving
 from schema.config.text import TextEncoder
 
 
@@ -59,6 +59,12 @@ class Config(Section):
             raise ValueError(
                 f"serving.max_candidates: {self.serving.max_candidates} is less than the {longest} "
                 "candidates of a list that the model is evaluated with; raise it, or lower the sizes in "
+                "candidates or ranking.eval_list_size"
+            )
+        if self.serving.max_pairs < EVALUATED_ROWS * longest:
+            raise ValueError(
+                f"serving.max_pairs: {self.serving.max_pairs} is less than {EVALUATED_ROWS} lists of the "
+                f"{longest} candidates with which the model is evaluated; raise it, or lower the sizes in "
                 "candidates or ranking.eval_list_size"
             )
         if self.serving.category_cap is not None and self.items.category is None:

@@ -1,13 +1,15 @@
 """Recommendations from files, as the funnel benchmark reads them."""
 
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import funnel
-from schema.errors import UserError
+from benchmarks import funnel, run_models
+from schema.errors import ConfigError, UserError
 
 LOG = types.SimpleNamespace(
     users=np.asarray(["7", "8", "9"], object), items=np.asarray(["10", "11", "12"], object)
@@ -28,6 +30,16 @@ def test_lists_are_placed_by_user_and_rank(tmp_path):
     assert top[0, :3].tolist() == [1, 0, -1]  # user 9
     assert top[1, :4].tolist() == [-1, -1, 1, -1]  # user 7: 11 wastes its place
     assert (top[:, 4:] == -1).all()
+
+
+@pytest.mark.parametrize("setting", ["candidates={trending: 1, trending: 2}", "split.evaluate_on", "a=[1"])
+def test_settings_are_read_as_strictly_as_the_run_s(setting):
+    """Before anything of the run: a benchmark of other settings than asked for would mislead."""
+    options = types.SimpleNamespace(
+        set=[setting], config="pipeline/configs/complete_journey.yaml", run=Path("none")
+    )
+    with pytest.raises(ConfigError, match=re.escape(f"--set {setting}: ")):
+        run_models.RunModels.read(options)
 
 
 def test_a_file_of_another_window_or_form_is_refused(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -257,6 +258,36 @@ def test_a_binary_that_does_not_run_says_so(tmp_path):
     passed, reason = executor.validate(folder, settings)
     assert not passed
     assert "it ended with status 127: libtensorflow.so: cannot open shared object file" in reason
+
+
+def test_a_killed_run_leaves_no_folder(tmp_path):
+    """Nor a server: the guard that ends it removes what the validator would have removed."""
+    found = tmp_path / "flags"
+    settings = stand_in(
+        tmp_path / "server.sh",
+        "until cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q \"guard.py $$ \"",
+        "do sleep .02; done",
+        f'echo "$@" > {found}.part; mv {found}.part {found}; exec sleep 600',
+    )
+    run = os.fork()
+    if not run:
+        with contextlib.suppress(BaseException), executor.model_server(str(tmp_path / "model"), settings):
+            pass
+        os._exit(1)
+    try:
+        wait_for(found.exists)
+    finally:
+        os.kill(run, signal.SIGKILL)
+        os.waitpid(run, 0)
+    (base,) = (flag.partition("=")[2] for flag in found.read_text().split() if "base_path" in flag)
+    wait_for(lambda: not os.path.exists(base))
+
+
+def wait_for(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_vector_may_differ_by_the_rounding_of_bfloat16_and_no_more():

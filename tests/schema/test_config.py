@@ -115,6 +115,11 @@ def test_the_model_s_limit_lets_through_what_it_is_evaluated_with(write):
     tree["ranking"]["eval_list_size"] = 20
     with pytest.raises(ConfigError, match=r"serving.max_candidates: 19 is less than the 20 candidates"):
         config.load(write(tree | {"serving": {"max_candidates": 19}}))
+    assert config.load(write(tree | {"serving": {"max_pairs": 640}})).serving.max_pairs == 640
+    with pytest.raises(ConfigError, match=r"serving.max_pairs: 639 is less than 32 lists of the 20 cand"):
+        config.load(write(tree | {"serving": {"max_pairs": 639}}))
+    with pytest.raises(ConfigError, match=r"serving.max_rows: .* greater than or equal to 32"):
+        config.load(write(tree | {"serving": {"max_rows": 31}}))
 
 
 def test_periods_need_an_origin(write):

@@ -53,6 +53,16 @@ def instance(**more: object) -> dict[str, object]:
     }
 
 
+def test_the_ports_open_when_the_models_are_loaded(rest: Server) -> None:
+    """As TensorFlow Serving's do: until then connections are refused, which load balancers understand."""
+    messages = [json.loads(line)["message"] for line in rest.log.read_text().splitlines() if line[:1] == "{"]
+    places = [
+        next(place for place, message in enumerate(messages) if message.startswith(text))
+        for text in ("loaded version 2 of shelfwise", "gRPC on port", "REST on port")
+    ]
+    assert places == sorted(places)
+
+
 # ---- answers
 
 
