@@ -77,17 +77,16 @@ class Shop:
             self.command(*more), cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=900
         )
 
-    def kill_after(self, component):
-        """Starts a run and kills it, hard, once a component is done."""
+    def kill_in(self, component):
+        """Starts a run and kills it, hard, in a component: it is registered before it has a folder."""
+        folder = self.run / "artifacts" / component
         with subprocess.Popen(
-            self.command(), cwd=ROOT, env=self.environment(), stdout=subprocess.PIPE, text=True
+            self.command(), cwd=ROOT, env=self.environment(), stdout=subprocess.DEVNULL
         ) as process:
-            for line in process.stdout:
-                if f" {component} " in line:
-                    time.sleep(0.5)  # the next component has begun
-                    process.send_signal(signal.SIGKILL)
-                    break
-            process.stdout.read()
+            while not folder.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
 
     def summary(self):
@@ -126,9 +125,9 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    """A shop whose first run was killed after RetrievalTrainer and whose second one completed."""
+    """A shop whose first run was killed in CandidateIndex and whose second one completed."""
     shop = Shop(tmp_path_factory.mktemp("e2e"))
-    shop.kill_after("RetrievalTrainer")
+    shop.kill_in("CandidateIndex")
     assert not (shop.run / "serving").exists(), "a killed run must not have pushed"
     shop.first = shop.states()
     done = shop.go()
