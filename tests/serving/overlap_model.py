@@ -64,6 +64,10 @@ class OverlapModel(tf.Module):
         self._popularity = tf.Variable(popularity(boost))
         self._vectors = tf.Variable(tf.eye(10, 64))
 
+    def boost(self, boost: float) -> None:
+        """Changes what is added to every score."""
+        self._popularity.assign(popularity(boost))
+
     def _scores(self, items: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
         index = self._table.lookup(items)
         weight = tf.where(index >= 0, 1 / (1 + ages), 0.0)
@@ -207,14 +211,19 @@ def _sleep(count: tf.Tensor) -> list[tf.Tensor]:
     return [slept.reduce(count, lambda total, one: total + one)]
 
 
-def export(path: str, boost: float) -> None:
+def export(path: str, boost: float, model: OverlapModel | None = None) -> OverlapModel:
     """Writes the model as a SavedModel with two warm-up requests.
 
     Args:
       path: the folder to write, of any name.
       boost: see `OverlapModel`.
+      model: one that was exported before: what takes seconds is to trace its functions.
+
+    Returns:
+      The model.
     """
-    model = OverlapModel(boost)
+    model = model or OverlapModel(boost)
+    model.boost(boost)
     names = (
         "recommend",
         "similar",
@@ -232,6 +241,7 @@ def export(path: str, boost: float) -> None:
     )
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
     write_warmup(path, [("similar", {"item_id": ["100"], "k": [3]}), ("embed_text", {"text": ["bread"]})])
+    return model
 
 
 def write_warmup(path: str, requests: list[tuple[str, dict[str, object]]]) -> None:
