@@ -90,13 +90,13 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     model.compile(
         tf.keras.optimizers.Adam(rate, use_ema=True, ema_momentum=max(1 - _MEMORY / max(steps, 1), 0.0))
     )
-    # Else the step would create variables, and be traced twice for it: that takes seconds.
-    model(tf.nest.map_structure(lambda values: values[:1], lists))
-    model.optimizer.build(model.trainable_variables)
     shuffled = tf.data.Dataset.from_tensor_slices(chosen).shuffle(len(chosen), seed=config.seed)
     training = batches(shuffled, batch, drop_remainder=True)
     validation = batches(tf.data.Dataset.from_tensor_slices(held), min(config.batch_size, len(held)))
     quality: list[float] = []
+    # Else the step would create variables, and be traced twice for it: that takes seconds.
+    model(next(iter(validation)))
+    model.optimizer.build(model.trainable_variables)
 
     def measure(*_: object) -> None:
         per_list = [

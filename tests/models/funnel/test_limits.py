@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from components.common import artifacts
+from models.funnel.signatures import concrete, signature_specs
 from schema import names as F
 from schema.config import Serving
 from tests.models.funnel import tiny_funnel
@@ -69,16 +70,17 @@ def test_one_more_than_the_limit_is_refused_with_the_setting_s_name(signatures, 
 
 
 def test_limits_are_settings_and_what_they_allow_is_answered():
-    """Not as graphs, which take seconds to trace: that a graph obeys its limits is tested above."""
     funnel = tiny_funnel.make(**SMALL)
+    specs = signature_specs(("store_id",))
     methods = {"recommend": funnel.recommend, "similar": funnel.similar, "rank": funnel.rank}
     methods |= {"explain": funnel.explain, "serving_default": funnel.rank_examples}
     allowed = asked(*SMALL.values())
     over = asked(*(most + 1 for most in SMALL.values()))
     for name, method in methods.items():
+        function = concrete(method, specs[name], name)
         for at, inputs in enumerate(allowed[name]):
-            for values in method(inputs).values():
+            for values in function(**inputs).values():
                 if values.dtype.is_floating:
                     assert np.isfinite(values).all()
             with pytest.raises(tf.errors.InvalidArgumentError, match=message(name, at)):
-                method(over[name][at])
+                function(**over[name][at])
