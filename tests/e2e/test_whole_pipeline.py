@@ -240,9 +240,9 @@ def test_pushed_model_recommends_over_grpc(shop, tmp_path):
         user = pd.read_parquet(histories)["user_id"][0]
         call = [sys.executable, "-m", "serving.client", "recommend", "--user", user, "--k", "5"]
         call += ["--address", server.address, "--histories", str(histories)]
-        table = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        table = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert table.returncode == 0, table.stderr
-        listed = subprocess.run([*call, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+        listed = subprocess.run([*call, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
         items = json.loads(listed.stdout)
         rows = items["recommendations"] if isinstance(items, dict) else items
         assert len({row["item_id"] for row in rows}) == 5
