@@ -212,7 +212,8 @@ def test_funnel_benchmark_of_the_run(shop, tmp_path):
 def test_other_benchmarks_read_the_run(shop, tmp_path):
     """Re-ranking costs and diversifies, and the time of a request goes somewhere."""
     of_run = ["--config", shop.config, "--run", shop.run]
-    commands = [["benchmarks/reranking.py", *of_run, "--json", tmp_path / "figures.json"]]
+    reranking = ["benchmarks/reranking.py", *of_run, "--json", tmp_path / "figures.json"]
+    commands = [[*reranking, "--row", "diversity 1"]]  # each row is traced for seconds
     commands += [["benchmarks/latency.py", *of_run, "--requests", "2", "--rounds", "1"]]
     running = [
         subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
