@@ -94,6 +94,9 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     training = batches(shuffled, batch, drop_remainder=True)
     validation = batches(tf.data.Dataset.from_tensor_slices(held), min(config.batch_size, len(held)))
     quality: list[float] = []
+    # Else the step would create variables, and be traced twice for it: that takes seconds.
+    model(next(iter(validation)))
+    model.optimizer.build(model.trainable_variables)
 
     def measure(*_: object) -> None:
         per_list = [

@@ -1,6 +1,7 @@
 """Components of the tiny pipeline. Their faults come from the environment, not from parameters,
 so that the cache key of a component is the same with and without its fault."""
 
+import gc
 import json
 import logging
 import os
@@ -23,6 +24,8 @@ def Rows(table: OutputArtifact[Examples], count: Parameter[int]) -> None:
     os.write(2, b"noise from file descriptor 2\n")
     warnings.warn("noise from a warning", stacklevel=1)
     logging.getLogger("tiny").error("noise from a logger")
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 100_000  # what was imported is not looked through again
     Path(table.uri, "rows.txt").write_text("row\n" * count)
     table.set_string_custom_property("summary", f"{count:,} rows")
 

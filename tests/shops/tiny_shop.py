@@ -144,7 +144,8 @@ def _events(base: Path) -> None:
     for user in USERS[:-1]:
         favourites = rng.choice(40, 6, replace=False)
         first = 173 if user == NEWCOMER else rng.uniform(0, 60)
-        times = np.sort(rng.choice(np.arange(int(first * DAY), 200 * DAY), rng.integers(25, 50), False))
+        first = int(first * DAY)
+        times = first + np.sort(rng.choice(200 * DAY - first, rng.integers(25, 50), False))
         for seconds in times:
             when = START + int(seconds)
             store = STORES[rng.integers(3)]
@@ -318,7 +319,8 @@ def _transformed(base: Path) -> None:
             if not start <= when < end:
                 continue
             mine = of_user[user]
-            history = mine[mine["timestamp"] < when].tail(20)
+            end = np.searchsorted(mine["timestamp"], when)  # they are in order
+            history = mine.iloc[max(end - 20, 0) : end]
             moment = pd.Timestamp(when, unit="s")
             columns["user"].append([users.get(user, 0)])
             columns["timestamp"].append([when])

@@ -96,10 +96,11 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def test_the_guard_ends_with_the_server(tmp_path: Path) -> None:
-    before = {child.pid for child in psutil.Process().children()}
-    with ModelServer(tmp_path, tmp_path / "log", program=program("import time; time.sleep(600)")):
-        assert len({child.pid for child in psutil.Process().children()} - before) == 2
-    assert {child.pid for child in psutil.Process().children()} <= before
+    with ModelServer(tmp_path, tmp_path / "log", program=program("import time; time.sleep(600)")) as server:
+        both = [psutil.Process(started.pid) for started in (server.process, server._guard)]
+        assert str(server.process.pid) in both[1].cmdline()
+        assert all(_runs(process) for process in both)
+    assert not any(process.is_running() for process in both)  # nor is one left as a zombie
 
 
 def test_the_flags_of_each_program(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_labels_for_unavailable_versions_where_allowed(exports: dict[int, Path],
         allow_labels_for_unavailable=True,
     )
     labels = 'version_labels { key: "stable" value: %d } version_labels { key: "next" value: 2 }'
-    core.reload(parsed(model("m", tmp_path, labels % 1)), wait_until=time.monotonic() + 20)
+    core.reload(parsed(model("m", tmp_path, labels % 1)), wait_until=time.monotonic() + 60)
     spec = model_pb2.ModelSpec(name="m", version_label="stable")
     with core.lease(spec) as leased:
         assert leased.version == 1
@@ -344,5 +344,5 @@ def test_wrong_config_file_ends_the_start_with_one_line(
     path = tmp_path / "models.config"
     path.write_text(text)
     server = start(tmp_path, f"--model_config_file={path}")
-    assert server.process.wait(timeout=60) == 1
+    assert server.process.wait(timeout=300) == 1
     assert server.log.read_text().splitlines()[-1].startswith(f"--model_config_file: {path}: {reason}")
