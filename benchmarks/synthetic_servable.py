@@ -37,6 +37,7 @@ from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
 from models.ranking import training  # noqa: E402
 from models.ranking.ranker import RankingModel  # noqa: E402
 from models.retrieval.index.kinds import make_plan  # noqa: E402
+from models.retrieval.promotions import Promotions  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from models.text.encoder import TextEncoder  # noqa: E402
@@ -125,6 +126,7 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
         neighbour_weight=-np.sort(-rng.random((count, neighbours), np.float32), axis=1),
         collaborative_input=collaborative,
         collaborative_output=collaborative,
+        promotions=Promotions.none(len(items)),
     )
 
 

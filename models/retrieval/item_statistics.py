@@ -14,14 +14,14 @@ import numpy as np
 
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
+from models.retrieval.promotions import CLOCK_CHANGE, Promotions
 from schema import names as F
 
 _NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
 _NEVER_DAYS = 400.0  # since the last event of what has none, and of what is older
 EXPOSURE_DAYS = (7, 28)  # before the moment: the weeks that ended in them are counted
 _WEEK = 7 * F.SECONDS_PER_DAY
-# Weeks of exposures are 168 hours each, a shop's own weeks an hour more or less where clocks change.
-_CLOCK_CHANGE = 3600
+PROMOTION_EFFECTS = ("log_promotion_lift", "promoted_share")
 
 
 def exposure_statistic(channel: str, days: int) -> str:
@@ -39,6 +39,7 @@ class Past:
       age: float32 [E], their ages in days.
       items: the catalogue of V rows.
       as_of: unix seconds.
+      promotions: of the weeks around it.
     """
 
     log: EventLog
@@ -46,6 +47,7 @@ class Past:
     age: np.ndarray
     items: ItemTable
     as_of: float
+    promotions: Promotions
 
     def count(self, row: np.ndarray) -> np.ndarray:
         """float32 [V], how often each item row is among `row` (int [N])."""
@@ -148,7 +150,7 @@ def _exposures(past: Past) -> dict[str, np.ndarray]:
     """
     out = {}
     items = past.items
-    before = past.as_of + _CLOCK_CHANGE - items.exposure_week - _WEEK  # seconds since each week's end
+    before = past.as_of + CLOCK_CHANGE - items.exposure_week - _WEEK  # seconds since each week's end
     for channel, stores in items.exposure.items():
         for days in EXPOSURE_DAYS:
             lately = (before >= 0) & (before < days * F.SECONDS_PER_DAY)
@@ -157,7 +159,25 @@ def _exposures(past: Past) -> dict[str, np.ndarray]:
     return out
 
 
-BLOCKS: tuple[Block, ...] = (_lines, _users, _trends, _ages, _cycle, _price, _categories, _exposures)
+def _promotion_effects(past: Past) -> dict[str, np.ndarray]:
+    """How much more of the item is sold in weeks of promotion, and how much of it in such weeks."""
+    known = past.promotions
+    if not known.channels:
+        return {}
+    return dict(zip(PROMOTION_EFFECTS, (np.log(known.lift), known.share), strict=True))
+
+
+BLOCKS: tuple[Block, ...] = (
+    _lines,
+    _users,
+    _trends,
+    _ages,
+    _cycle,
+    _price,
+    _categories,
+    _exposures,
+    _promotion_effects,
+)
 
 
 def item_statistics(past: Past) -> tuple[tuple[str, ...], np.ndarray]:

@@ -45,6 +45,11 @@ class Config(Section):
             name = getattr(self.items, role)
             if name is not None and name not in attributes:
                 raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {attributes}")
+        within = self.exposures.compared_within if self.exposures else None
+        if within is not None and within not in attributes:
+            raise ValueError(
+                f"exposures.compared_within: '{within}' is not one of items.categorical {attributes}"
+            )
         for place, boost in enumerate(self.serving.boosts):
             if boost.attribute not in (*attributes, "item_id"):
                 raise ValueError(

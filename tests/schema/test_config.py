@@ -117,6 +117,28 @@ def test_the_model_s_limit_lets_through_what_it_is_evaluated_with(write):
         config.load(write(tree | {"serving": {"max_candidates": 19}}))
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"planned": ["leaflet"]}, r"exposures: planned: 'leaflet' is not one of channels \['mailer'\]"),
+        ({"known_ahead": 7}, r"exposures: known_ahead: say in `planned` which channels"),
+        ({"planned": ["mailer"], "plan_stores": 3}, r"exposures: plan_stores: 3 stores .*without `store`"),
+        ({"compared_within": "kind"}, r"exposures.compared_within: 'kind' is not one of items.categorical"),
+        ({"channels": {"front": {"column": "m", "values": []}}}, r"exposures.channels.front"),
+    ],
+)
+def test_what_is_planned_is_a_channel_that_can_be_counted(write, given, message):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    with pytest.raises(ConfigError, match=message):
+        config.load(write(SMALL | {"exposures": exposures | given}))
+
+
+def test_two_stores_make_a_promotion_where_stores_are_told_apart(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    for given, stores in (({}, 1), ({"store": "s"}, 2), ({"store": "s", "plan_stores": 1}, 1)):
+        assert config.load(write(SMALL | {"exposures": exposures | given})).exposures.least_stores == stores
+
+
 def test_periods_need_an_origin(write):
     exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w", "unit": "week"}}
     with pytest.raises(ConfigError, match=r"exposures\.time: unit 'week' .*origin"):

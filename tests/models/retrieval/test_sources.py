@@ -11,7 +11,6 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.data.requests import RequestParser
 from models.ranking.features.pair_features import PairFeatures
-from models.retrieval import snapshot
 from models.retrieval.index.kinds import make_plan
 from models.retrieval.index.plan import Plan
 from models.retrieval.sources.base import Source
@@ -29,7 +28,7 @@ LEARNED = 3  # of them the towers'
 
 @functools.cache
 def shop_snapshot():
-    return snapshot.build(tiny_shop.log(), tiny_shop.items(), CUTOFF, CONFIG.candidates)
+    return tiny_shop.snapshot_at(CUTOFF)
 
 
 @functools.cache

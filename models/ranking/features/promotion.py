@@ -1,0 +1,94 @@
+"""What is on offer when the request is made and after it, and how much the user buys what is on offer.
+
+A shop without planned channels (`exposures.planned`) has none of these features.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from models.data.frozen import frozen_table
+from models.ranking.features.block import OFFER, Column, FeatureBlock
+from models.ranking.features.category import CategoryCodes
+from models.ranking.features.context import PairContext, is_event, once, rows
+from models.retrieval.promotions import WEEKS, PromotionCalendar
+from models.retrieval.snapshot import Snapshot
+from models.retrieval.sources.segments import segment_sum
+from schema import names as F
+
+_PSEUDO_EVENTS = 5.0  # with which a user's share leans on the shop's, and that of a category on the user's
+
+
+def promotions(snapshot: Snapshot, codes: CategoryCodes) -> list[FeatureBlock]:
+    """Promotions of candidates by span of weeks, and the user's sensitivity to them.
+
+    Of each span (`PromotionCalendar.spans`): in how many of its weeks the candidate is promoted, by
+    channel; how many that are for its kind on the average, and the difference; and the lines to be gained,
+    weeks x (lift - 1), of an item that promotions sell.
+
+    Args:
+      snapshot: item tables.
+      codes: the items' categories.
+    """
+    known = snapshot.promotions
+    if not known.channels:
+        return []
+    calendar = PromotionCalendar(known, snapshot.as_of)
+    table, usual = calendar.table(), frozen_table(known.usual.ravel(), tf.float32)
+    gain = frozen_table((known.lift - 1).clip(0), tf.float32)  # [V], lines per promoted week and usual line
+
+    @once
+    def current(pairs: PairContext) -> tf.Tensor:
+        return calendar.week(pairs.request["now"])
+
+    def spans(pairs: PairContext) -> list[tf.Tensor]:
+        """float32 [B, N, P Q + 3 Q]."""
+        week, row = current(pairs), rows(pairs)
+        shared = tf.gather(table, row)[..., None] & calendar.span_bits(week)[:, None, None]
+        weeks = tf.cast(tf.raw_ops.PopulationCount(x=shared), tf.float32)  # [B, N, P, Q]
+        general = weeks[:, :, 0]
+        out = tf.unstack(weeks, axis=2)
+        if known.within:
+            code = codes.of_candidates(pairs)[..., list(codes.sizes).index(known.within)]
+            place = (code * (WEEKS + 1))[..., None] + calendar.edges(week)[:, None]
+            of_kind = calendar.between(tf.gather(usual, place))
+            out += [of_kind, general - of_kind]
+        return [*out, general * tf.gather(gain, row)[..., None]]
+
+    kinds = [*known.channels, *(("usual", "above_usual") if known.within else ()), "gain"]
+    columns = [Column(f"promoted_{kind}_{span}", OFFER) for kind in kinds for span in calendar.names]
+
+    @once
+    def events(pairs: PairContext) -> tf.Tensor:
+        """float32 [B, L, 2]: whether the event's week is known, and whether its item was promoted in it."""
+        now, age = pairs.request["now"], pairs.request[F.HISTORY_AGE_DAYS]
+        bit = calendar.event_bits(current(pairs), now, age)
+        promoted = tf.gather(table, pairs.history_row)[..., 0] & bit
+        both = tf.stack([tf.where(is_event(pairs), bit, 0), promoted], -1)
+        return tf.cast(both != 0, tf.float32)
+
+    @once
+    def of_user(pairs: PairContext) -> tf.Tensor:
+        """float32 [B, 1, 1], the user's smoothed share of events with a promoted item."""
+        count, promoted = tf.split(tf.reduce_sum(events(pairs), 1, keepdims=True), 2, -1)
+        return (promoted + _PSEUDO_EVENTS * known.shop_share) / (count + _PSEUDO_EVENTS)
+
+    def sensitivity(pairs: PairContext) -> tf.Tensor:
+        """float32 [B, N, 1 + categories]."""
+        share = of_user(pairs)
+        if not codes.sizes:
+            return tf.repeat(share, tf.shape(pairs.position)[1], 1)
+        kinds, size = len(codes.sizes), sum(codes.sizes.values())
+        mine = codes.of_history(pairs)
+        values = tf.repeat(events(pairs), kinds, 1)  # [B, L kinds, 2]
+        total = segment_sum(values, mine, size + 1)
+        at = codes.of_candidates(pairs) + codes.first
+        count, promoted = (tf.gather(part, at, batch_dims=1) for part in tf.unstack(total, axis=-1))
+        of_category = (promoted + _PSEUDO_EVENTS * share) / (count + _PSEUDO_EVENTS)
+        return tf.concat([tf.repeat(share, tf.shape(at)[1], 1), of_category], -1)
+
+    names = ["user_promoted_share", *(f"{name}_promoted_share" for name in codes.sizes)]
+    return [
+        FeatureBlock(columns, spans, [table, usual, gain]),
+        FeatureBlock([Column(name, OFFER) for name in names], sensitivity),
+    ]
