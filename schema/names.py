@@ -97,6 +97,8 @@ TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
 EXPLORATION = "exploration"
+# What a reason may need: that the shop knows its promotions ahead.
+ON_OFFER = "on_offer"
 
 
 def text_column(source: str) -> str:

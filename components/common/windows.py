@@ -89,10 +89,20 @@ class Windows:
     def label_starts(self, ranking: LabelWindows) -> list[int]:
         """Starts of the ranker's label windows, oldest first, in unix seconds.
 
-        Window i spans `window_days` and the last one ends at the cutoff.
+        Window i spans `window_days` and the last one ends at the cutoff. First purchases may have more of
+        them: see :meth:`tasks_by_start`.
 
         Args:
           ranking: how many there are and how long each is.
         """
         length = int(ranking.window_days * F.SECONDS_PER_DAY)
         return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]
+
+    def tasks_by_start(self, ranking: LabelWindows) -> dict[int, tuple[str, ...]]:
+        """Start of every label window, oldest first -> the tasks whose lists it gives."""
+        length = int(ranking.window_days * F.SECONDS_PER_DAY)
+        counts = ranking.windows_of_tasks
+        return {
+            self.cutoff - length * back: tuple(task for task, count in counts.items() if back <= count)
+            for back in range(max(counts.values()), 0, -1)
+        }

@@ -153,6 +153,13 @@ class Evidence:
         """bool [B, 1]: whether the request has a history."""
         return tf.reduce_any(self._is_event, 1, keepdims=True)
 
+    # --- whether it is on offer ----------------------------------------------------------
+
+    @functools.cached_property
+    def on_offer(self) -> tf.Tensor:
+        """bool: the chain promotes it in the week of the request."""
+        return self._tables.sources.calendar.now(self._row, self._now)
+
     # --- the own item that it goes with --------------------------------------------------
 
     @functools.cached_property

@@ -188,21 +188,22 @@ class PromotionCalendar(tf.Module):
       as_of: unix seconds, the snapshot's moment.
 
     Attributes:
-      spans: name -> (first, end), weeks relative to the current one: the last week and the last four,
-        and of those that are known ahead the current one, the next two and all.
-      names: of the spans, Q of them.
+      names: of the Q spans of weeks: the last week and the last four, and of those that are known ahead
+        the current one, the first two and all.
+      promoted: int64 [V, P] variable, the bits of the weeks in which each item row is promoted.
     """
 
     def __init__(self, promotions: Promotions, as_of: float) -> None:
         super().__init__(name="promotion_calendar")
         self.promotions = promotions
+        self.promoted = frozen_table(promotions.weeks, tf.int64, "promoted")
         self._as_of = int(as_of)
         ahead = promotions.ahead
-        self.spans = {"last_4": (-4, 0), "last_1": (-1, 0)}
-        self.spans |= {f"next_{weeks}": (0, weeks) for weeks in sorted({1, 2, ahead}) if 0 < weeks <= ahead}
-        self.names = tuple(self.spans)
-        self._edges = np.unique([*self.spans.values()]).astype(np.int32)
-        first, end = np.searchsorted(self._edges, np.asarray([*self.spans.values()])).T
+        spans = {"last_4": (-4, 0), "last_1": (-1, 0)}
+        spans |= {f"next_{weeks}": (0, weeks) for weeks in sorted({1, 2, ahead}) if 0 < weeks <= ahead}
+        self.names = tuple(spans)
+        self._edges = np.unique([*spans.values()]).astype(np.int32)
+        first, end = np.searchsorted(self._edges, np.asarray([*spans.values()])).T
         self._first, self._end = first.astype(np.int32), end.astype(np.int32)
         # 2^w of week w; 0 of what lies outside the calendar
         self._bit = tf.constant([*(1 << week for week in range(WEEKS)), 0], tf.int64)
@@ -242,6 +243,18 @@ class PromotionCalendar(tf.Module):
         known = (week >= 0) & (week < tf.minimum(request_week + self.promotions.ahead, WEEKS)[:, None])
         return tf.gather(self._bit, tf.where(known, week, WEEKS))
 
-    def table(self) -> tf.Variable:
-        """int64 [V, P] variable, `Promotions.weeks`."""
-        return frozen_table(self.promotions.weeks, tf.int64, "promoted_weeks")
+    def now(self, row: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+        """Which items the chain promotes in the week of the request; none without a moment.
+
+        Args:
+          row: int32 [B, K], item rows.
+          now: int64 [B], unix seconds, 0 = unknown.
+
+        Returns:
+          bool [B, K].
+        """
+        moment = now + (CLOCK_CHANGE - self.promotions.start)
+        week = tf.cast(tf.math.floordiv(moment, _WEEK), tf.int32)
+        known = (now > 0) & (week >= 0) & (week < WEEKS)
+        bit = tf.gather(self._bit, tf.where(known, week, WEEKS))
+        return (tf.gather(self.promoted, row)[..., 0] & bit[:, None]) != 0

@@ -35,7 +35,7 @@ def blocks_of_pairs(
         source_ranks(sources),
         co_purchases(),
         user_activity(),
-        *promotions(snapshot, codes),
+        *promotions(snapshot, sources, codes),
     ]
 
 

@@ -11,30 +11,31 @@ from models.data.frozen import frozen_table
 from models.ranking.features.block import OFFER, Column, FeatureBlock
 from models.ranking.features.category import CategoryCodes
 from models.ranking.features.context import PairContext, is_event, once, rows
-from models.retrieval.promotions import WEEKS, PromotionCalendar
+from models.retrieval.promotions import WEEKS
 from models.retrieval.snapshot import Snapshot
+from models.retrieval.sources.candidate_sources import CandidateSources
 from models.retrieval.sources.segments import segment_sum
 from schema import names as F
 
 _PSEUDO_EVENTS = 5.0  # with which a user's share leans on the shop's, and that of a category on the user's
 
 
-def promotions(snapshot: Snapshot, codes: CategoryCodes) -> list[FeatureBlock]:
+def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCodes) -> list[FeatureBlock]:
     """Promotions of candidates by span of weeks, and the user's sensitivity to them.
 
-    Of each span (`PromotionCalendar.spans`): in how many of its weeks the candidate is promoted, by
+    Of each span (`PromotionCalendar.names`): in how many of its weeks the candidate is promoted, by
     channel; how many that are for its kind on the average, and the difference; and the lines to be gained,
     weeks x (lift - 1), of an item that promotions sell.
 
     Args:
       snapshot: item tables.
+      sources: the candidate sources, which have the calendar.
       codes: the items' categories.
     """
-    known = snapshot.promotions
+    known, calendar = snapshot.promotions, sources.calendar
     if not known.channels:
         return []
-    calendar = PromotionCalendar(known, snapshot.as_of)
-    table, usual = calendar.table(), frozen_table(known.usual.ravel(), tf.float32)
+    table, usual = calendar.promoted, frozen_table(known.usual.ravel(), tf.float32)
     gain = frozen_table((known.lift - 1).clip(0), tf.float32)  # [V], lines per promoted week and usual line
 
     @once
@@ -89,6 +90,6 @@ def promotions(snapshot: Snapshot, codes: CategoryCodes) -> list[FeatureBlock]:
 
     names = ["user_promoted_share", *(f"{name}_promoted_share" for name in codes.sizes)]
     return [
-        FeatureBlock(columns, spans, [table, usual, gain]),
+        FeatureBlock(columns, spans, [usual, gain]),
         FeatureBlock([Column(name, OFFER) for name in names], sensitivity),
     ]

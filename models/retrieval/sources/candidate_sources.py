@@ -16,6 +16,7 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.retrieval.index.kinds import build_index
 from models.retrieval.index.plan import Plan
+from models.retrieval.promotions import PromotionCalendar
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import Asked, FoundCandidates, Source, SourceTables, SparseValues
 from models.retrieval.sources.buy_again import BuyAgain
@@ -56,6 +57,7 @@ class CandidateSources(tf.Module):
       index: the search over the candidates' vectors.
       sizes: source -> candidates that it gives, of the sources that are on.
       trending: float32 [C] variable, how much each candidate trends.
+      calendar: the chain's promotions by the moment of the request.
       by_trend: int32 [C] variable, positions by descending trend.
     """
 
@@ -76,6 +78,7 @@ class CandidateSources(tf.Module):
         self._co_purchased, self.trending, self.by_trend = co_purchased, trending.score, trending.order
         self._on = {name: source for name, source in sources.items() if source.size}
         self.sizes = {name: source.size for name, source in self._on.items()}
+        self.calendar = PromotionCalendar(snapshot.promotions, snapshot.as_of)
         self._own = OwnEvents(self.row_candidate, self.count)
         # every search of own candidates finds as many slots as it wants
         self._own_slots = min(max([_SEEDS, *(each.own_slots for each in self._on.values())]), self.count)
