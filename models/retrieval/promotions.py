@@ -62,6 +62,10 @@ class Promotions:
         usual = np.zeros((1, WEEKS + 1), np.float32)
         return cls(0, 0, (), "", np.zeros((items, 0), np.int64), usual, ones, zeros, 0.0)
 
+    def known_ahead(self, days: float) -> Self:
+        """The same promotions, known so many days before the end of a week."""
+        return dataclasses.replace(self, ahead=int(days // 7) if self.channels else 0)
+
     def fields(self) -> dict[str, np.ndarray]:
         """The attributes as arrays, for a file."""
         return {name: np.asarray(value) for name, value in dataclasses.asdict(self).items()}

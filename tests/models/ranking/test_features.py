@@ -96,6 +96,18 @@ def naive_pair(history, query, candidate):
     out["user_log_sessions_45"] = math.log1p(sum(0.5 ** (age / 45) for age in moments))
     out["user_log_last_age"] = math.log1p(min([NEVER, *(age for _, age in known)]))
     out["user_log_span"] = math.log1p(max((age for _, age in known), default=0))
+    lately = [(i, age) for i, age in known if age <= 90]
+    quarter, month = len({np.float32(age) for _, age in lately}), {age for age in moments if age <= 28}
+    # an item that is no candidate stands for all such items
+    own = {i for i, _ in known if naive.position_of(i) < naive.sources().count}
+
+    def oldest(item):
+        return max(a for i, a in known if (i == item if item in own else i not in own))
+
+    new = sum(age >= oldest(i) for i, age in lately)
+    out["user_log_basket_90"] = math.log1p(len(lately) / max(quarter, 1))
+    out["user_log_new_share_90"] = math.log1p(new / max(len(lately), 1))
+    out["user_log_visit_trend"] = math.log1p((len(month) + 1) / (quarter * 28 / 90 + 1))
     return out | naive_promotions(known, item, CUTOFF, out)
 
 
@@ -159,10 +171,10 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     assert len(pair_features().groups) == len(names)
 
 
-@pytest.mark.parametrize("place", range(87))
+@pytest.mark.parametrize("place", range(90))
 def test_feature_equals_the_naive_one(place):
     names = pair_features().names
-    assert len(names) == 87  # the range above
+    assert len(names) == 90  # the range above
     np.testing.assert_allclose(
         computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
     )
