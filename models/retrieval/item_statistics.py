@@ -21,6 +21,7 @@ _NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
 _NEVER_DAYS = 400.0  # since the last event of what has none, and of what is older
 EXPOSURE_DAYS = (7, 28)  # before the moment: the weeks that ended in them are counted
 _WEEK = 7 * F.SECONDS_PER_DAY
+PRICES = ("price_change_", "price_in_")  # beginnings of the names of what is said of prices
 PROMOTION_EFFECTS = ("log_promotion_lift", "promoted_share")
 
 
@@ -123,12 +124,38 @@ def _cycle(past: Past) -> dict[str, np.ndarray]:
     return {"log_cycle": np.log1p(cycle)}
 
 
+def _first_purchases(past: Past) -> dict[str, np.ndarray]:
+    """How many users had the item for the first time of late, and their share of its events."""
+    distinct, pair = np.unique(past.pair, return_inverse=True)
+    first = np.zeros(len(distinct), np.float32)
+    np.maximum.at(first, pair, past.age)
+    row = distinct % len(past.items)
+    new = {days: past.count(row[first <= days]) for days in (28, 90)}
+    counts = {f"log_first_purchases_{days}": np.log1p(users) for days, users in new.items()}
+    return counts | {"first_purchase_share_90": new[90] / np.maximum(past.lines_by_days[90], 1)}
+
+
 def _price(past: Past) -> dict[str, np.ndarray]:
-    """Mean price of a unit, in the shop's currency; 0 where nothing was sold."""
+    """Mean price of a unit, in the shop's currency, 0 where nothing was sold; how it changed of late, and
+    how it stands among the prices of the items of each category that were sold.
+    """
     size = len(past.items)
-    value = np.bincount(past.row, past.log.value, minlength=size)
-    quantity = np.bincount(past.row, past.log.quantity, minlength=size)
-    return {"log_price": np.log1p(np.divide(value, quantity, out=np.zeros(size), where=quantity > 0))}
+
+    def mean(chosen: np.ndarray | slice) -> np.ndarray:
+        value = np.bincount(past.row[chosen], past.log.value[chosen], minlength=size)
+        quantity = np.bincount(past.row[chosen], past.log.quantity[chosen], minlength=size)
+        return np.log1p(np.divide(value, quantity, out=np.zeros(size), where=quantity > 0))
+
+    price, sold = mean(slice(None)), past.lines > 0
+    out = {"log_price": price}
+    for days, lines in past.lines_by_days.items():
+        if days < 90:
+            out[f"price_change_{days}"] = np.where(lines > 0, mean(past.age <= days) - price, 0)
+    for name, code in past.items.categorical.items():
+        items = np.bincount(code, sold, minlength=code.max() + 1)
+        usual = np.bincount(code, price * sold, minlength=code.max() + 1) / np.maximum(items, 1)
+        out[f"price_in_{name}"] = np.where(sold & (code > 0), price - usual[code], 0)
+    return out
 
 
 def _categories(past: Past) -> dict[str, np.ndarray]:
@@ -170,6 +197,7 @@ def _promotion_effects(past: Past) -> dict[str, np.ndarray]:
 BLOCKS: tuple[Block, ...] = (
     _lines,
     _users,
+    _first_purchases,
     _trends,
     _ages,
     _cycle,

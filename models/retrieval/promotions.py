@@ -25,6 +25,7 @@ _LATER = 12  # of them begin after the moment of the snapshot
 _WEEK = 7 * F.SECONDS_PER_DAY
 # Weeks of exposures are 168 hours each, a shop's own weeks an hour more or less where clocks change.
 CLOCK_CHANGE = 3600
+_BASE_WEEKS = 13
 _PSEUDO_LINES = 10.0  # with which a lift leans on that of the item's kind, and that on the shop's
 
 
@@ -40,6 +41,7 @@ class Promotions:
       weeks: int64 [V, P]; bit w is set where the item is promoted in week w.
       usual: float32 [T, WEEKS + 1], by code of `within`: at w, in how many of the weeks before w the
         items of this kind are promoted on the average (weighted by log1p of their sales).
+      base: float32 [V], lines of a week without promotion, of the last 13.
       lift: float32 [V], lines in promoted weeks over those expected of as many weeks of the item.
       share: float32 [V], smoothed share of the item's lines that were bought in promoted weeks.
       shop_share: the same of all lines.
@@ -51,6 +53,7 @@ class Promotions:
     within: str
     weeks: np.ndarray
     usual: np.ndarray
+    base: np.ndarray
     lift: np.ndarray
     share: np.ndarray
     shop_share: float
@@ -60,7 +63,7 @@ class Promotions:
         """Of a shop that plans no channel, with V items."""
         ones, zeros = np.ones(items, np.float32), np.zeros(items, np.float32)
         usual = np.zeros((1, WEEKS + 1), np.float32)
-        return cls(0, 0, (), "", np.zeros((items, 0), np.int64), usual, ones, zeros, 0.0)
+        return cls(0, 0, (), "", np.zeros((items, 0), np.int64), usual, zeros, ones, zeros, 0.0)
 
     def known_ahead(self, days: float) -> Self:
         """The same promotions, known so many days before the end of a week."""
@@ -125,6 +128,7 @@ def build(
         within=within,
         weeks=(promoted * (1 << np.arange(WEEKS, dtype=np.int64))).sum(-1),
         usual=_usual(promoted[:, 0], code, _sold(row, timestamp, as_of, len(items))),
+        base=_base(promoted[:, 0, :over], row, event_week, lift, over),
         lift=lift,
         share=share,
         shop_share=shop_share,
@@ -146,6 +150,14 @@ def _usual(promoted: np.ndarray, code: np.ndarray, weight: np.ndarray) -> np.nda
     mean = of_kind / np.maximum(total, 1e-9)[:, None]
     mean[0] = 0
     return np.pad(np.cumsum(mean, 1), [(0, 0), (1, 0)]).astype(np.float32)
+
+
+def _base(promoted: np.ndarray, row: np.ndarray, week: np.ndarray, lift: np.ndarray, over: int) -> np.ndarray:
+    """`Promotions.base`: a promoted week (bool [V, over]) counts as many weeks as it lifts sales."""
+    recent = (week >= over - _BASE_WEEKS) & (week < over)
+    lines = np.bincount(row[recent], minlength=len(promoted))
+    weeks = promoted[:, over - _BASE_WEEKS :].sum(1)
+    return (lines / (_BASE_WEEKS - weeks + weeks * lift)).astype(np.float32)
 
 
 def _effect(
@@ -194,6 +206,8 @@ class PromotionCalendar(tf.Module):
     Attributes:
       names: of the Q spans of weeks: the last week and the last four, and of those that are known ahead
         the current one, the first two and all.
+      longest: the span of all weeks that are known ahead, or of the last four where none is.
+      weeks: how many they are.
       promoted: int64 [V, P] variable, the bits of the weeks in which each item row is promoted.
     """
 
@@ -206,6 +220,7 @@ class PromotionCalendar(tf.Module):
         spans = {"last_4": (-4, 0), "last_1": (-1, 0)}
         spans |= {f"next_{weeks}": (0, weeks) for weeks in sorted({1, 2, ahead}) if 0 < weeks <= ahead}
         self.names = tuple(spans)
+        self.longest, self.weeks = (f"next_{ahead}", ahead) if ahead else ("last_4", 4)
         self._edges = np.unique([*spans.values()]).astype(np.int32)
         first, end = np.searchsorted(self._edges, np.asarray([*spans.values()])).T
         self._first, self._end = first.astype(np.int32), end.astype(np.int32)

@@ -5,10 +5,11 @@ A shop without planned channels (`exposures.planned`) has none of these features
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from models.data.frozen import frozen_table
-from models.ranking.features.block import OFFER, Column, FeatureBlock
+from models.ranking.features.block import OFFER, POPULARITY, Column, FeatureBlock
 from models.ranking.features.category import CategoryCodes
 from models.ranking.features.context import PairContext, is_event, once, rows
 from models.retrieval.promotions import WEEKS
@@ -25,7 +26,8 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
 
     Of each span (`PromotionCalendar.names`): in how many of its weeks the candidate is promoted, by
     channel; how many that are for its kind on the average, and the difference; and the lines to be gained,
-    weeks x (lift - 1), of an item that promotions sell.
+    weeks x (lift - 1), of an item that promotions sell. And the lines that are to be expected of all weeks
+    that are known ahead (of the last four, where none is), log1p.
 
     Args:
       snapshot: item tables.
@@ -36,14 +38,17 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
     if not known.channels:
         return []
     table, usual = calendar.promoted, frozen_table(known.usual.ravel(), tf.float32)
-    gain = frozen_table((known.lift - 1).clip(0), tf.float32)  # [V], lines per promoted week and usual line
+    # [V, 3]: lines gained in a promoted week per usual line (or 0), lines of a week without promotion, and
+    # lines more in a promoted one
+    effect = np.stack([(known.lift - 1).clip(0), known.base, known.base * (known.lift - 1)], 1)
+    effects, most = frozen_table(effect, tf.float32), calendar.names.index(calendar.longest)
 
     @once
     def current(pairs: PairContext) -> tf.Tensor:
         return calendar.week(pairs.request["now"])
 
     def spans(pairs: PairContext) -> list[tf.Tensor]:
-        """float32 [B, N, P Q + 3 Q]."""
+        """float32 [B, N, P Q + 3 Q + 1]."""
         week, row = current(pairs), rows(pairs)
         shared = tf.gather(table, row)[..., None] & calendar.span_bits(week)[:, None, None]
         weeks = tf.cast(tf.raw_ops.PopulationCount(x=shared), tf.float32)  # [B, N, P, Q]
@@ -54,10 +59,13 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
             place = (code * (WEEKS + 1))[..., None] + calendar.edges(week)[:, None]
             of_kind = calendar.between(tf.gather(usual, place))
             out += [of_kind, general - of_kind]
-        return [*out, general * tf.gather(gain, row)[..., None]]
+        gain, base, more = tf.split(tf.gather(effects, row), 3, -1)
+        expected = tf.math.log1p(calendar.weeks * base + general[..., most : most + 1] * more)
+        return [*out, general * gain, expected]
 
     kinds = [*known.channels, *(("usual", "above_usual") if known.within else ()), "gain"]
     columns = [Column(f"promoted_{kind}_{span}", OFFER) for kind in kinds for span in calendar.names]
+    columns.append(Column(f"log_lines_expected_{calendar.longest}", POPULARITY))
 
     @once
     def events(pairs: PairContext) -> tf.Tensor:
@@ -90,6 +98,6 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
 
     names = ["user_promoted_share", *(f"{name}_promoted_share" for name in codes.sizes)]
     return [
-        FeatureBlock(columns, spans, [usual, gain]),
+        FeatureBlock(columns, spans, [usual, effects]),
         FeatureBlock([Column(name, OFFER) for name in names], sensitivity),
     ]

@@ -145,6 +145,9 @@ def naive_promotions(known, item, now, stats):
         out[f"promoted_above_usual_{span}"] = out[f"promoted_mailer_{span}"] - usual
         lift = math.exp(stats["log_promotion_lift"])
         out[f"promoted_gain_{span}"] = out[f"promoted_mailer_{span}"] * max(lift - 1, 0)
+    weeks = sum(promoted(item, current + week) for week in range(ahead))
+    base = naive.shop_snapshot().promotions.base[items.item_id.tolist().index(item)]
+    out["log_lines_expected_next_3"] = math.log1p(base * (ahead + weeks * (lift - 1)))
     under = [(i, promoted(i, week_of(now - np.float32(age) * DAY))) for i, age in known]
     share = (sum(on for _, on in under) + 5 * naive.shop_snapshot().promotions.shop_share) / (len(under) + 5)
     out["user_promoted_share"] = share
@@ -171,10 +174,10 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     assert len(pair_features().groups) == len(names)
 
 
-@pytest.mark.parametrize("place", range(90))
+@pytest.mark.parametrize("place", range(98))
 def test_feature_equals_the_naive_one(place):
     names = pair_features().names
-    assert len(names) == 90  # the range above
+    assert len(names) == 98  # the range above
     np.testing.assert_allclose(
         computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
     )

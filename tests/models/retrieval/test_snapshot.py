@@ -79,6 +79,19 @@ def naive_stats(past, item, as_of):
         "log_cycle": math.log1p(gaps.mean() if len(gaps) else 400),
         "log_price": math.log1p(mine["value"].sum() / mine["quantity"].sum() if len(mine) else 0),
     }
+    first = mine.groupby("user_id")["age"].max()
+    out["log_first_purchases_28"] = math.log1p((first <= 28).sum())
+    out["log_first_purchases_90"] = math.log1p((first <= 90).sum())
+    out["first_purchase_share_90"] = (first <= 90).sum() / max(lines[90], 1)
+    for days in (7, 28):
+        recent = mine[mine["age"] <= days]
+        price = math.log1p(recent["value"].sum() / recent["quantity"].sum()) if len(recent) else 0
+        out[f"price_change_{days}"] = price - out["log_price"] if len(recent) else 0
+    sums = past.groupby("item_id")[["value", "quantity"]].sum()
+    prices = np.log1p(sums["value"] / sums["quantity"])
+    for name in ("department", "brand"):
+        kin = prices[prices.index.isin(catalogue.index[catalogue[name] == row[name]])]
+        out[f"price_in_{name}"] = out["log_price"] - kin.mean() if len(mine) and row[name] else 0
     for name in ("department", "brand"):
         same = catalogue.index[catalogue[name] == row[name]]
         total = int(past.loc[past["age"] <= 28, "item_id"].isin(same).sum()) if row[name] else 0
@@ -128,6 +141,23 @@ def test_the_effect_of_promotions_is_that_of_the_weeks_that_were_over(built, ite
     for row, item in enumerate(items.item_id[1:], 1):
         assert (found.lift[row], found.share[row]) == pytest.approx(expected[item], rel=1e-5), item
     assert len({round(float(lift), 4) for lift in found.lift[1:]}) > 10
+
+
+def test_lines_of_a_week_without_promotion(built, items, past):
+    """A promoted week counts as many weeks as it lifts sales."""
+    current = int((AS_OF + HOUR - START) // (7 * DAY))
+    catalogue = tiny_shop.item_frame().set_index("item_id")
+    found, promoted = built.promotions, 0
+    for row, item in enumerate(items.item_id[1:], 1):
+        of_item = catalogue.loc[item]
+        stores = dict(zip(of_item["exposure_week"], of_item["exposure_mailer"], strict=True))
+        recent = range(current - 13, current)
+        on = sum(stores.get(START + week * 7 * DAY, 0) >= 3 for week in recent)
+        when = past.loc[past["item_id"] == item, "timestamp"]
+        lines = sum((moment + HOUR - START) // (7 * DAY) in recent for moment in when)
+        assert found.base[row] == pytest.approx(lines / (13 - on + on * found.lift[row]), rel=1e-5)
+        promoted += on > 0
+    assert promoted > 5
 
 
 def test_a_shop_that_plans_nothing_has_no_promotions(items):
