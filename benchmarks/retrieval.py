@@ -250,12 +250,15 @@ class Ours:
             lists = {}
             for name, part in parts.items():
                 lists[name] = best(tf.matmul(query[:, part], vectors[:, part], transpose_b=True), allowed)
-            for name in sources.sizes:
-                if name != F.TWO_TOWER:
+            ranks = found.ranks()
+            for name, size in sources.sizes.items():
+                if name == F.PLANNED:  # it scores the promoted candidates alone
+                    lists[name] = best(-ranks[name], ranks[name] < size)
+                elif name != F.TWO_TOWER:
                     # the towers' scores of new items may be negative
                     usable = allowed if name == F.NEW_ITEMS else allowed & (scores[name] > 0)
                     lists[name] = best(scores[name], usable)
-            share = {name: rank / sources.sizes[name] for name, rank in found.ranks().items()}
+            share = {name: rank / sources.sizes[name] for name, rank in ranks.items()}
             for left_out in (None, *share):
                 others = [value for name, value in share.items() if name != left_out]
                 least = tf.reduce_min(tf.stack(others), 0)

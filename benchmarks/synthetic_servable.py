@@ -233,7 +233,7 @@ def build(count: int, target: Path, config: Config) -> str:
         )
         os.rename(artifacts.model_folder(os.path.join(work, "servable")), target)
     sizes = config.candidates
-    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
+    places = sum(sizes.sizes.values())
     return f"{line}; {shop_.index} search, up to {places} candidates ranked"
 
 

@@ -130,6 +130,21 @@ REASONS = (
         "the item has a category",
     ),
     Reason("new_items", F.NEW_ITEMS, "Recently added to our shop", (), "the item has no category"),
+    Reason(
+        "planned_this_week",
+        F.PLANNED,
+        "From this week's offers",
+        (),
+        "the chain promotes it in the week of the request",
+    ),
+    Reason(
+        "planned",
+        F.PLANNED,
+        "From our next offers",
+        (),
+        "the chain promotes it in another week that is known ahead, by the moment of the request or, without "
+        "one, of the model",
+    ),
     Reason("exploration", F.EXPLORATION, "New in {category}", ("category",), "the item has a category"),
     Reason("exploration_anywhere", F.EXPLORATION, "New in our shop", (), "the item has no category"),
     Reason(

@@ -120,6 +120,11 @@ class Evidence:
         """bool: from `new_items`."""
         return self.source == F.NEW_ITEMS
 
+    @functools.cached_property
+    def planned(self) -> tf.Tensor:
+        """bool: from `planned`."""
+        return self.source == F.PLANNED
+
     # --- the item in the history ---------------------------------------------------------
 
     @functools.cached_property

@@ -77,6 +77,8 @@ RULES = (
         lambda about: about.arrived & about.has_category,
         needs=(F.NEW_ITEMS, F.CATEGORY),
     ),
+    Rule("planned", lambda about: about.planned, needs=(F.PLANNED,)),
+    Rule("planned_this_week", lambda about: about.planned & about.on_offer, needs=(F.PLANNED,)),
     Rule("exploration_anywhere", lambda about: about.explored),
     Rule("exploration", lambda about: about.explored & about.has_category, needs=(F.CATEGORY,)),
 )

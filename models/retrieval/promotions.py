@@ -38,6 +38,7 @@ class Promotions:
       ahead: how many weeks a request knows, the current one included.
       channels: the P planned channels; the first is the general one.
       within: the categorical feature within which items on offer compete; "" = none.
+      kind: int32 [V], codes of `within`; 0 = none.
       weeks: int64 [V, P]; bit w is set where the item is promoted in week w.
       usual: float32 [T, WEEKS + 1], by code of `within`: at w, in how many of the weeks before w the
         items of this kind are promoted on the average (weighted by log1p of their sales).
@@ -51,6 +52,7 @@ class Promotions:
     ahead: int
     channels: tuple[str, ...]
     within: str
+    kind: np.ndarray
     weeks: np.ndarray
     usual: np.ndarray
     base: np.ndarray
@@ -58,12 +60,18 @@ class Promotions:
     share: np.ndarray
     shop_share: float
 
+    @property
+    def current(self) -> int:
+        """The week of the moment of the tables."""
+        return WEEKS - 1 - _LATER
+
     @classmethod
     def none(cls, items: int) -> Self:
         """Of a shop that plans no channel, with V items."""
         ones, zeros = np.ones(items, np.float32), np.zeros(items, np.float32)
         usual = np.zeros((1, WEEKS + 1), np.float32)
-        return cls(0, 0, (), "", np.zeros((items, 0), np.int64), usual, zeros, ones, zeros, 0.0)
+        weeks, kind = np.zeros((items, 0), np.int64), np.zeros(items, np.int32)
+        return cls(0, 0, (), "", kind, weeks, usual, zeros, ones, zeros, 0.0)
 
     def known_ahead(self, days: float) -> Self:
         """The same promotions, known so many days before the end of a week."""
@@ -126,6 +134,7 @@ def build(
         ahead=int(exposures.known_ahead // 7),
         channels=tuple(exposures.planned),
         within=within,
+        kind=code,
         weeks=(promoted * (1 << np.arange(WEEKS, dtype=np.int64))).sum(-1),
         usual=_usual(promoted[:, 0], code, _sold(row, timestamp, as_of, len(items))),
         base=_base(promoted[:, 0, :over], row, event_week, lift, over),
@@ -219,7 +228,7 @@ class PromotionCalendar(tf.Module):
         ahead = promotions.ahead
         spans = {"last_4": (-4, 0), "last_1": (-1, 0)}
         spans |= {f"next_{weeks}": (0, weeks) for weeks in sorted({1, 2, ahead}) if 0 < weeks <= ahead}
-        self.names = tuple(spans)
+        self.names = tuple(spans)  # the longest of the coming weeks is the last one
         self.longest, self.weeks = (f"next_{ahead}", ahead) if ahead else ("last_4", 4)
         self._edges = np.unique([*spans.values()]).astype(np.int32)
         first, end = np.searchsorted(self._edges, np.asarray([*spans.values()])).T

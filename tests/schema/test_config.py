@@ -139,6 +139,16 @@ def test_two_stores_make_a_promotion_where_stores_are_told_apart(write):
         assert config.load(write(SMALL | {"exposures": exposures | given})).exposures.least_stores == stores
 
 
+def test_planned_candidates_need_a_plan(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    tree = SMALL | {"candidates": {"planned": 9}}
+    for given in ({}, {"exposures": exposures | {"planned": ["mailer"]}}):
+        with pytest.raises(ConfigError, match=r"candidates.planned: no promotion is known ahead"):
+            config.load(write(tree | given))
+    known = exposures | {"planned": ["mailer"], "known_ahead": 7}
+    assert config.load(write(tree | {"exposures": known})).candidates.sizes["planned"] == 9
+
+
 def test_periods_need_an_origin(write):
     exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w", "unit": "week"}}
     with pytest.raises(ConfigError, match=r"exposures\.time: unit 'week' .*origin"):
@@ -306,7 +316,7 @@ def test_what_the_lists_are_cannot_be_tuned():
             dict.fromkeys(
                 (f"candidates.{n}" for n in ("two_tower", "buy_again", "co_purchased", "trending")), 0
             ),
-            "candidates: two_tower, buy_again, co_purchased, trending, new_items are all 0",
+            "candidates: two_tower, buy_again, co_purchased, trending, new_items, planned are all 0",
         ),
         ({"ranking.hidden": [-4]}, "ranking.hidden.0: "),
         ({"ranking.hidden": [32, 0]}, "ranking.hidden.1: "),

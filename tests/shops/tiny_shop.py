@@ -118,6 +118,7 @@ CONFIG = Config.model_validate(
             "co_purchased": 8,
             "trending": 6,
             "new_items": 3,
+            "planned": 4,
             "new_days": 139,  # five candidates as of CUTOFF, all as of LABEL_START
             "neighbours": 7,
             "collaborative": {"rank": 6, "regularization": 5.0},

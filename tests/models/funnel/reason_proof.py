@@ -50,6 +50,10 @@ class Shop:
     as_of: int
     promoted: Mapping[str, frozenset[int]] = dataclasses.field(default_factory=dict)
 
+    def offered_soon(self, item: str, now: int) -> bool:
+        """Whether an item is promoted in a week that begins in less than three weeks, or has begun."""
+        return any(-7 * DAY < start - now - 3600 < 14 * DAY for start in self.promoted.get(item, ()))
+
     def on_offer(self, item: str, now: int) -> bool:
         """Whether an item is promoted in the week of a moment; the week begins an hour early."""
         return now > 0 and any(start <= now + 3600 < start + 7 * DAY for start in self.promoted.get(item, ()))
@@ -164,6 +168,11 @@ def prove(
             assert shop.popular(item, week=name == "trending_this_week")
         if name == "trending_this_week":
             assert shop.as_of <= now < shop.as_of + 7 * DAY
+    elif name.startswith("planned"):
+        assert source == "planned"
+        assert not mine
+        assert shop.on_offer(item, now) == (name == "planned_this_week")
+        assert shop.offered_soon(item, now or shop.as_of)
     elif name.startswith("new_items"):
         assert source == "new_items"
         assert not mine

@@ -118,7 +118,17 @@ def naive_scores(history, query):
     new = np.full(count, -1e9)
     for position in naive_new(CONFIG.candidates.new_days):
         new[position] = near[position]
+    promotions, code = table.promotions, tiny_shop.items().categorical["brand"]
+    kind = code[table.candidate_row]
+    planned = np.zeros(count)
+    for position, row in enumerate(table.candidate_row):
+        first = promotions.current  # of three weeks that are known
+        weeks = sum(int(promotions.weeks[row, 0]) >> week & 1 for week in range(first, first + 3))
+        bought = again[(kind == kind[position]) & (kind > 0)].sum()
+        lines = math.log1p(promotions.base[row] * promotions.lift[row])
+        planned[position] = weeks * lines * (0.1 + math.log1p(bought))
     return {
+        F.PLANNED: planned,
         F.BUY_AGAIN: again,
         F.CO_PURCHASED: together,
         F.TWO_TOWER: near,
