@@ -173,7 +173,7 @@ def test_each_source_gives_its_naive_top(restricted, k):
         scores = naive_scores(histories()[place], queries()[place])
         expected = naive_top(scores, allowed[place], size)
         for name in SOURCES:
-            if name != F.TWO_TOWER:
+            if name not in (F.TWO_TOWER, F.PLANNED):
                 np.testing.assert_allclose(dense[name][place], scores[name], rtol=1e-4, atol=1e-5)
             limit = min(size[name], which.count)
             ranks = np.full(which.count, limit, np.float32)
@@ -209,7 +209,7 @@ def test_an_empty_history_still_gets_two_tower_and_trending():
     expected = naive_top(scores, np.ones(sources().count, bool), sources().sizes)
     position = found.position[0].numpy()
     assert sorted(position[position < sources().count]) == sorted(
-        {*expected[F.TWO_TOWER], *expected[F.TRENDING], *expected[F.NEW_ITEMS]}
+        {item for name in (F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS, F.PLANNED) for item in expected[name]}
     )
 
 
@@ -262,7 +262,7 @@ def test_without_empty_places_every_candidate_is_left_in_its_order(requests):
 
 
 def test_a_source_of_size_zero_is_off():
-    which = sources(two_tower=0, co_purchased=0, new_items=0)
+    which = sources(two_tower=0, co_purchased=0, new_items=0, planned=0)
     assert which.ranks_of == (F.BUY_AGAIN, F.TRENDING)
     found = find(which)
     assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending
