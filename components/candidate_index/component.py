@@ -65,7 +65,7 @@ def CandidateIndex(
         vectors=vectors,
         queries=executor.load_queries(retrieval_model.uri, trained, current),
         new=new,
-        moments=[*windows.tasks_by_start(settings.ranking), windows.cutoff],
+        moments=[*windows.label_starts(settings.ranking), windows.cutoff],
         config=settings.candidates,
         min_recall=settings.quality.min_index_recall,
         output=index.uri,

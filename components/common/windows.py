@@ -89,14 +89,12 @@ class Windows:
     def label_starts(self, ranking: LabelWindows) -> list[int]:
         """Starts of the ranker's label windows, oldest first, in unix seconds.
 
-        Window i spans `window_days` and the last one ends at the cutoff. First purchases may have more of
-        them: see :meth:`tasks_by_start`.
+        Window i spans `window_days` and the last one ends at the cutoff.
 
         Args:
           ranking: how many there are and how long each is.
         """
-        length = int(ranking.window_days * F.SECONDS_PER_DAY)
-        return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]
+        return list(self.tasks_by_start(ranking))
 
     def tasks_by_start(self, ranking: LabelWindows) -> dict[int, tuple[str, ...]]:
         """Start of every label window, oldest first -> the tasks whose lists it gives."""

@@ -213,8 +213,9 @@ class PromotionCalendar(tf.Module):
       as_of: unix seconds, the snapshot's moment.
 
     Attributes:
-      names: of the Q spans of weeks: the last week and the last four, and of those that are known ahead
-        the current one, the first two and all.
+      past: names of spans of weeks: the last week and the last four.
+      coming: of those that are known ahead, the current week, the first two and all.
+      names: of all Q spans, the past ones first.
       longest: the span of all weeks that are known ahead, or of the last four where none is.
       weeks: how many they are.
       promoted: int64 [V, P] variable, the bits of the weeks in which each item row is promoted.
@@ -226,9 +227,10 @@ class PromotionCalendar(tf.Module):
         self.promoted = frozen_table(promotions.weeks, tf.int64, "promoted")
         self._as_of = int(as_of)
         ahead = promotions.ahead
-        spans = {"last_4": (-4, 0), "last_1": (-1, 0)}
-        spans |= {f"next_{weeks}": (0, weeks) for weeks in sorted({1, 2, ahead}) if 0 < weeks <= ahead}
-        self.names = tuple(spans)  # the longest of the coming weeks is the last one
+        past = {"last_4": (-4, 0), "last_1": (-1, 0)}
+        coming = {f"next_{weeks}": (0, weeks) for weeks in sorted({1, 2, ahead}) if 0 < weeks <= ahead}
+        spans = past | coming  # all coming weeks are the last one
+        self.past, self.coming, self.names = tuple(past), tuple(coming), tuple(spans)
         self.longest, self.weeks = (f"next_{ahead}", ahead) if ahead else ("last_4", 4)
         self._edges = np.unique([*spans.values()]).astype(np.int32)
         first, end = np.searchsorted(self._edges, np.asarray([*spans.values()])).T

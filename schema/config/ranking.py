@@ -57,7 +57,7 @@ class LabelWindows(Section):
     novel_windows: int | None = Field(None, ge=1)
     """Label windows of the lists of first purchases, if they are to be others than `windows`.
 
-    First purchases are few, so that more windows can pay; the towers learn up to the first of `windows`.
+    First purchases are few, so that more windows can pay. The towers learn from what was before all windows.
     """
     window_days: float = Field(28, gt=0)
     """Length of a label window in days."""

@@ -25,9 +25,9 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
     """Promotions of candidates by span of weeks, and the user's sensitivity to them.
 
     Of each span (`PromotionCalendar.names`): in how many of its weeks the candidate is promoted, by
-    channel; how many that are for its kind on the average, and the difference; and the lines to be gained,
-    weeks x (lift - 1), of an item that promotions sell. And the lines that are to be expected of all weeks
-    that are known ahead (of the last four, where none is), log1p.
+    channel, and how many more that are than for its kind on the average. Of the coming ones, the lines to be
+    gained, weeks x (lift - 1), of an item that promotions sell. And the lines that are to be expected of all
+    weeks that are known ahead (of the last four, where none is), log1p.
 
     Args:
       snapshot: item tables.
@@ -48,7 +48,7 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
         return calendar.week(pairs.request["now"])
 
     def spans(pairs: PairContext) -> list[tf.Tensor]:
-        """float32 [B, N, P Q + 3 Q + 1]."""
+        """float32 tensors [B, N, n]: of the channels, the kind, the gain and what is expected."""
         week, row = current(pairs), rows(pairs)
         shared = tf.gather(table, row)[..., None] & calendar.span_bits(week)[:, None, None]
         weeks = tf.cast(tf.raw_ops.PopulationCount(x=shared), tf.float32)  # [B, N, P, Q]
@@ -57,14 +57,14 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
         if known.within:
             code = codes.of_candidates(pairs)[..., list(codes.sizes).index(known.within)]
             place = (code * (WEEKS + 1))[..., None] + calendar.edges(week)[:, None]
-            of_kind = calendar.between(tf.gather(usual, place))
-            out += [of_kind, general - of_kind]
+            out.append(general - calendar.between(tf.gather(usual, place)))
         gain, base, more = tf.split(tf.gather(effects, row), 3, -1)
         expected = tf.math.log1p(calendar.weeks * base + general[..., most : most + 1] * more)
-        return [*out, general * gain, expected]
+        return [*out, general[..., len(calendar.past) :] * gain, expected]
 
-    kinds = [*known.channels, *(("usual", "above_usual") if known.within else ()), "gain"]
+    kinds = [*known.channels, *(["above_usual"] if known.within else [])]
     columns = [Column(f"promoted_{kind}_{span}", OFFER) for kind in kinds for span in calendar.names]
+    columns += [Column(f"promoted_gain_{span}", OFFER) for span in calendar.coming]
     columns.append(Column(f"log_lines_expected_{calendar.longest}", POPULARITY))
 
     @once

@@ -82,7 +82,7 @@ def test_features_read_the_weeks_that_are_known_ahead(known_ahead):
     )
     changed = {name for name, values in same.items() if (values != other[name]).any()}
     span = f"next_{known_ahead // 7}"
-    assert {f"promoted_mailer_{span}", f"promoted_usual_{span}", f"promoted_gain_{span}"} <= changed
+    assert {f"promoted_mailer_{span}", f"promoted_above_usual_{span}", f"promoted_gain_{span}"} <= changed
     assert not any(name.endswith(("last_1", "last_4")) for name in changed)
 
 
