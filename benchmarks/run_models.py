@@ -58,6 +58,7 @@ class RunModels:
       item_vocabulary: items that have an index of their own in those.
       users_uri: folder of the raw users table, None without one.
       ranker: the RankingTrainer's SavedModel; None if it was not asked for.
+      lists: CandidateSampler's folder; None if the run did not come so far.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class RunModels:
     item_vocabulary: list[str]
     users_uri: str | None
     ranker: Any
+    lists: str | None
 
     @classmethod
     def read(cls, options: argparse.Namespace, with_ranker: bool = True) -> RunModels:
@@ -128,6 +130,7 @@ class RunModels:
             catalogue.item_vocabulary(uri("EventTransform", "transform_graph")),
             uri("CatalogExampleGen", "users"),
             tf.saved_model.load(ranker) if ranker else None,
+            uri("CandidateSampler", "candidates"),
         )
 
     def funnel(self, serving: dict[str, Any] | None = None) -> Funnel:

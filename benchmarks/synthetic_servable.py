@@ -36,6 +36,7 @@ from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
 from models.ranking import training  # noqa: E402
 from models.ranking.ranker import RankingModel  # noqa: E402
 from models.retrieval.index.kinds import make_plan  # noqa: E402
+from models.retrieval.promotions import Promotions  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from models.text.encoder import TextEncoder  # noqa: E402
@@ -125,6 +126,7 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
         neighbour_weight=-np.sort(-rng.random((count, neighbours), np.float32), axis=1),
         collaborative_input=collaborative,
         collaborative_output=collaborative,
+        promotions=Promotions.none(len(items)),
     )
 
 
@@ -231,7 +233,7 @@ def build(count: int, target: Path, config: Config) -> str:
         )
         os.rename(artifacts.model_folder(os.path.join(work, "servable")), target)
     sizes = config.candidates
-    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
+    places = sum(sizes.sizes.values())
     return f"{line}; {shop_.index} search, up to {places} candidates ranked"
 
 

@@ -107,8 +107,16 @@ class Windows:
         Args:
           ranking: how many there are and how long each is.
         """
+        return list(self.tasks_by_start(ranking))
+
+    def tasks_by_start(self, ranking: LabelWindows) -> dict[int, tuple[str, ...]]:
+        """Start of every label window, oldest first -> the tasks whose lists it gives."""
         length = int(ranking.window_days * F.SECONDS_PER_DAY)
-        return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]
+        counts = ranking.windows_of_tasks
+        return {
+            self.cutoff - length * back: tuple(task for task, count in counts.items() if back <= count)
+            for back in range(max(counts.values()), 0, -1)
+        }
 
 
 def session_limits(

@@ -40,6 +40,8 @@ from models.data import arrays, example_io
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
+from models.retrieval import snapshot
+from models.retrieval.snapshot import Snapshot
 from schema.config import Config
 from tests.shops import cache
 
@@ -88,6 +90,17 @@ CONFIG = Config.model_validate(
             "categorical": {"region": "region", "age": "age"},
             "sensitive": ["age"],
         },
+        "exposures": {
+            "path": "exposures.csv",
+            "item_id": "item",
+            "time": {"column": "week"},
+            "store": "store",
+            "channels": {"display": "display", "mailer": "mailer"},
+            "planned": ["mailer", "display"],
+            "known_ahead": 21,
+            "plan_stores": 3,
+            "compared_within": "brand",
+        },
         "text_encoder": {"sequence_length": 8, "dtype": "float32"},
         "retrieval": {
             "embedding_dim": 8,
@@ -105,6 +118,7 @@ CONFIG = Config.model_validate(
             "co_purchased": 8,
             "trending": 6,
             "new_items": 3,
+            "planned": 4,
             "new_days": 139,  # five candidates as of CUTOFF, all as of LABEL_START
             "neighbours": 7,
             "collaborative": {"rank": 6, "regularization": 5.0},
@@ -282,6 +296,12 @@ def items() -> ItemTable:
     return write_items(item_frame(), folder() / "items/Split-items")
 
 
+def snapshot_at(as_of: int, config: Config = CONFIG) -> Snapshot:
+    """Item tables of a moment, of all events and the whole catalogue."""
+    category = config.items.category
+    return snapshot.build(log(), items(), as_of, config.candidates, None, config.exposures, category)
+
+
 @functools.cache
 def vocabularies() -> Vocabularies:
     """Users without the last four of the past; two users lack attributes."""
@@ -454,6 +474,8 @@ def _index(base: Path) -> None:
         CONFIG.candidates,
         0.95,
         str(base),
+        CONFIG.exposures,
+        CONFIG.items.category,
     )
 
 
