@@ -166,6 +166,9 @@ class ProductSearch(tf.Module):
       lists: makes the outputs.
       config: the shop.
 
+    Attributes:
+      pairs: the argument.
+
     Raises:
       ConfigError: the ranker learned from other features than there are now.
     """
@@ -188,7 +191,7 @@ class ProductSearch(tf.Module):
                 f"search: the ranker of searches was trained with other features ({', '.join(other)}); "
                 "run the pipeline again, so that SearchTrainer learns from those of today"
             )
-        self._pairs, self._parser, self._lists = pairs, parser, lists
+        self.pairs, self._parser, self._lists = pairs, parser, lists
         self._ranker, self._suggester = parts.ranker, parts.suggester
         self._encoder = parts.query_encoder  # holds the weights that are exported
         serving = config.serving
@@ -222,7 +225,7 @@ class ProductSearch(tf.Module):
     @tf.Module.with_name_scope
     def search(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What the words of each request mean for who asks; see `docs/search.md`."""
-        described = self._pairs(inputs)
+        described = self.pairs(inputs)
         found = described.found
         score = self._ranker.score(found.features, described.personal)
         if self._boost is not None:
@@ -266,7 +269,7 @@ class ProductSearch(tf.Module):
         tf.debugging.assert_equal(
             tf.size(inputs[F.K]), tf.size(inputs[F.PREFIX]), "k: give one value for each prefix"
         )
-        affinity = self._suggester.affinity(*self._pairs.history(self._parser(inputs)))
+        affinity = self._suggester.affinity(*self.pairs.history(self._parser(inputs)))
         prefix = shortened(inputs[F.PREFIX], self._most)
         completion, score = self._suggester(prefix, inputs[F.K], affinity)
         return {F.COMPLETION: completion, F.SCORE: score}
