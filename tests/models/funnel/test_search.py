@@ -285,8 +285,8 @@ def test_reasons_say_which_words_match_and_what_the_user_did():
     words = CONFIG.serving.reasons
     for item in listed(answer):
         matches = item in of_kind(MILK)
-        if item == "107":  # CUTOFF is a Wednesday morning
-            assert reasons[item] == "Matches 'milk'; you bought it twice, last on Monday"
+        if item == "107":  # CUTOFF is a Friday
+            assert reasons[item] == "Matches 'milk'; you bought it twice, last on Wednesday"
         elif item == "101":
             assert reasons[item] == "Matches 'milk'; you bought it 40 days ago"
         elif item == "130":
@@ -297,7 +297,7 @@ def test_reasons_say_which_words_match_and_what_the_user_did():
     looked = tiny_shop.request(["user 0"], [[("101", 3.0)]], event_type="view")
     answer = signature(F.SEARCH)(**inputs([MILK], [[("101", 3.0)]]) | looked)
     reasons = dict(zip(text(answer[F.ITEM_ID])[0], text(answer[F.REASON])[0], strict=True))
-    assert reasons["101"] == "Matches 'milk'; you looked at it on Sunday"
+    assert reasons["101"] == "Matches 'milk'; you looked at it on Tuesday"
 
 
 def test_misspelt_and_missing_words_are_told():
