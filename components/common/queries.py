@@ -185,7 +185,7 @@ def known_items(catalogue: SearchCatalogue, count: int, seed: int) -> Queries:
       count: how many queries at most; fewer where the words of two would be equal.
       seed: of the draw.
     """
-    texts, text_of = _texts(catalogue)
+    texts, text_of = distinct_texts(catalogue)
     rng = np.random.default_rng(seed)
     weight = np.bincount(text_of, np.sqrt(np.maximum(catalogue.popularity, 0)), len(texts))
     usable = np.flatnonzero(texts != "")
@@ -219,7 +219,7 @@ def _drawn(words: list[str], counts: pd.Series, rng: np.random.Generator) -> str
     return " ".join(words)
 
 
-def _texts(catalogue: SearchCatalogue) -> tuple[np.ndarray, np.ndarray]:
+def distinct_texts(catalogue: SearchCatalogue) -> tuple[np.ndarray, np.ndarray]:
     """(object (str) [T] distinct texts of the items, all fields joined; int [C], which each item has)."""
     fields = list(catalogue.fields.values())
     joined = pd.Series(fields[0]).str.cat([pd.Series(field) for field in fields[1:]], sep=" ").str.strip()

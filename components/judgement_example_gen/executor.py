@@ -44,9 +44,9 @@ def run(settings: Settings, known: np.ndarray, output: str) -> str:
     if unmatched > settings.quality.max_unmatched * len(frame):
         example = frame["item_id"][~in_catalogue].iloc[0]
         raise DataError(
-            f"{path}: {unmatched:,} of {len(frame):,} judgements are of items that the catalogue lacks, such as "
-            f"'{example}', more than quality.max_unmatched {settings.quality.max_unmatched:g}; correct the ids, "
-            f"or search.judgements.item_id ('{judged.item_id}')"
+            f"{path}: {unmatched:,} of {len(frame):,} judgements are of items that the catalogue lacks, such "
+            f"as '{example}', more than quality.max_unmatched {settings.quality.max_unmatched:g}; correct "
+            f"the ids, or search.judgements.item_id ('{judged.item_id}')"
         )
     frame = frame[in_catalogue]
     best = frame.groupby("query")["gain"].transform("max")
@@ -109,9 +109,9 @@ def _rows(chunk: Chunk, roles: list[Role], judged: Judgements) -> pd.DataFrame:
     if np.isnan(gain).any():
         at = int(np.isnan(gain).argmax())
         raise DataError(
-            f"{chunk.path}: column '{judged.grade}' (search.judgements.grade) is '{columns['grade'][at].as_py()}' "
-            f"in {chunk.where(at)}; give it a gain in search.judgements.gains {sorted(judged.gains)}, or "
-            "remove the row"
+            f"{chunk.path}: column '{judged.grade}' (search.judgements.grade) is "
+            f"'{columns['grade'][at].as_py()}' in {chunk.where(at)}; give it a gain in "
+            f"search.judgements.gains {sorted(judged.gains)}, or remove the row"
         )
     asked = columns["query"].dictionary_encode()
     words = np.asarray([normalised(text) for text in asked.dictionary.to_pylist()], object)
