@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "compile": Command("kubeflow.runner", "compile the pipeline for Kubeflow Pipelines and Vertex AI"),
     "serve": Command("serving.model_server", "serve pushed models over gRPC and REST"),
-    "ask": Command("serving.client", "ask a model server for recommendations"),
+    "ask": Command("serving.client", "ask a model server: recommendations, search, completions"),
     "report": Command("pipeline.report.page", "write a run's report.html anew"),
     "schema": Command("pipeline.infer_schema", "propose schemas of a shop's tables, for review"),
     "config-schema": Command(
@@ -88,7 +88,7 @@ def usage() -> str:
         [
             "usage: shelfwise COMMAND ...",
             "",
-            "Recommendations for a shop, from its tables to a model server.",
+            "Recommendations and search for a shop, from its tables to a model server.",
             "",
             *(f"  {name:<{width}}  {text}" for name, text in lines.items()),
             "",

@@ -54,7 +54,8 @@ from components.common.windows import Windows  # noqa: E402
 from components.common.candidate_lists import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
-from components.text_encoder_trainer.behaviour import Behaviour, Searches  # noqa: E402
+from components.common.searches import Searches  # noqa: E402
+from components.text_encoder_trainer.behaviour import Behaviour  # noqa: E402
 from models.data import arrays  # noqa: E402
 from models.text import encoder as text_encoder  # noqa: E402
 from models.text import groups as text_groups  # noqa: E402

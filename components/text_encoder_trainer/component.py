@@ -5,9 +5,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components.common import catalogue
+from components.common.searches import Searches
 from components.common.windows import Windows
 from components.text_encoder_trainer import executor
-from components.text_encoder_trainer.behaviour import Searches
 from components.text_encoder_trainer.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog

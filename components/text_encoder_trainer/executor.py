@@ -12,7 +12,8 @@ import pandas as pd
 import tensorflow as tf
 
 from components.common import artifacts
-from components.text_encoder_trainer.behaviour import Behaviour, Searches
+from components.common.searches import Searches
+from components.text_encoder_trainer.behaviour import Behaviour
 from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable

@@ -32,6 +32,7 @@ class Limits:
         pairs = serving.max_pairs // max(places, 1), "max_pairs"
         self._rows, self._texts = rows, min(rows, (serving.max_texts, "max_texts"))
         self._scored, self._recommended = min(rows, scores), min(rows, scores, pairs)
+        self._searched = min(self._recommended, self._texts)
         self._candidates = serving.max_candidates, "max_candidates"
         self._pairs = serving.max_pairs, "max_pairs"
         self._explained = serving.max_explained, "max_explained"
@@ -51,6 +52,10 @@ class Limits:
     def recommended(self, inputs: Inputs) -> dict[str, tf.Tensor]:
         """The same, and for each of which what the sources give is ranked."""
         return _bounded(inputs, tf.size(inputs[F.USER_ID]), self._recommended, _ROWS)
+
+    def searched(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """Rows that are queries to encode, for each of which all items get a score and some are ranked."""
+        return _bounded(inputs, tf.size(inputs[F.QUERY]), self._searched, _ROWS)
 
     def candidates(self, inputs: Inputs) -> dict[str, tf.Tensor]:
         """Candidates of a row."""

@@ -158,11 +158,24 @@ class Items(Section):
     """The categorical feature that filters, caps and reasons call the category."""
     brand: Name | None = None
     """The categorical feature that is the brand."""
+    price: str | None = None
+    """Column of the price; what is sold for money, averaged, if not given."""
+    added: str | None = None
+    """Column that says when the item was added, by which a search sorts the newest first.
+
+    The item's first event if not given.
+    """
+    popularity: str | None = None
+    """Column of a number that grows with the item's popularity, such as its ratings.
+
+    The number of its events if not given.
+    """
 
     @pydantic.field_validator("categorical")
     @classmethod
     def _free_features(cls, categorical: dict[str, str]) -> dict[str, str]:
-        _free(categorical, [F.ITEM_ID, F.TEXT, "row", "price_band"], (F.TEXT_PREFIX, F.EXPOSURE_PREFIX))
+        taken = [F.ITEM_ID, F.TEXT, *F.ITEM_NUMBERS, "row", "price_band"]
+        _free(categorical, taken, (F.TEXT_PREFIX, F.EXPOSURE_PREFIX))
         return categorical
 
 

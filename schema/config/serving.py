@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from schema.config.base import Name, Section
-from schema.config.reasons import Phrases, Reasons
+from schema.config.reasons import Notices, Phrases, Reasons
 
 EVALUATED_ROWS = 32  # of a request, when a model is evaluated
 
@@ -38,8 +38,8 @@ class Serving(Section):
     max_scores: int = Field(1 << 25, ge=1)
     """Rows of a request times candidates of the shop at most.
 
-    Of `recommend`, `similar`, `rank` and `explain`, which score all of them for each row; 32 rows are
-    allowed however many candidates there are.
+    Of `recommend`, `search`, `similar`, `rank` and `explain`, which score all of them for each row; 32
+    rows are allowed however many candidates there are.
     """
     max_pairs: int = Field(65_536, ge=1)
     """Candidates that a request may have ranked, of all its rows together.
@@ -52,9 +52,13 @@ class Serving(Section):
     max_explained: int = Field(512, ge=1)
     """Candidates of a request at most, of `explain`, which ranks each some hundred times."""
     max_texts: int = Field(256, ge=1)
-    """Texts of a request at most, of `embed_text`."""
+    """Texts of a request at most, of `embed_text` and `search`."""
+    max_query_length: int = Field(200, ge=1, le=1000)
+    """Characters of a search, and of what `suggest` completes, that are read; the rest is cut off."""
     diversity: float = Field(0.77, ge=0, le=1)
     """Strength of maximal marginal relevance, 0 (the ranker's order) to 1; a request may give its own."""
+    search_diversity: float = Field(0, ge=0, le=1)
+    """The same for `search`; the first result stays the first."""
     category_cap: int | None = Field(None, ge=1)
     """Places that one `items.category` may take while there are others."""
     rerank_depth: int = Field(100, ge=1)
@@ -75,6 +79,7 @@ class Serving(Section):
     time_zone: str = "UTC"
     """Time zone of the shop: what "yesterday" and "on Monday" mean in reasons."""
     reasons: Reasons = Reasons()
+    notices: Notices = Notices()
     phrases: Phrases = Phrases()
 
     @pydantic.field_validator("time_zone")

@@ -10,6 +10,8 @@ from schema.config.kubeflow import Kubeflow
 from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
 from schema.config.retrieval import Candidates, Retrieval
+from schema.config.search import Search
+from schema.config.search_training import QueryEncoder, SearchTraining
 from schema.config.serving import EVALUATED_ROWS, Serving
 from schema.config.text import TextEncoder
 
@@ -20,8 +22,9 @@ class Config(Section):
     name: Name
     """Name of the pipeline and of its folder below the runs folder."""
     data: Data
-    events: Events
     items: Items
+    events: Events | None = None
+    """What users did; without it the shop has search and similar items, and no recommendations."""
     users: Users | None = None
     exposures: Exposures | None = None
     schema_dir: str = "schema/default"
@@ -31,6 +34,9 @@ class Config(Section):
     retrieval: Retrieval = Retrieval()
     candidates: Candidates = Candidates()
     ranking: Ranking = Ranking()
+    search: Search = Search()
+    query_encoder: QueryEncoder = QueryEncoder()
+    search_training: SearchTraining = SearchTraining()
     serving: Serving = Serving()
     quality: Quality = Quality()
     infra_validator: InfraValidation = InfraValidation()
@@ -82,8 +88,12 @@ class Config(Section):
                 raise ValueError(
                     f"quality.item_slices: '{name}' is not one of items.categorical {attributes}"
                 )
+        self._searched()
         self._measured()
-        self._event_types()
+        if self.events is None:
+            self._without_events()
+        else:
+            self._event_types(self.events)
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:
@@ -92,6 +102,17 @@ class Config(Section):
                         f"{sorted(self.users.categorical)}"
                     )
         return self
+
+    def _searched(self) -> None:
+        """Whether the fields of the search are texts of the items."""
+        known = [*self.items.text, *(role for role in ("brand", "category") if getattr(self.items, role))]
+        for name in self.search.fields:
+            if name not in known:
+                raise ValueError(
+                    f"search.fields: '{name}' is not one of {known} (items.text, brand, category)"
+                )
+        if self.search.title is not None and self.search.title not in known:
+            raise ValueError(f"search.title: '{self.search.title}' is not one of {known}")
 
     def _measured(self) -> None:
         """Whether what is scored can be answered, and spans what the ranker speaks of."""
@@ -110,17 +131,35 @@ class Config(Section):
                 "raise the other"
             )
 
-    def _event_types(self) -> None:
+    def _without_events(self) -> None:
+        """Whether nothing is asked for that only events can give."""
+        needs = {
+            "users": self.users is not None,
+            "exposures": self.exposures is not None,
+            "data.sample_users": self.data.sample_users is not None,
+            f"text_encoder.mode: {self.text_encoder.mode}": self.text_encoder.mode != "frozen",
+            "serving.purchase_types": self.serving.purchase_types is not None,
+        }
+        for name, given in needs.items():
+            if given:
+                raise ValueError(f"{name}: means nothing without events; remove it, or give the events table")
+        if not self.search.enabled:
+            raise ValueError(
+                "search.enabled: false leaves a shop without events nothing to answer with; set it to true, "
+                "or give the events table"
+            )
+
+    def _event_types(self, events: Events) -> None:
         """Whether the types that something is said of can occur."""
-        known = sorted(self.events.event_weights)
+        known = sorted(events.event_weights)
         if len(known) > 1:
             raise ValueError(
                 f"events.event_weights: {known} are {len(known)} types, and every event counts as a purchase "
                 "in labels, metrics and prices, whatever its type; give one type, and a table of such events"
             )
-        if self.events.default_event_type not in known:
+        if events.default_event_type not in known:
             raise ValueError(
-                f"events.default_event_type: '{self.events.default_event_type}' has no weight in "
+                f"events.default_event_type: '{events.default_event_type}' has no weight in "
                 f"events.event_weights {known}; name the same type in both"
             )
         for name in self.serving.purchase_types or ():

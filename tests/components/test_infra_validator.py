@@ -50,7 +50,7 @@ def test_the_servable_passes():
     folder = artifacts.model_folder(tiny_shop.built().servable)
     passed, found = executor.validate(folder, SETTINGS)
     assert passed, found
-    assert found.startswith("32 requests answered over gRPC as by the graph, median ")
+    assert found.startswith("40 requests answered over gRPC as by the graph, median ")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,36 @@ def test_answers_that_are_not_sound(tmp_path, result, reason):
     passed, found = executor.validate(export(tmp_path / "model", result), SETTINGS)
     assert not passed
     assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("notice", [""], None),  # nothing to tell
+        ("intent_brand", ["", ""], None),
+        ("item_text", ["", ""], "output 'item_text' has no text"),
+        ("price", [2.0, 1.0], None),  # two items of one score have changed places
+        ("score", [0.91, 0.5], None),
+        ("score", [0.7, 0.5], "output 'score' differs from the graph's by 0.2"),
+        ("price", [np.nan, 1.0], "output 'price' is not finite"),
+    ],
+)
+def test_a_search_may_have_nothing_to_say_and_may_round(tmp_path, name, value, reason):
+    own = {"notice": [""], "intent_brand": ["", ""], "item_text": ["a", "b"]}
+    own |= {"price": [1.0, 2.0], "score": [0.9, 0.5]}
+    module = tf.Module()
+    module.answer = tf.function(
+        lambda x: {key: tf.constant(content) for key, content in own.items()},
+        input_signature=[tf.TensorSpec([None], tf.int32, "x")],
+    )
+    tf.saved_model.save(module, str(tmp_path), signatures={"search": module.answer})
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = "search"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1], tf.int32))
+    answer = {key: tf.constant(content).numpy() for key, content in (own | {name: value}).items()}
+    refused = pytest.raises(executor._Refused, match=reason) if reason else contextlib.nullcontext()
+    with refused:
+        executor._check_answers(str(tmp_path), [request], [answer])
 
 
 @pytest.mark.parametrize("broken", ["graph", "variables"])

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 from components.common import artifacts
+from components.common.searches import Searches
 from components.text_encoder_trainer import executor
-from components.text_encoder_trainer.behaviour import Behaviour, Searches
+from components.text_encoder_trainer.behaviour import Behaviour
 from models.data import arrays, example_io
 from models.text import encoder as text_encoder
 from models.text.encoder import TextEncoder

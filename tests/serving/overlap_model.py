@@ -16,6 +16,7 @@ ITEMS = [str(100 + place) for place in range(50)]
 GROUPS = [place % 10 for place in range(50)]
 CATEGORIES = [f"cat{group}" for group in GROUPS]
 TEXTS = [f"Product {item} of café {group}" for item, group in zip(ITEMS, GROUPS, strict=True)]
+PRICES = [-1.0, *(place / 100 for place in range(1, 50))]  # the first is not known
 DEFAULT_K, MAX_K = 4, 65
 
 STRING = tf.string
@@ -108,6 +109,63 @@ class OverlapModel(tf.Module):
         unfiltered = tf.reduce_all(category == "", axis=1, keepdims=True)
         chosen = tf.reduce_any(category[:, :, tf.newaxis] == tf.constant(CATEGORIES), axis=1)
         return self._top(self._scores(items, ages), ~excluded & (unfiltered | chosen), k, "overlap")
+
+    @tf.function(
+        input_signature=[
+            *_USER,
+            _spec("query", [None]),
+            _spec("category", [None, None]),
+            _spec("max_price", [None], tf.float32),
+            _spec("sort", [None]),
+            _spec("k", [None], tf.int32),
+        ]
+    )
+    def search(self, user_id, items, ages, types, store, timestamp, query, category, max_price, sort, k):
+        """Items whose texts hold the query; item n costs n cents, but for the first, which has no price."""
+        texts = tf.strings.lower(tf.constant(TEXTS))
+        held = tf.map_fn(
+            lambda words: tf.strings.regex_replace(texts, words, "") != texts,
+            query,
+            fn_output_signature=tf.bool,
+        )
+        unfiltered = tf.reduce_all(category == "", axis=1, keepdims=True)
+        chosen = tf.reduce_any(category[:, :, tf.newaxis] == tf.constant(CATEGORIES), axis=1)
+        price = tf.constant(PRICES)
+        affordable = (max_price[:, tf.newaxis] < 0) | ((price <= max_price[:, tf.newaxis]) & (price >= 0))
+        shown = held & (unfiltered | chosen) & affordable
+        dearest = tf.where(sort[:, tf.newaxis] == "price_desc", price, 0.0)
+        listed = self._top(self._scores(items, ages) + dearest, shown, k, "words")
+        index = self._table.lookup(listed["item_id"])
+        count = tf.reduce_sum(tf.cast(shown, tf.int32), 1)
+        batch = tf.size(query)
+        return listed | {
+            "price": tf.where(index >= 0, tf.gather(price, tf.maximum(index, 0)), 0.0),
+            "total": count,
+            "relaxed": count == 0,
+            "relaxed_query": query,
+            "corrected_query": tf.fill([batch], ""),
+            "notice": tf.where(count == 0, tf.strings.join(["Nothing has ", query]), ""),
+            "price_range": tf.stack([tf.fill([batch], -1.0), max_price], 1),
+            "facet_name": tf.repeat([["category", "category", ""]], batch, 0),
+            "facet_value": tf.repeat([["cat0", "cat1", ""]], batch, 0),
+            "facet_count": tf.stack([count, count // 2, tf.zeros_like(count)], 1),
+            "intent_category": tf.repeat([["cat0", ""]], batch, 0),
+            "intent_score": tf.repeat([[0.75, 0.0]], batch, 0),
+            "intent_brand": tf.repeat([["", ""]], batch, 0),
+            "intent_brand_score": tf.zeros([batch, 2]),
+        }
+
+    @tf.function(input_signature=[*_USER, _spec("prefix", [None]), _spec("k", [None], tf.int32)])
+    def suggest(self, user_id, items, ages, types, store, timestamp, prefix, k):
+        """The prefix with each of three endings, likeliest first."""
+        ends = tf.repeat(tf.constant([["", "s", " set"]]), tf.size(prefix), 0)
+        shown = tf.range(3) < k[:, tf.newaxis]
+        return {
+            "completion": tf.where(
+                shown, tf.strings.join([tf.repeat(prefix[:, tf.newaxis], 3, 1), ends]), ""
+            ),
+            "score": tf.where(shown, [[3.0, 2.0, 1.0]], 0.0),
+        }
 
     @tf.function(input_signature=[_spec("item_id", [None]), _spec("k", [None], tf.int32)])
     def similar(self, item, k):
@@ -226,6 +284,8 @@ def export(path: str, boost: float, model: OverlapModel | None = None) -> Overla
     model.boost(boost)
     names = (
         "recommend",
+        "search",
+        "suggest",
         "similar",
         "similar_scalar",
         "rank",

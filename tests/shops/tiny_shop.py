@@ -516,16 +516,21 @@ def _ranking(base: Path) -> str:
 
 @cache.kept
 def _servable(base: Path) -> str:
+    from tests.shops import tiny_search  # is made of this shop
+
+    ranking_folder = artifacts.model_folder(str(_ranking()[0] / "model"))
+    retriever = factory().at(CUTOFF)
     return servable_executor.run(
-        factory().at(CUTOFF),
+        retriever,
         items(),
-        artifacts.model_folder(str(_ranking()[0] / "model")),
+        ranking_folder,
         artifacts.model_folder(text_encoder()[0]),
         past_log(),
         CUTOFF,
         CONFIG,
         str(base / "model"),
         str(base / "histories"),
+        tiny_search.personal_parts(retriever, load(ranking_folder)),
     )
 
 

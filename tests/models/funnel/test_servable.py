@@ -28,6 +28,8 @@ def signatures(built):
     loaded = tiny_shop.load(artifacts.model_folder(built.servable))
     names = {
         "recommend",
+        "search",
+        "suggest",
         "similar",
         "rank",
         "explain",

@@ -67,6 +67,27 @@ def test_the_ports_open_when_the_models_are_loaded(rest: Server) -> None:
 # ---- answers
 
 
+def test_a_search_in_json(url: str) -> None:
+    """Words, truth values and whole numbers; every row has its own."""
+    searches = [("café 3", "price_desc", 2), ("nothing", "", 1)]
+    body = {
+        "signature_name": "search",
+        "instances": [
+            {name: value for name, value in instance().items() if name != "exclude_item_id"}
+            | {"query": query, "sort": sort, "max_price": 0.3, "k": k}
+            for query, sort, k in searches
+        ],
+    }
+    status, answer = call(f"{url}:predict", body)
+    assert status == 200, answer
+    found, nothing = answer["predictions"]
+    assert found["item_id"] == ["123", "113"]
+    assert found["price"] == pytest.approx([0.23, 0.13])
+    assert (found["total"], found["relaxed"], found["notice"]) == (3, False, "")
+    assert found["facet_count"] == [3, 1, 0]
+    assert (nothing["total"], nothing["relaxed"], nothing["notice"]) == (0, True, "Nothing has nothing")
+
+
 def test_row_format(url: str) -> None:
     body = {
         "signature_name": "recommend",
