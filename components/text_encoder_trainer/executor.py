@@ -61,10 +61,9 @@ def run(
     Raises:
       DataError: the events hold no pair to learn from.
     """
+    text_training.set_seed(config.seed)
     texts, index = text_encoder.distinct_texts(items.text)
-    dtype, speed = config.dtype, {}
-    if dtype == "auto":
-        dtype, speed = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
+    dtype = text_encoder.dtype_here() if config.dtype == "auto" else config.dtype
     if log is None:
         encoder = TextEncoder(config.preset, config.sequence_length, dtype)
         fitted, learned = Fit([], {}), config.mode
@@ -86,10 +85,9 @@ def run(
     with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
         json.dump({"epochs": [{"epoch": entry.pop("step")} | entry for entry in fitted.history]}, file)
     _export(encoder, artifacts.model_folder(output))
-    measured = ", ".join(f"{name} {rate:,.0f}" for name, rate in speed.items())
     return (
         f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions "
-        f"in {seconds:,.0f} s ({dtype}{'; texts/s measured: ' + measured if measured else ''}); {learned}"
+        f"in {seconds:,.0f} s ({dtype}); {learned}"
     )
 
 

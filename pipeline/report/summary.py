@@ -240,6 +240,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "name": stage.name,
         "seconds": round(stage.seconds, 3),
+        "processor_seconds": round(stage.processor_seconds, 3),
         "cached": stage.cached,
         "state": stage.state,
         "found": stage.found,
