@@ -21,6 +21,8 @@ HISTORIES = "histories.parquet"  # ServableBuilder: every user's request state
 
 # --- what components write about their work ------------------------------------------
 TRAINING_CURVES = "history.json"  # ModelRun of every trainer
+TRAINING_EVENTS, HELD_OUT_EVENTS = "training", "held_out"  # folders in it, for TensorBoard
+EVENTS = "events.out.tfevents"  # begins the names of the files in them
 METRICS = "metrics.json"  # FunnelEvaluator
 # TFX's Tuner writes these two names.
 BEST_HYPERPARAMETERS = "best_hyperparameters.txt"
