@@ -223,8 +223,8 @@ class _Run:
     ) -> None:
         """Writes the summary and the report, and says how the run ended."""
         from pipeline import record as run_record
+        from pipeline.report import board, history, summary
         from pipeline.report import page as report
-        from pipeline.report import summary
 
         record = None
         if runner is not None and runner.run_id is not None:
@@ -250,7 +250,11 @@ class _Run:
             error=self._error,
         )
         result["primary_metric"] = self._config.quality.primary_metric
+        result["configuration"] = self._config.model_dump(mode="json")
         summary.write(self._dir / "summary.json", result)
+        history.keep(self._dir, result)
+        if record is not None:
+            board.publish(record, self._dir, history.stamp(result))
         shown = None
         try:
             shown = _shown(report.write(self._dir))

@@ -191,7 +191,7 @@ def test_missing_share_counts_empty_values(record):
 
 
 def test_summary_has_what_the_issue_names(record, tmp_path):
-    stages = [summary.Stage("EventStatistics", 1.23456, True, "cached", "x", 10)]
+    stages = [summary.Stage("EventStatistics", 1.23456, True, "cached", "x", 10, 2.34567)]
     result = summary.build(
         name="shop",
         config_path=None,
@@ -210,6 +210,7 @@ def test_summary_has_what_the_issue_names(record, tmp_path):
     read = json.loads((tmp_path / "summary.json").read_text())
     assert read["stages"][0]["name"] == "EventStatistics"
     assert (read["stages"][0]["seconds"], read["stages"][0]["cached"]) == (1.235, True)
+    assert read["stages"][0]["processor_seconds"] == 2.346
     assert read["not_run"] == ["Pusher"]
     assert read["metrics"]["funnel"]["novel"]["ndcg@10"] == 0.06
     assert read["metrics"]["baselines"]["popularity"]["all"]["recall@100"] == 0.5
