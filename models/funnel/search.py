@@ -166,6 +166,9 @@ class ProductSearch(tf.Module):
       lists: makes the outputs.
       config: the shop.
 
+    Attributes:
+      pairs: the argument.
+
     Raises:
       ConfigError: the ranker learned from other features than there are now.
     """
@@ -188,10 +191,11 @@ class ProductSearch(tf.Module):
                 f"search: the ranker of searches was trained with other features ({', '.join(other)}); "
                 "run the pipeline again, so that SearchTrainer learns from those of today"
             )
-        self._pairs, self._parser, self._lists = pairs, parser, lists
+        self.pairs, self._parser, self._lists = pairs, parser, lists
         self._ranker, self._suggester = parts.ranker, parts.suggester
         self._encoder = parts.query_encoder  # holds the weights that are exported
         serving = config.serving
+        self._limits = Limits(serving, pairs.count, config.search.candidates)
         self._most = serving.max_query_length
         self._price = frozen_table(np.append(parts.catalogue.price, np.nan).astype(np.float32))
         row = pairs.row.numpy()[:-1]
@@ -210,19 +214,17 @@ class ProductSearch(tf.Module):
         self._reasons = SearchReasons(pairs.bought, config.candidates.history_length, serving)
         self._notices = Notices(serving)
 
-    def functions(
-        self, limits: Limits
-    ) -> dict[str, Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]]:
+    def functions(self) -> dict[str, Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]]:
         """Both signatures by name, for requests within the limits."""
         return {
-            F.SEARCH: lambda inputs: self.search(limits.rows(inputs, F.QUERY)),
-            F.SUGGEST: lambda inputs: self.suggest(limits.rows(inputs, F.PREFIX)),
+            F.SEARCH: lambda inputs: self.search(self._limits.searched(inputs)),
+            F.SUGGEST: lambda inputs: self.suggest(self._limits.rows(inputs, F.PREFIX)),
         }
 
     @tf.Module.with_name_scope
     def search(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What the words of each request mean for who asks; see `docs/search.md`."""
-        described = self._pairs(inputs)
+        described = self.pairs(inputs)
         found = described.found
         score = self._ranker.score(found.features, described.personal)
         if self._boost is not None:
@@ -266,7 +268,7 @@ class ProductSearch(tf.Module):
         tf.debugging.assert_equal(
             tf.size(inputs[F.K]), tf.size(inputs[F.PREFIX]), "k: give one value for each prefix"
         )
-        affinity = self._suggester.affinity(*self._pairs.history(self._parser(inputs)))
+        affinity = self._suggester.affinity(*self.pairs.history(self._parser(inputs)))
         prefix = shortened(inputs[F.PREFIX], self._most)
         completion, score = self._suggester(prefix, inputs[F.K], affinity)
         return {F.COMPLETION: completion, F.SCORE: score}

@@ -25,7 +25,7 @@ SEARCH = Search.model_validate(
     {"lexical": 30, "semantic": 12, "own": 20, "candidates": 40, "synonyms": [["roll", "bun"]], "facets": 4}
 )
 # What a pair's score is made of: words first, then what the user is likely to buy.
-_WEIGHTS = {"fused": 40.0, "logit": 0.3, "own_decayed": 1.0}
+_WEIGHTS = {"coverage": 20.0, "fused": 20.0, "logit": 0.3, "own_decayed": 5.0}
 
 
 @functools.cache
@@ -65,7 +65,7 @@ def parts(personal: PersonalFeatures | None, settings: Search = SEARCH) -> Searc
     names = () if personal is None else personal.names
     ranker = SearchRanker(searcher.feature_names, names, hidden=0)
     weights = [_WEIGHTS.get(name, 0.0) for name in (*ranker.features, *names)]
-    assert sum(map(bool, weights)) == (1 if personal is None else len(_WEIGHTS))
+    assert sum(map(bool, weights)) == (2 if personal is None else len(_WEIGHTS))
     [linear] = ranker.trainable_variables
     linear.assign(np.asarray(weights, np.float32)[:, None])
     return SearchParts(catalogue(), searcher, ranker, Suggester(index(), settings), encoder)

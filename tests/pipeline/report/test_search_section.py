@@ -20,18 +20,32 @@ FIGURES = {
                 "bm25f": {"ndcg@10": 0.555, "recall@50": 0.66},
             },
         },
-        "known_item_typos": {"queries": 1500, "systems": {"search": {"mrr": 0.4}, "not_personal": {"mrr": 0.3}}},
+        "known_item_typos": {
+            "queries": 1500,
+            "systems": {"search": {"mrr": 0.4}, "not_personal": {"mrr": 0.3}},
+        },
     },
     "typo_loss": {"search": 0.0712, "bm25f": 0.31},
     "examples": [
-        {"set": "judged", "query": "<b>oat</b> milk", "results": [{"item_id": "7", "item_text": "Oat", "gain": 1.0}]}
+        {
+            "set": "judged",
+            "query": "<b>oat</b> milk",
+            "results": [{"item_id": "7", "item_text": "Oat", "gain": 1.0}],
+        }
     ],
     "failures": [
-        {"set": "personal", "query": "milk", "user_id": "u9", "notice": "Showing 'milk'", "results": [], "wanted": ["Skim"]}
+        {
+            "set": "personal",
+            "query": "milk",
+            "user_id": "u9",
+            "notice": "Showing 'milk'",
+            "results": [],
+            "wanted": ["Skim"],
+        }
     ],
     "blessed": False,
     "reasons": ["ndcg@10 of judged queries 0.6100 < 0.7000 (quality.search.min_ndcg)"],
-}  # fmt: skip
+}
 
 
 def record_of(folder, figures):
