@@ -147,8 +147,10 @@ def _personal(shop: _Shop, settings: Settings) -> tuple[Any, ...]:
     if shop.log is None:
         return ()
     training = settings.search_training
+    title = settings.search.title or settings.items.text[0]
+    window = (shop.start, shop.end)
     asked = personal_queries.of_purchases(
-        shop.catalogue, shop.log, shop.start, shop.end, training.personal_queries // 2, training.seed
+        shop.catalogue, title, shop.log, *window, training.personal_queries // 2, training.seed
     )
 
     def states(users: np.ndarray) -> dict[str, np.ndarray]:
