@@ -9,7 +9,7 @@ from schema.config import SearchQuality
 
 def of(mean, count=50, seed=0):
     values = np.clip(np.random.default_rng(seed).normal(mean, 0.05, count), 0, 1)
-    return values - values.mean() + mean
+    return values - values.mean() + mean if mean else np.zeros(count)
 
 
 def values(search=0.6, words=0.5, typo=0.55, sets=("judged", "known_item")):

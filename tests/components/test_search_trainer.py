@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from components.common import personal_queries
 from components.common.queries import Queries
@@ -54,7 +55,7 @@ def test_loss_equals_plain_loops():
     given = lists(1, queries=5)
     score = np.random.default_rng(2).normal(size=given.gain.shape).astype(np.float32)
     ideal = given.ideal.astype(np.float32)
-    found = fitting.lambda_loss(score, given.gain, given.valid, ideal)
+    found = fitting.lambda_loss(tf.constant(score), given.gain, given.valid, ideal)
     assert float(found) == pytest.approx(naive_loss(score, given.gain, given.valid, ideal), rel=1e-4)
 
 
