@@ -108,7 +108,7 @@ setup(
     extras_require={
         "kubeflow": ["kfp>=2.6,<2.17"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "benchmark": ["implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
+        "benchmark": ["bm25s>=0.3,<0.4", "implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
         "test": [
             "cryptography>=42",
             "import-linter>=2.3",

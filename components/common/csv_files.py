@@ -9,6 +9,7 @@ import csv as standard_csv
 import dataclasses
 import io
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -105,8 +106,9 @@ def batches(path: str, columns: Sequence[str], csv: Csv) -> Iterator[pa.RecordBa
     found = layout(path, csv)
     quote = None if csv.quote == "none" else csv.quote
     with _open(path) as file:
+        text = _Utf8(file, path, csv, found.separator)
         reader = pyarrow.csv.open_csv(
-            pa.PythonFile(_Utf8(file, path, csv, found.separator), "r"),
+            pa.PythonFile(text, "r"),
             read_options=pyarrow.csv.ReadOptions(
                 block_size=BLOCK_BYTES, skip_rows=found.skip, use_threads=False
             ),
@@ -121,15 +123,22 @@ def batches(path: str, columns: Sequence[str], csv: Csv) -> Iterator[pa.RecordBa
                 quoted_strings_can_be_null=False,
             ),
         )
-        for batch in reader:
-            # An empty cell in quotes is as empty as one without.
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
-                    for column in batch.columns
-                ],
-                names=batch.schema.names,
-            )
+        try:
+            for batch in reader:
+                # An empty cell in quotes is as empty as one without.
+                yield pa.RecordBatch.from_arrays(
+                    [
+                        pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
+                        for column in batch.columns
+                    ],
+                    names=batch.schema.names,
+                )
+        except pa.ArrowInvalid as error:
+            # Arrow reads ahead in a thread of its own: whether it gives up on the row without an end, or the
+            # check of quotes sees it first, is chance. The check's message says what to do.
+            if "straddling" in str(error):
+                text.check_rest()
+            raise
 
 
 def convert(array: pa.StringArray, kind: str) -> tuple[pa.Array | None, int]:
@@ -194,6 +203,8 @@ class _Utf8(io.RawIOBase):
         self._decoder: codecs.IncrementalDecoder | None = None
         self._lines = 0
         self._quotes = None
+        self._reading = threading.Lock()
+        self._fault: DataError | None = None
         if separator and csv.quote != "none":
             self._quotes = _Quotes(path, csv.quote, separator)
 
@@ -203,6 +214,25 @@ class _Utf8(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """The next `size` bytes of the file, which may be more or fewer in UTF-8; empty at its end."""
+        with self._reading:
+            if self._fault:
+                raise self._fault
+            try:
+                return self._read(size)
+            except DataError as error:
+                self._fault = error
+                raise
+
+    def check_rest(self) -> None:
+        """Reads on to the end.
+
+        Raises:
+          DataError: what is wrong there, or was before.
+        """
+        while self.read():
+            pass
+
+    def _read(self, size: int) -> bytes:
         while True:
             data = self._file.read(size if size and size > 0 else BLOCK_BYTES)
             if self._decoder is None:

@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import keras
@@ -28,57 +27,28 @@ import tensorflow_text as tf_text
 from schema import names as F
 from schema.errors import ConfigError, UserError
 
-_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
-_TIMED_TEXTS = 128
+_BF16_FLAG = "amx_bf16"
 
 
 def has_bfloat16() -> bool:
-    """Whether a matrix unit for bfloat16 exists here (AMX, AVX512-BF16, GPU, TPU)."""
+    """Whether a matrix unit for bfloat16 exists here (AMX, GPU, TPU)."""
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return True
     try:
-        flags = set(
+        flags = (
             Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
         )
     except OSError:
         return False
-    return bool(flags & _BF16_FLAGS)
+    return _BF16_FLAG in flags
 
 
-def texts_per_second(preset: str, sequence_length: int, dtype: str, texts: np.ndarray) -> float:
-    """How many of `texts` (object [T]) an encoder of this type encodes in a second.
+def dtype_here() -> str:
+    """The compute type that "auto" stands for on this machine: "bfloat16" with a matrix unit for it.
 
-    Every batch runs twice and the better time counts: the first run builds the graph.
+    It is looked up and not timed: a busy moment must not give the same data and seed another model.
     """
-    encode = TextEncoder(preset, sequence_length, dtype).function()
-    batch = tf.constant(texts.tolist())
-    best = float("inf")
-    encode(batch)
-    for _ in range(2):
-        started = time.perf_counter()
-        encode(batch)
-        best = min(best, time.perf_counter() - started)
-    return len(texts) / best
-
-
-def fastest_dtype(preset: str, sequence_length: int, texts: np.ndarray) -> tuple[str, dict[str, float]]:
-    """The compute type that encodes the shop's texts faster on this machine, by measuring both.
-
-    Args:
-      preset, sequence_length: as in :class:`TextEncoder`.
-      texts: object (str) [T], at least one.
-
-    Returns:
-      ("float32" or "bfloat16", texts/s of each type measured; empty where the machine has no
-      unit for bfloat16, which is then not tried).
-    """
-    if not has_bfloat16():
-        return "float32", {}
-    sample = texts[:: max(1, len(texts) // _TIMED_TEXTS)][:_TIMED_TEXTS]
-    speed = {
-        name: texts_per_second(preset, sequence_length, name, sample) for name in ("float32", "bfloat16")
-    }
-    return max(speed, key=speed.get), speed
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def preset_folder(preset: str) -> str:
@@ -114,6 +84,9 @@ class TextEncoder(tf.Module):
         embeddings stay as they are.
       lora_rank: rank of the updates in mode "lora".
       dropout: share of activations dropped in training.
+      layers: the layers that are used; 0 means every one. Fewer are taken at equal distances, the last
+        one included, and make a shorter encoder to be trained (Sun et al., "Patient knowledge
+        distillation for BERT model compression", EMNLP 2019, begin with such a choice).
 
     Attributes:
       backbone: the `BertBackbone`.
@@ -132,6 +105,7 @@ class TextEncoder(tf.Module):
         trained_layers: int = 0,
         lora_rank: int = 8,
         dropout: float = 0.1,
+        layers: int = 0,
     ) -> None:
         super().__init__(name="text_encoder")
         folder = preset_folder(preset)
@@ -142,11 +116,12 @@ class TextEncoder(tf.Module):
             raise ConfigError(
                 f"text_encoder.preset: '{preset}' cannot be loaded by KerasHub ({error})"
             ) from error
-        layers = self.backbone.transformer_layers
-        self.fixed_layers = max(0, len(layers) - (trained_layers or len(layers)))
+        self._layers = _chosen(self.backbone.transformer_layers, layers)
+        used = len(self._layers)
+        self.fixed_layers = max(0, used - (trained_layers or used))
         self.backbone.trainable = mode != "frozen"
         if mode != "frozen":
-            trained = layers[self.fixed_layers :]
+            trained = self._layers[self.fixed_layers :]
             for layer in self.backbone.layers:
                 layer.trainable = mode == "full" and layer in trained
             if mode == "lora":
@@ -158,7 +133,16 @@ class TextEncoder(tf.Module):
         self._cls = self.vocabulary.index("[CLS]")
         self._sep = self.vocabulary.index("[SEP]")
         self._length = sequence_length
-        self._arguments = (preset, sequence_length, dtype, "frozen", trained_layers)
+        self._arguments = (
+            preset,
+            sequence_length,
+            dtype,
+            "frozen",
+            trained_layers,
+            lora_rank,
+            dropout,
+            layers,
+        )
 
     @property
     def dim(self) -> int:
@@ -190,7 +174,7 @@ class TextEncoder(tf.Module):
             (tokens, bert.position_embedding(tokens), bert.segment_embedding(tf.zeros_like(ids)))
         )
         hidden = bert.embeddings_layer_norm(added)
-        for layer in bert.transformer_layers[: self.fixed_layers]:
+        for layer in self._layers[: self.fixed_layers]:
             hidden = layer(hidden, padding_mask=ids > 0)
         return hidden
 
@@ -205,7 +189,7 @@ class TextEncoder(tf.Module):
         """
         if training and not self.fixed_layers:
             hidden = self.backbone.embeddings_dropout(hidden, training=True)
-        for layer in self.backbone.transformer_layers[self.fixed_layers :]:
+        for layer in self._layers[self.fixed_layers :]:
             hidden = layer(hidden, padding_mask=ids > 0, training=training)
         return hidden
 
@@ -240,6 +224,12 @@ class TextEncoder(tf.Module):
             self.backbone.save_weights(path)
             plain.backbone.load_weights(path)
         return plain
+
+
+def _chosen(layers: list[keras.layers.Layer], count: int) -> list[keras.layers.Layer]:
+    """`count` of the layers at equal distances, the last one included; all for 0 or too many."""
+    count = min(count or len(layers), len(layers))
+    return [layers[round((place + 1) * len(layers) / count) - 1] for place in range(count)]
 
 
 def _enable_lora(layers: list[keras.layers.Layer], rank: int) -> None:

@@ -58,6 +58,8 @@ class Suggest(Section):
 class Search(Section):
     """How a shopper's words find items."""
 
+    enabled: bool = True
+    """Whether the servable has `search` and `suggest`."""
     fields: dict[str, SearchField] = {}
     """Column of `items.text`, or `brand` or `category` -> its weight; all with weight 1 if not given."""
     title: str | None = None

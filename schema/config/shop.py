@@ -11,7 +11,8 @@ from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
 from schema.config.retrieval import Candidates, Retrieval
 from schema.config.search import Search
-from schema.config.serving import Serving
+from schema.config.search_training import QueryEncoder, SearchTraining
+from schema.config.serving import EVALUATED_ROWS, Serving
 from schema.config.text import TextEncoder
 
 
@@ -21,8 +22,9 @@ class Config(Section):
     name: Name
     """Name of the pipeline and of its folder below the runs folder."""
     data: Data
-    events: Events
     items: Items
+    events: Events | None = None
+    """What users did; without it the shop has search and similar items, and no recommendations."""
     users: Users | None = None
     exposures: Exposures | None = None
     schema_dir: str = "schema/default"
@@ -33,6 +35,8 @@ class Config(Section):
     candidates: Candidates = Candidates()
     ranking: Ranking = Ranking()
     search: Search = Search()
+    query_encoder: QueryEncoder = QueryEncoder()
+    search_training: SearchTraining = SearchTraining()
     serving: Serving = Serving()
     quality: Quality = Quality()
     infra_validator: InfraValidation = InfraValidation()
@@ -47,6 +51,11 @@ class Config(Section):
             name = getattr(self.items, role)
             if name is not None and name not in attributes:
                 raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {attributes}")
+        within = self.exposures.compared_within if self.exposures else None
+        if within is not None and within not in attributes:
+            raise ValueError(
+                f"exposures.compared_within: '{within}' is not one of items.categorical {attributes}"
+            )
         for place, boost in enumerate(self.serving.boosts):
             if boost.attribute not in (*attributes, "item_id"):
                 raise ValueError(
@@ -54,13 +63,22 @@ class Config(Section):
                     f"items.categorical {attributes}"
                 )
         # the ranking head is evaluated on whole lists, through `serving_default`
-        sizes = self.candidates
-        longest = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
-        longest = max(longest, self.ranking.eval_list_size)
+        longest = max(sum(self.candidates.sizes.values()), self.ranking.eval_list_size)
+        if self.candidates.planned and not (self.exposures and self.exposures.known_ahead):
+            raise ValueError(
+                "candidates.planned: no promotion is known ahead; say in exposures.known_ahead how long "
+                "ahead, or set it to 0"
+            )
         if self.serving.max_candidates < longest:
             raise ValueError(
                 f"serving.max_candidates: {self.serving.max_candidates} is less than the {longest} "
                 "candidates of a list that the model is evaluated with; raise it, or lower the sizes in "
+                "candidates or ranking.eval_list_size"
+            )
+        if self.serving.max_pairs < EVALUATED_ROWS * longest:
+            raise ValueError(
+                f"serving.max_pairs: {self.serving.max_pairs} is less than {EVALUATED_ROWS} lists of the "
+                f"{longest} candidates with which the model is evaluated; raise it, or lower the sizes in "
                 "candidates or ranking.eval_list_size"
             )
         if self.serving.category_cap is not None and self.items.category is None:
@@ -72,7 +90,10 @@ class Config(Section):
                 )
         self._searched()
         self._measured()
-        self._event_types()
+        if self.events is None:
+            self._without_events()
+        else:
+            self._event_types(self.events)
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:
@@ -110,17 +131,35 @@ class Config(Section):
                 "raise the other"
             )
 
-    def _event_types(self) -> None:
+    def _without_events(self) -> None:
+        """Whether nothing is asked for that only events can give."""
+        needs = {
+            "users": self.users is not None,
+            "exposures": self.exposures is not None,
+            "data.sample_users": self.data.sample_users is not None,
+            f"text_encoder.mode: {self.text_encoder.mode}": self.text_encoder.mode != "frozen",
+            "serving.purchase_types": self.serving.purchase_types is not None,
+        }
+        for name, given in needs.items():
+            if given:
+                raise ValueError(f"{name}: means nothing without events; remove it, or give the events table")
+        if not self.search.enabled:
+            raise ValueError(
+                "search.enabled: false leaves a shop without events nothing to answer with; set it to true, "
+                "or give the events table"
+            )
+
+    def _event_types(self, events: Events) -> None:
         """Whether the types that something is said of can occur."""
-        known = sorted(self.events.event_weights)
+        known = sorted(events.event_weights)
         if len(known) > 1:
             raise ValueError(
                 f"events.event_weights: {known} are {len(known)} types, and every event counts as a purchase "
                 "in labels, metrics and prices, whatever its type; give one type, and a table of such events"
             )
-        if self.events.default_event_type not in known:
+        if events.default_event_type not in known:
             raise ValueError(
-                f"events.default_event_type: '{self.events.default_event_type}' has no weight in "
+                f"events.default_event_type: '{events.default_event_type}' has no weight in "
                 f"events.event_weights {known}; name the same type in both"
             )
         for name in self.serving.purchase_types or ():

@@ -92,7 +92,7 @@ def test_a_few_bytes_may_not_stand_for_many_elements(stubs: Stubs) -> None:
 
 
 def test_calls_that_would_wait_beyond_the_limit_are_refused(strict: Server, stubs: Stubs) -> None:
-    busy = {"seconds": np.float64(5.0)}
+    busy = {"seconds": np.float64(1.0)}
 
     def refused(signature: str, inputs: dict) -> bool:
         try:
@@ -101,16 +101,21 @@ def test_calls_that_would_wait_beyond_the_limit_are_refused(strict: Server, stub
             return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         return False
 
-    def work() -> None:  # until it is let in
-        while refused("busy", busy):
-            pass
+    done = threading.Event()
+
+    def work() -> None:  # again and again: both places are taken, whoever came first
+        while not done.is_set():
+            refused("busy", busy)
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: refused("embed_text", {"text": ["a"]}), strict)  # one works, one waits
-    for thread in threads:
-        thread.join()
+    try:
+        wait_until(lambda: refused("embed_text", {"text": ["a"]}), strict)  # one works, one waits
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
     assert stubs.predict("embed_text", {"text": ["a"]}).model_spec.version.value == 1
 
 
