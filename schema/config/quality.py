@@ -31,9 +31,9 @@ class SearchQuality(Section):
     """Least figure as a share of what BM25F alone reaches on the same queries."""
     max_typo_loss: float = Field(0.4, ge=0, le=1)
     """Largest share of the figure that one typing error in every query may cost."""
-    known_items: int = Field(300, ge=1)
+    known_items: int = Field(200, ge=1)
     """Known items that are asked for."""
-    personal_users: int = Field(300, ge=1)
+    personal_users: int = Field(150, ge=1)
     """Users that one-word queries are asked for, where there are events."""
 
 
