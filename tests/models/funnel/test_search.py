@@ -363,6 +363,7 @@ def test_price_words_bound_the_price():
         prices = [facts()[item][3] for item in listed(answer, row) if kind_of(item) == MILK]
         assert prices
         assert all(low <= price <= high for price in prices)
+        assert answer[F.REASON][row][0] == "Matches 'milk'"
 
 
 def test_queries_are_shortened_and_repeated_safely():
