@@ -11,7 +11,7 @@ WORKERS ?= 2
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo test test-fast test-slow benchmark-index benchmark-funnel benchmark-retrieval lint format lock clean distclean
+.PHONY: help env demo test test-fast test-slow benchmark-index benchmark-funnel benchmark-retrieval benchmark-search lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ benchmark-funnel: env ## the whole funnel against classical recommenders (ARGS="
 benchmark-retrieval: env ## towers and sources against classical recommenders (ARGS="--window test": the test window)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml $(ARGS)
+
+benchmark-search: env ## search against BM25, vectors and both, on judgements (CONFIG=..., ARGS="--set data.root=FOLDER")
+	@$(PY) benchmarks/search.py --config $(if $(filter file,$(origin CONFIG)),pipeline/configs/esci_us.yaml,$(CONFIG)) $(ARGS)
 
 lint: env ## ruff (rules and formatting), import-linter (layers), pyrefly (types)
 	@$(PY) -m ruff check

@@ -295,9 +295,7 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float, consol
         raise UserError("nobody takes an item without a past in the window, and none is held out")
     texts, index = text_encoder.distinct_texts(items.text)
     index = index.astype(np.int32)
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype, _ = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
+    dtype = text_encoder.dtype_here() if config.dtype == "auto" else config.dtype
     until = run.windows.label_starts(run.config.ranking)[0]
     searches = Searches.read(run.folders[: len(run.windows.past)]).without(protocol.held_out)
     behaviour = Behaviour.of(protocol.past, searches, items, index, until)

@@ -134,7 +134,10 @@ CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
+PLANNED = "planned"
 EXPLORATION = "exploration"
+# What a reason may need: that the shop knows its promotions ahead.
+ON_OFFER = "on_offer"
 
 # How a search found an item, and what an answer of `search` says of it.
 LEXICAL = "lexical"

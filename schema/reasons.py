@@ -46,6 +46,13 @@ REASONS = (
         "most half their mean, and the last purchase at most two intervals ago",
     ),
     Reason(
+        "buy_again_on_offer",
+        F.BUY_AGAIN,
+        "On offer this week; you bought it {times}, last {when}",
+        ("times", "when"),
+        "bought, and the chain promotes it in the week of the request",
+    ),
+    Reason(
         "buy_again",
         F.BUY_AGAIN,
         "You bought it {times}, last {when}",
@@ -77,6 +84,13 @@ REASONS = (
         ("purchases", "category", "when"),
         "two purchases or more in the item's category",
     ),
+    Reason(
+        "on_offer",
+        F.TWO_TOWER,
+        "On offer this week",
+        (),
+        "the chain promotes it in the week of the request",
+    ),
     Reason("two_tower", F.TWO_TOWER, "Picked for you from what you did here", (), "there is a history"),
     Reason("context", F.TWO_TOWER, "Picked for where and when you shop", (), "there is no history"),
     Reason(
@@ -95,6 +109,13 @@ REASONS = (
         "one of the ten best sellers of the category in the last `candidates.trending_days`",
     ),
     Reason(
+        "trending_on_offer",
+        F.TRENDING,
+        "Popular with our customers, on offer this week",
+        (),
+        "the chain promotes it in the week of the request",
+    ),
+    Reason(
         "trending",
         F.TRENDING,
         "Popular with our customers",
@@ -109,6 +130,21 @@ REASONS = (
         "the item has a category",
     ),
     Reason("new_items", F.NEW_ITEMS, "Recently added to our shop", (), "the item has no category"),
+    Reason(
+        "planned_this_week",
+        F.PLANNED,
+        "From this week's offers",
+        (),
+        "the chain promotes it in the week of the request",
+    ),
+    Reason(
+        "planned",
+        F.PLANNED,
+        "From our next offers",
+        (),
+        "the chain promotes it in another week that is known ahead, by the moment of the request or, without "
+        "one, of the model",
+    ),
     Reason("exploration", F.EXPLORATION, "New in {category}", ("category",), "the item has a category"),
     Reason("exploration_anywhere", F.EXPLORATION, "New in our shop", (), "the item has no category"),
     Reason(

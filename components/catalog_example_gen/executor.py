@@ -112,8 +112,9 @@ def exposure_roles(exposures: Exposures) -> list[Role]:
     ]
     if exposures.store:
         found.append(Role("store", exposures.store, "exposures.store", "id"))
-    for name, column in exposures.channels.items():
-        found.append(Role(f"channel_{name}", column, f"exposures.channels.{name}", "category", False))
+    for name in exposures.channels:
+        key = f"exposures.channels.{name}"
+        found.append(Role(f"channel_{name}", exposures.column(name), key, "category", False))
     return found
 
 
@@ -186,7 +187,7 @@ def exposed(chunk: Chunk, exposures: Exposures) -> pa.RecordBatch:
     }
     any_channel = np.zeros(rows, bool) if exposures.channels else np.ones(rows, bool)
     for name in exposures.channels:
-        active = _active(chunk.batch.column(f"channel_{name}"), exposures.inactive)
+        active = _active(chunk.batch.column(f"channel_{name}"), exposures.values(name), exposures.inactive)
         any_channel |= active
         columns[f"channel_{name}"] = pa.array(active.astype(np.int8))
     table = pa.Table.from_pydict(columns).filter(pa.array(any_channel))
@@ -355,11 +356,16 @@ def _distinct(table: pa.Table, channels: list[str]) -> pa.Table:
     )
 
 
-def _active(channel: pa.Array, inactive: list[str]) -> np.ndarray:
-    """bool [rows]: the channel's value is an exposure (neither null nor one of `inactive`)."""
+def _active(channel: pa.Array, values: list[str] | None, inactive: list[str]) -> np.ndarray:
+    """bool [rows]: the channel's value is an exposure: one of `values` or, without those, neither null
+    nor one of `inactive`.
+    """
     encoded = channel if pa.types.is_dictionary(channel.type) else channel.dictionary_encode()
     names = as_strings(encoded.dictionary)
-    active = pc.invert(pc.is_in(names, pa.array([*inactive, None], pa.string())))
+    if values is None:
+        active = pc.invert(pc.is_in(names, pa.array([*inactive, None], pa.string())))
+    else:
+        active = pc.is_in(names, pa.array(values, pa.string()))
     return pc.fill_null(active.take(encoded.indices), False).to_numpy(zero_copy_only=False)
 
 

@@ -25,6 +25,8 @@ EVALUATION_QUERIES = "evaluation.parquet"  # SearchTrainer: what SearchEvaluator
 
 # --- what components write about their work ------------------------------------------
 TRAINING_CURVES = "history.json"  # ModelRun of every trainer
+TRAINING_EVENTS, HELD_OUT_EVENTS = "training", "held_out"  # folders in it, for TensorBoard
+EVENTS = "events.out.tfevents"  # begins the names of the files in them
 METRICS = "metrics.json"  # FunnelEvaluator
 SEARCH_METRICS = "search_metrics.json"  # SearchEvaluator
 # TFX's Tuner writes these two names.

@@ -112,9 +112,17 @@ class RetrieverFactory:
         vectors, index = self._texts
         return vectors[index]
 
-    def at(self, as_of: int) -> Retriever:
-        """The retriever of one of the index's moments (unix seconds)."""
+    def at(self, as_of: int, known_ahead: float | None = None) -> Retriever:
+        """The retriever of one of the index's moments.
+
+        Args:
+          as_of: unix seconds.
+          known_ahead: replaces `exposures.known_ahead`, to measure what a horizon is worth.
+        """
         snapshot = Snapshot.load(artifacts.snapshot_path(self._index_uri, as_of))
+        if known_ahead is not None:
+            planned = snapshot.promotions.known_ahead(known_ahead)
+            snapshot = dataclasses.replace(snapshot, promotions=planned)
         return Retriever(
             self._settings,
             self.items,

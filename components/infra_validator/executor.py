@@ -106,7 +106,7 @@ def model_server(folder: str, settings: InfraValidation) -> Iterator[child.Model
         log_path = os.path.join(base, "server.log")
         try:
             server = stack.enter_context(
-                child.ModelServer(base, log_path, program=program, model_name=_MODEL)
+                child.ModelServer(base, log_path, program=program, model_name=_MODEL, scratch=[base])
             )
         except OSError as error:
             raise _Refused(

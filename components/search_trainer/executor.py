@@ -20,7 +20,6 @@ from components.search_trainer import fitting
 from components.search_trainer.fitting import MEASURE, Lists
 from models.data import arrays
 from models.search.catalogue import QueryLog, SearchCatalogue
-from models.search.ranker import SearchRanker
 from schema import names as F
 from schema.config import SearchTraining
 
@@ -77,8 +76,7 @@ def run(
       A line for a person.
     """
     train, valid, learned = lessons(catalogue, describer, material, config)
-    ranker = SearchRanker(tuple(feature_names), tuple(personal_names), config.hidden)
-    history, best = fitting.fit(ranker, train, valid, config)
+    ranker, history, best = fitting.fitted(feature_names, personal_names, train, valid, config)
     ranker.save(os.path.join(output, artifacts.SEARCH_RANKER))
     if log is not None:
         ids = catalogue.item_id[log.position]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from schema.config import SearchTraining
 
 TOP = 10
 MEASURE = f"ndcg@{TOP}"
+_ENOUGH = 400  # lists that a hidden layer needs: with a hundred it was worse than none
 _DEPTH = 100  # candidates by their present order that a list teaches with, besides all right ones
 
 
@@ -68,6 +70,24 @@ class Lists:
         return dataclasses.replace(
             self, gain=np.where(self.valid, gain, 0).astype(np.float32), ideal=ideal_dcg(queries, TOP)
         )
+
+
+def fitted(
+    features: Sequence[str], personal: Sequence[str], train: Lists, valid: Lists, config: SearchTraining
+) -> tuple[SearchRanker, list[dict[str, float]], dict[str, float]]:
+    """A linear ranker, or the one with a hidden layer where there is enough to learn from and it orders the
+    validation lists better.
+
+    Returns:
+      (the ranker; the history and the best entry of :func:`fit`).
+    """
+    widths = {0, config.hidden} if len(train) >= _ENOUGH else {0}
+    found = []
+    for hidden in sorted(widths):
+        ranker = SearchRanker(features, personal, hidden)
+        history, best = fit(ranker, train, valid, config)
+        found.append((ranker, history, best | {"hidden": float(hidden)}))
+    return max(found, key=lambda entry: entry[2][MEASURE])
 
 
 def fit(

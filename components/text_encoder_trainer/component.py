@@ -30,7 +30,7 @@ def TextEncoderTrainer(
       items: transformed items.
       item_graph: ItemTransform's graph.
       model: SavedModel from raw strings, and the catalogue's vectors.
-      model_run: history.json.
+      model_run: the training curves.
       config: JSON of :class:`components.text_encoder_trainer.settings.Settings`.
       code_version: part of the cache key.
       raw_sessions: EventExampleGen's artifact, from which the encoder learns what the two

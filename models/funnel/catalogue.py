@@ -48,7 +48,7 @@ class CatalogueServable(tf.Module):
         nothing = Vocabularies([], purchase_types(config), {}, [], {}, {})
         self.parser = RequestParser(items, nothing, config.candidates.history_length)
         self.lists = Lists(items, self.parser.item_ids, config.serving)
-        self._limits = Limits(config.serving)
+        self._limits = Limits(config.serving, len(search.catalogue), self.lists.max_k)
         self._searcher = search.searcher
         self._pairs = SearchPairs(search.searcher, search.catalogue, items, self.parser, None, config)
         self.search = ProductSearch(self._pairs, search, items, self.parser, self.lists, config)
@@ -68,14 +68,14 @@ class CatalogueServable(tf.Module):
             "similar": self.similar,
             "embed_text": self.embed_text,
             "embed_item": self.embed_item,
-        } | self.search.functions(self._limits)
+        } | self.search.functions()
         specs = signature_specs(())
         return {name: concrete(function, specs[name], name) for name, function in functions.items()}
 
     @tf.Module.with_name_scope
     def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The items with the nearest texts; the most popular ones for an unknown item."""
-        inputs = self._limits.rows(inputs, F.ITEM_ID)
+        inputs = self._limits.scored(inputs, F.ITEM_ID)
         row = self.parser.rows(inputs[F.ITEM_ID])
         position = tf.gather(self._pairs.position, row)
         known = (row > 0)[:, None]
@@ -107,11 +107,12 @@ class CatalogueServable(tf.Module):
     @tf.Module.with_name_scope
     def embed_text(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Unit vectors of texts."""
-        return {F.EMBEDDING: self._encode_text(inputs[F.TEXT])}
+        return {F.EMBEDDING: self._encode_text(self._limits.texts(inputs)[F.TEXT])}
 
     @tf.Module.with_name_scope
     def embed_item(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Unit vectors of items' texts; zeros for an unknown one."""
+        inputs = self._limits.rows(inputs, F.ITEM_ID)
         position = tf.gather(self._pairs.position, self.parser.rows(inputs[F.ITEM_ID]))
         known = (position < self._pairs.count)[:, None]
         return {F.EMBEDDING: tf.where(known, self._vectors(position), 0.0)}

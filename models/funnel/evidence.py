@@ -121,6 +121,11 @@ class Evidence:
         """bool: from `new_items`."""
         return self.source == F.NEW_ITEMS
 
+    @functools.cached_property
+    def planned(self) -> tf.Tensor:
+        """bool: from `planned`."""
+        return self.source == F.PLANNED
+
     # --- the item in the history ---------------------------------------------------------
 
     @functools.cached_property
@@ -148,6 +153,13 @@ class Evidence:
     def any_event(self) -> tf.Tensor:
         """bool [B, 1]: whether the request has a history."""
         return tf.reduce_any(self._history.is_event, 1, keepdims=True)
+
+    # --- whether it is on offer ----------------------------------------------------------
+
+    @functools.cached_property
+    def on_offer(self) -> tf.Tensor:
+        """bool: the chain promotes it in the week of the request."""
+        return self._tables.sources.calendar.now(self._row, self._now)
 
     # --- the own item that it goes with --------------------------------------------------
 

@@ -37,7 +37,8 @@ class Rule:
       key: the reason's, in `schema.reasons`.
       holds: gives bool [B, K], the listed items that it is given for.
       dates: what its {when} is the age of.
-      needs: what the shop must have for it: `F.CATEGORY`, or a source that may be off.
+      needs: what the shop must have for it: `F.CATEGORY`, a source that may be off, or `F.ON_OFFER`, that
+        it knows its promotions ahead.
     """
 
     key: str
@@ -52,12 +53,14 @@ DEFAULT, SIMILAR = "buy_again_once", "similar"
 # Later ones overrule.
 RULES = (
     Rule("buy_again", lambda about: about.own["occasions"] > 1),
+    Rule("buy_again_on_offer", lambda about: about.bought & about.on_offer, needs=(F.ON_OFFER,)),
     Rule("buy_again_regularly", lambda about: about.regularly),
     Rule("looked_at", lambda about: ~about.bought, SEEN),
     Rule("co_looked_at", lambda about: about.goes_with, LINK),
     Rule("co_purchased", lambda about: about.goes_with & about.link_bought, LINK),
     Rule("context", lambda about: about.by_tower),
     Rule("two_tower", lambda about: about.by_tower & about.any_event),
+    Rule("on_offer", lambda about: about.by_tower & about.on_offer, needs=(F.ON_OFFER,)),
     Rule(
         "often_in_category",
         lambda about: about.by_tower & (about.category_purchases > 1),
@@ -65,6 +68,7 @@ RULES = (
         needs=(F.CATEGORY,),
     ),
     Rule("trending", lambda about: about.trends),
+    Rule("trending_on_offer", lambda about: about.trends & about.on_offer, needs=(F.ON_OFFER,)),
     Rule("trending_in_category", lambda about: about.popular, needs=(F.CATEGORY,)),
     Rule("trending_this_week", lambda about: about.popular_this_week, needs=(F.CATEGORY,)),
     Rule("new_items", lambda about: about.arrived, needs=(F.NEW_ITEMS,)),
@@ -73,6 +77,8 @@ RULES = (
         lambda about: about.arrived & about.has_category,
         needs=(F.NEW_ITEMS, F.CATEGORY),
     ),
+    Rule("planned", lambda about: about.planned, needs=(F.PLANNED,)),
+    Rule("planned_this_week", lambda about: about.planned & about.on_offer, needs=(F.PLANNED,)),
     Rule("exploration_anywhere", lambda about: about.explored),
     Rule("exploration", lambda about: about.explored & about.has_category, needs=(F.CATEGORY,)),
 )
@@ -105,6 +111,7 @@ class Reasons(tf.Module):
         category = None if categories is None else categories.of_row
         self._tables = EvidenceTables(snapshot, sources, category, bought)
         has = {*sources.sizes} | (set() if categories is None else {F.CATEGORY})
+        has |= {F.ON_OFFER} if sources.calendar.promotions.ahead else set()
         self._rules = tuple(rule for rule in RULES if has.issuperset(rule.needs))
         self._with_categories = categories is not None
         self._text = item_text

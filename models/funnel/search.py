@@ -195,6 +195,7 @@ class ProductSearch(tf.Module):
         self._ranker, self._suggester = parts.ranker, parts.suggester
         self._encoder = parts.query_encoder  # holds the weights that are exported
         serving = config.serving
+        self._limits = Limits(serving, pairs.count, config.search.candidates)
         self._most = serving.max_query_length
         self._price = frozen_table(np.append(parts.catalogue.price, np.nan).astype(np.float32))
         row = pairs.row.numpy()[:-1]
@@ -213,13 +214,11 @@ class ProductSearch(tf.Module):
         self._reasons = SearchReasons(pairs.bought, config.candidates.history_length, serving)
         self._notices = Notices(serving)
 
-    def functions(
-        self, limits: Limits
-    ) -> dict[str, Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]]:
+    def functions(self) -> dict[str, Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]]:
         """Both signatures by name, for requests within the limits."""
         return {
-            F.SEARCH: lambda inputs: self.search(limits.rows(inputs, F.QUERY)),
-            F.SUGGEST: lambda inputs: self.suggest(limits.rows(inputs, F.PREFIX)),
+            F.SEARCH: lambda inputs: self.search(self._limits.searched(inputs)),
+            F.SUGGEST: lambda inputs: self.suggest(self._limits.rows(inputs, F.PREFIX)),
         }
 
     @tf.Module.with_name_scope

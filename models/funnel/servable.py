@@ -63,7 +63,8 @@ class Funnel(tf.Module):
         self._encode_text = encode_text
         self.lists = Lists(items, retriever.parser.item_ids, config.serving)
         serving, snapshot = config.serving, retriever.snapshot
-        self._limits = Limits(serving)
+        sources = retriever.sources
+        self._limits = Limits(serving, sources.count, sum(sources.sizes.values()))
         types = purchase_types(config)
         bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
         self._categories, codes = None, None
@@ -118,14 +119,14 @@ class Funnel(tf.Module):
             "serving_default": self.rank_examples,
         }
         if self.search is not None:
-            functions |= self.search.functions(self._limits)
+            functions |= self.search.functions()
         specs = signature_specs(self.retriever.contexts)
         return {name: concrete(function, specs[name], name) for name, function in functions.items()}
 
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The best items of each request, as many as it asks for."""
-        inputs = self._limits.rows(inputs, F.USER_ID)
+        inputs = self._limits.recommended(inputs)
         request = self.retriever.parser(inputs)
         query = self.retriever.query(request)
         allowed = self.allowed(inputs, request)
@@ -139,7 +140,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The items with the nearest vectors; what trends now for an unknown item."""
-        inputs = self._limits.rows(inputs, F.ITEM_ID)
+        inputs = self._limits.scored(inputs, F.ITEM_ID)
         sources = self.retriever.sources
         row = self.retriever.parser.rows(inputs[F.ITEM_ID])
         known = (row > 0)[:, None]
@@ -165,7 +166,7 @@ class Funnel(tf.Module):
         What is excluded is what `recommend` would be asked to leave out: the sources rank the rest as
         they do there, and so the ranker sees what it was taught with.
         """
-        return self._rank(self._limits.rows(inputs, F.USER_ID))
+        return self._rank(self._limits.pairs(self._limits.scored(inputs, F.USER_ID)))
 
     def _rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """`rank` of any number of rows: batch jobs decide how many."""
@@ -182,7 +183,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What speaks for and against given items; all 0 for items that are not candidates."""
-        inputs = self._limits.explained(self._limits.rows(inputs, F.USER_ID))
+        inputs = self._limits.explained(self._limits.scored(inputs, F.USER_ID))
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
         found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
@@ -210,17 +211,18 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def embed_text(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Unit vectors of texts."""
-        return {F.EMBEDDING: self._encode_text(inputs[F.TEXT])}
+        return {F.EMBEDDING: self._encode_text(self._limits.texts(inputs)[F.TEXT])}
 
     @tf.Module.with_name_scope
     def embed_user(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The query tower's vectors of requests."""
+        inputs = self._limits.rows(inputs, F.USER_ID)
         return {F.EMBEDDING: self.retriever.query(self.retriever.parser(inputs))}
 
     @tf.Module.with_name_scope
     def embed_item(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The item tower's vectors of items; zeros for an unknown one."""
-        row = self.retriever.parser.rows(inputs[F.ITEM_ID])
+        row = self.retriever.parser.rows(self._limits.rows(inputs, F.ITEM_ID)[F.ITEM_ID])
         vectors = tf.gather(self.retriever.search_vectors, row)
         return {F.EMBEDDING: tf.where((row > 0)[:, None], vectors, 0.0)}
 

@@ -15,7 +15,6 @@ import importlib.util
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import keras
@@ -28,57 +27,28 @@ import tensorflow_text as tf_text
 from schema import names as F
 from schema.errors import ConfigError, UserError
 
-_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
-_TIMED_TEXTS = 128
+_BF16_FLAG = "amx_bf16"
 
 
 def has_bfloat16() -> bool:
-    """Whether a matrix unit for bfloat16 exists here (AMX, AVX512-BF16, GPU, TPU)."""
+    """Whether a matrix unit for bfloat16 exists here (AMX, GPU, TPU)."""
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return True
     try:
-        flags = set(
+        flags = (
             Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
         )
     except OSError:
         return False
-    return bool(flags & _BF16_FLAGS)
+    return _BF16_FLAG in flags
 
 
-def texts_per_second(preset: str, sequence_length: int, dtype: str, texts: np.ndarray) -> float:
-    """How many of `texts` (object [T]) an encoder of this type encodes in a second.
+def dtype_here() -> str:
+    """The compute type that "auto" stands for on this machine: "bfloat16" with a matrix unit for it.
 
-    Every batch runs twice and the better time counts: the first run builds the graph.
+    It is looked up and not timed: a busy moment must not give the same data and seed another model.
     """
-    encode = TextEncoder(preset, sequence_length, dtype).function()
-    batch = tf.constant(texts.tolist())
-    best = float("inf")
-    encode(batch)
-    for _ in range(2):
-        started = time.perf_counter()
-        encode(batch)
-        best = min(best, time.perf_counter() - started)
-    return len(texts) / best
-
-
-def fastest_dtype(preset: str, sequence_length: int, texts: np.ndarray) -> tuple[str, dict[str, float]]:
-    """The compute type that encodes the shop's texts faster on this machine, by measuring both.
-
-    Args:
-      preset, sequence_length: as in :class:`TextEncoder`.
-      texts: object (str) [T], at least one.
-
-    Returns:
-      ("float32" or "bfloat16", texts/s of each type measured; empty where the machine has no
-      unit for bfloat16, which is then not tried).
-    """
-    if not has_bfloat16():
-        return "float32", {}
-    sample = texts[:: max(1, len(texts) // _TIMED_TEXTS)][:_TIMED_TEXTS]
-    speed = {
-        name: texts_per_second(preset, sequence_length, name, sample) for name in ("float32", "bfloat16")
-    }
-    return max(speed, key=speed.get), speed
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def preset_folder(preset: str) -> str:

@@ -59,8 +59,9 @@ def build(
       error: ``{"component": ..., "message": ...}`` of a failed run.
 
     Returns:
-      The JSON object. `metrics` has what the run reached: ``funnel`` and ``baselines.<name>``
-      hold ``{"all": {...}, "novel": {...}}``, ``ranking`` the overall metrics of the Evaluator.
+      The JSON object, to which the runner adds `primary_metric` and `configuration`. `metrics` has
+      what the run reached: ``funnel`` and ``baselines.<name>`` hold ``{"all": {...}, "novel": {...}}``,
+      ``ranking`` the overall metrics of the Evaluator.
       `blessed` is None without a verdict of the evaluators; `infra_refusal` is what InfraValidator
       found wrong with the servable, None if nothing; `pushed_version` is None when nothing was pushed.
     """
@@ -256,6 +257,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "name": stage.name,
         "seconds": round(stage.seconds, 3),
+        "processor_seconds": round(stage.processor_seconds, 3),
         "cached": stage.cached,
         "state": stage.state,
         "found": stage.found,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,31 @@ def parse_yaml(text: str) -> Any:
       yaml.YAMLError: no YAML, or a mapping with equal keys.
     """
     return yaml.load(text, _Loader)
+
+
+def parse_settings(settings: Sequence[str], flag: str = "--set") -> dict[str, Any]:
+    """The overrides of a command line, for :func:`load`.
+
+    Args:
+      settings: texts ``key.path=value``, the values in YAML.
+      flag: what they were given by, for messages; empty for plain arguments.
+
+    Raises:
+      ConfigError: no such text, no YAML, or a mapping with equal keys.
+    """
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        said = f"{flag} {setting}".strip()
+        key, equals, text = setting.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"{said}: expected key.path=value, e.g. retrieval.epochs=2")
+        try:
+            overrides[key] = parse_yaml(text)
+        except _GivenTwiceError as error:
+            raise ConfigError(f"{said}: {error.problem}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{said}: '{text}' is not a valid YAML value") from error
+    return overrides
 
 
 def _read(path: Path) -> dict[str, Any]:

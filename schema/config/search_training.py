@@ -59,12 +59,12 @@ class SearchTraining(Section):
     typos: float = Field(0.25, ge=0, le=1)
     """Share of the queries that are learned a second time, with a typing error."""
     hidden: int = Field(16, ge=0)
-    """Units of the ranker's hidden layer; 0 makes it linear."""
+    """Units of the ranker's hidden layer; with few queries, or 0, it is linear."""
     epochs: int = Field(30, ge=1)
     """Passes over the queries at most."""
     batch_size: int = Field(32, ge=1)
-    """Queries in a batch."""
-    learning_rate: float = Field(3e-3, gt=0)
+    """Queries in a batch of the ranker's training."""
+    learning_rate: float = Field(1e-2, gt=0)
     """Learning rate of Adam."""
     weight_decay: float = Field(1e-3, ge=0)
     """Decay of the ranker's weights."""

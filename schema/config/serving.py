@@ -10,6 +10,8 @@ from pydantic import Field
 from schema.config.base import Name, Section
 from schema.config.reasons import Notices, Phrases, Reasons
 
+EVALUATED_ROWS = 32  # of a request, when a model is evaluated
+
 
 class Boost(Section):
     """Items that the shop wants to be shown more often, or less."""
@@ -31,15 +33,26 @@ class Serving(Section):
     """Results where the request does not say how many."""
     max_k: int = Field(200, ge=1)
     """Results at most."""
-    max_rows: int = Field(1024, ge=1)
-    """Rows of a request at most, of `recommend`, `similar`, `rank`, `explain`, `search` and `suggest`.
+    max_rows: int = Field(1024, ge=EVALUATED_ROWS)
+    """Rows of a request at most, of every signature but `serving_default`."""
+    max_scores: int = Field(1 << 25, ge=1)
+    """Rows of a request times candidates of the shop at most.
 
-    A server that merges requests must not merge more (its `max_batch_size`).
+    Of `recommend`, `search`, `similar`, `rank` and `explain`, which score all of them for each row; 32
+    rows are allowed however many candidates there are.
+    """
+    max_pairs: int = Field(65_536, ge=1)
+    """Candidates that a request may have ranked, of all its rows together.
+
+    `rank` counts those that it is given, `recommend` as many as its sources give at most (`candidates`). A
+    server that merges requests should merge no more (its `max_batch_size`).
     """
     max_candidates: int = Field(10_000, ge=1)
     """Candidates of a row at most, of `rank` and `serving_default`."""
-    max_explained: int = Field(256, ge=1)
-    """Candidates of a row at most, of `explain`, which ranks each some hundred times."""
+    max_explained: int = Field(512, ge=1)
+    """Candidates of a request at most, of `explain`, which ranks each some hundred times."""
+    max_texts: int = Field(256, ge=1)
+    """Texts of a request at most, of `embed_text` and `search`."""
     max_query_length: int = Field(200, ge=1, le=1000)
     """Characters of a search, and of what `suggest` completes, that are read; the rest is cut off."""
     diversity: float = Field(0.77, ge=0, le=1)

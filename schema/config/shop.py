@@ -12,7 +12,7 @@ from schema.config.ranking import Ranking
 from schema.config.retrieval import Candidates, Retrieval
 from schema.config.search import Search
 from schema.config.search_training import QueryEncoder, SearchTraining
-from schema.config.serving import Serving
+from schema.config.serving import EVALUATED_ROWS, Serving
 from schema.config.text import TextEncoder
 
 
@@ -51,6 +51,11 @@ class Config(Section):
             name = getattr(self.items, role)
             if name is not None and name not in attributes:
                 raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {attributes}")
+        within = self.exposures.compared_within if self.exposures else None
+        if within is not None and within not in attributes:
+            raise ValueError(
+                f"exposures.compared_within: '{within}' is not one of items.categorical {attributes}"
+            )
         for place, boost in enumerate(self.serving.boosts):
             if boost.attribute not in (*attributes, "item_id"):
                 raise ValueError(
@@ -58,13 +63,22 @@ class Config(Section):
                     f"items.categorical {attributes}"
                 )
         # the ranking head is evaluated on whole lists, through `serving_default`
-        sizes = self.candidates
-        longest = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
-        longest = max(longest, self.ranking.eval_list_size)
+        longest = max(sum(self.candidates.sizes.values()), self.ranking.eval_list_size)
+        if self.candidates.planned and not (self.exposures and self.exposures.known_ahead):
+            raise ValueError(
+                "candidates.planned: no promotion is known ahead; say in exposures.known_ahead how long "
+                "ahead, or set it to 0"
+            )
         if self.serving.max_candidates < longest:
             raise ValueError(
                 f"serving.max_candidates: {self.serving.max_candidates} is less than the {longest} "
                 "candidates of a list that the model is evaluated with; raise it, or lower the sizes in "
+                "candidates or ranking.eval_list_size"
+            )
+        if self.serving.max_pairs < EVALUATED_ROWS * longest:
+            raise ValueError(
+                f"serving.max_pairs: {self.serving.max_pairs} is less than {EVALUATED_ROWS} lists of the "
+                f"{longest} candidates with which the model is evaluated; raise it, or lower the sizes in "
                 "candidates or ranking.eval_list_size"
             )
         if self.serving.category_cap is not None and self.items.category is None:

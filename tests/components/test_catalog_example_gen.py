@@ -81,6 +81,24 @@ def test_dictionary_encoded_channels_count_alike():
     assert count(encoded).equals(count(frame))
 
 
+def test_a_channel_can_be_some_values_of_a_column():
+    front = {"column": "mailer_location", "values": ["D", "H"]}
+    channels = {**EXPOSURES.channels, "front": front}
+    exposures = Exposures.model_validate({**EXPOSURES.model_dump(), "channels": channels})
+    frame = make_promotions(4)
+    frame["channel_mailer"] = np.random.default_rng(4).choice(["0", "D", "A", "H", None], len(frame))
+    frame["channel_front"] = frame["channel_mailer"]
+    found = count(frame, exposures).to_pandas()
+    plain = count(frame.assign(channel_mailer=frame["channel_mailer"].replace({"A": "0"})))
+    wanted = plain.to_pandas().set_index(["item_id", "week"])["exposure_mailer"]
+    got = found.set_index(["item_id", "week"])["exposure_front"]
+    assert got[got > 0].equals(wanted[wanted > 0].rename("exposure_front"))
+    assert (found["exposure_mailer"] > found["exposure_front"]).any()
+    roles = {role.name: role.column for role in executor.exposure_roles(exposures)}
+    assert roles["channel_front"] == "mailer_location"
+    assert roles["channel_mailer"] == EXPOSURES.channels["mailer"]
+
+
 def test_without_stores_a_week_counts_one():
     exposures = EXPOSURES.model_copy(update={"store": None})
     frame = make_promotions(2).drop(columns="store")

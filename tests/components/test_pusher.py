@@ -104,6 +104,31 @@ def test_in_an_object_store_the_main_file_comes_last(model, broken, monkeypatch)
     assert (found.version, found.record) == (version, RECORD)
 
 
+def test_on_a_file_system_no_version_is_seen_before_it_is_whole(model, tmp_path, monkeypatch):
+    """Whoever looks meanwhile, also when the push is killed half-way."""
+    base = tmp_path / "serving"
+    first = push(model, base)
+    copy, seen = tf.io.gfile.copy, []
+
+    def watched(source, target, overwrite=False):
+        seen.append(versions(base))
+        copy(source, target, overwrite)
+        if killed and len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(versions(base))
+
+    monkeypatch.setattr(tf.io.gfile, "copy", watched)
+    killed = True
+    with pytest.raises(KeyboardInterrupt):
+        push(model, base)
+    assert versions(base) == [first]
+    killed = False
+    second = push(model, base)
+    assert versions(base) == [first, second]
+    assert len(seen) > 2 * len(contents(model))
+    assert all(found == [first] for found in seen)
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_versions_only_grow(model, tmp_path, slash):
     base = tmp_path / "serving"

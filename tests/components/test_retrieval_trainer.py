@@ -330,6 +330,7 @@ def trained(folders, target):
     return arrays.load(str(target / artifacts.WEIGHTS))
 
 
+@pytest.mark.slow  # trains two models
 def test_nothing_of_the_label_window_is_in_the_towers_and_a_seed_fixes_them(folders, tmp_path):
     """The split `eval` begins where the ranker's label window does."""
     assert tiny_shop.TRAIN_END == LABEL_START

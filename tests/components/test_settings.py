@@ -57,7 +57,7 @@ def test_settings_are_read_back_from_their_text(name, config):
         ({"retrieval.epochs": 9}, RETRIEVER | {"retrieval_trainer"}),
         ({"candidates.trending": 9}, RETRIEVER | {"candidate_index", "funnel_evaluator"}),
         ({"candidates.collaborative.rank": 9}, MODELS | {"funnel_evaluator"}),
-        ({"ranking.windows": 7}, MODELS | {"text_encoder_trainer"}),
+        ({"ranking.windows": 7}, MODELS | {"text_encoder_trainer", "event_example_gen"}),
         ({"ranking.epochs": 9}, RETRIEVER - {"candidate_sampler"}),
         ({"ranking.list_size": 99}, RETRIEVER),
         ({"serving.default_k": 9}, {"servable_builder"}),

@@ -59,6 +59,7 @@ def test_settings_replace_values_of_the_configuration():
         (["--set", "=3"], r"--set =3: expected key\.path=value"),
         (["--set", "a..b=3"], r"--set a\.\.b=3: expected key\.path=value"),
         (["--set", "retrieval.epochs=[1"], r"--set .*'\[1' is not a valid YAML value"),
+        (["--set", "candidates={trending: 1, trending: 2}"], r"--set .*'trending' is given twice"),
         (["--set", "retrieval.epoch=3"], r"unknown key 'retrieval\.epoch'"),
         (["--set", "retrieval.epochs=many"], r"retrieval\.epochs"),
         (["--set", "name.x=1"], r"name\.x"),

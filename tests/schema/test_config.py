@@ -115,6 +115,43 @@ def test_the_model_s_limit_lets_through_what_it_is_evaluated_with(write):
     tree["ranking"]["eval_list_size"] = 20
     with pytest.raises(ConfigError, match=r"serving.max_candidates: 19 is less than the 20 candidates"):
         config.load(write(tree | {"serving": {"max_candidates": 19}}))
+    assert config.load(write(tree | {"serving": {"max_pairs": 640}})).serving.max_pairs == 640
+    with pytest.raises(ConfigError, match=r"serving.max_pairs: 639 is less than 32 lists of the 20 cand"):
+        config.load(write(tree | {"serving": {"max_pairs": 639}}))
+    with pytest.raises(ConfigError, match=r"serving.max_rows: .* greater than or equal to 32"):
+        config.load(write(tree | {"serving": {"max_rows": 31}}))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"planned": ["leaflet"]}, r"exposures: planned: 'leaflet' is not one of channels \['mailer'\]"),
+        ({"known_ahead": 7}, r"exposures: known_ahead: say in `planned` which channels"),
+        ({"planned": ["mailer"], "plan_stores": 3}, r"exposures: plan_stores: 3 stores .*without `store`"),
+        ({"compared_within": "kind"}, r"exposures.compared_within: 'kind' is not one of items.categorical"),
+        ({"channels": {"front": {"column": "m", "values": []}}}, r"exposures.channels.front"),
+    ],
+)
+def test_what_is_planned_is_a_channel_that_can_be_counted(write, given, message):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    with pytest.raises(ConfigError, match=message):
+        config.load(write(SMALL | {"exposures": exposures | given}))
+
+
+def test_two_stores_make_a_promotion_where_stores_are_told_apart(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    for given, stores in (({}, 1), ({"store": "s"}, 2), ({"store": "s", "plan_stores": 1}, 1)):
+        assert config.load(write(SMALL | {"exposures": exposures | given})).exposures.least_stores == stores
+
+
+def test_planned_candidates_need_a_plan(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    tree = SMALL | {"candidates": {"planned": 9}}
+    for given in ({}, {"exposures": exposures | {"planned": ["mailer"]}}):
+        with pytest.raises(ConfigError, match=r"candidates.planned: no promotion is known ahead"):
+            config.load(write(tree | given))
+    known = exposures | {"planned": ["mailer"], "known_ahead": 7}
+    assert config.load(write(tree | {"exposures": known})).candidates.sizes["planned"] == 9
 
 
 def test_periods_need_an_origin(write):
@@ -284,7 +321,7 @@ def test_what_the_lists_are_cannot_be_tuned():
             dict.fromkeys(
                 (f"candidates.{n}" for n in ("two_tower", "buy_again", "co_purchased", "trending")), 0
             ),
-            "candidates: two_tower, buy_again, co_purchased, trending, new_items are all 0",
+            "candidates: two_tower, buy_again, co_purchased, trending, new_items, planned are all 0",
         ),
         ({"ranking.hidden": [-4]}, "ranking.hidden.0: "),
         ({"ranking.hidden": [32, 0]}, "ranking.hidden.1: "),

@@ -65,6 +65,10 @@ class OverlapModel(tf.Module):
         self._popularity = tf.Variable(popularity(boost))
         self._vectors = tf.Variable(tf.eye(10, 64))
 
+    def boost(self, boost: float) -> None:
+        """Changes what is added to every score."""
+        self._popularity.assign(popularity(boost))
+
     def _scores(self, items: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
         index = self._table.lookup(items)
         weight = tf.where(index >= 0, 1 / (1 + ages), 0.0)
@@ -233,20 +237,51 @@ class OverlapModel(tf.Module):
 
     @tf.function(input_signature=[_spec("seconds", [], tf.float64)])
     def busy(self, seconds):
-        """Works for so long: stands for a heavy request."""
+        """Takes so long: stands for a heavy request. It sleeps: the processor is for the tests."""
         end = tf.timestamp() + seconds
-        rounds = tf.while_loop(lambda _: tf.timestamp() < end, lambda count: [count + 1], [tf.constant(0)])
+        rounds = tf.while_loop(lambda _: tf.timestamp() < end, _sleep, [tf.constant(0)])
+        return {"rounds": rounds[0]}
+
+    @tf.function(input_signature=[_spec("begun", []), _spec("until", [])])
+    def held(self, begun, until):
+        """Writes the file `begun`, and answers once there is a file `until`: lasts as long as a test says."""
+
+        def missing(count: tf.Tensor) -> tf.Tensor:
+            # Of the count too: an op without state on a constant need be asked only once.
+            path = tf.strings.join([until, tf.strings.substr(tf.strings.as_string(count), 0, 0)])
+            return tf.size(tf.io.matching_files(path)) == 0
+
+        with tf.control_dependencies([tf.io.write_file(begun, "")]):
+            rounds = tf.while_loop(missing, _sleep, [tf.constant(0)])
         return {"rounds": rounds[0]}
 
 
-def export(path: str, boost: float) -> None:
+def _sleep(count: tf.Tensor) -> list[tf.Tensor]:
+    """Sleeps for 5 ms, then counts one more."""
+    one = tf.data.Dataset.from_tensors(1)
+    late = tf.raw_ops.SleepDataset(
+        input_dataset=tf.data.experimental.to_variant(one),
+        sleep_microseconds=tf.constant(5000, tf.int64),
+        output_types=[tf.int32],
+        output_shapes=[[]],
+    )
+    slept = tf.data.experimental.from_variant(late, one.element_spec)
+    return [slept.reduce(count, lambda total, one: total + one)]
+
+
+def export(path: str, boost: float, model: OverlapModel | None = None) -> OverlapModel:
     """Writes the model as a SavedModel with two warm-up requests.
 
     Args:
       path: the folder to write, of any name.
       boost: see `OverlapModel`.
+      model: one that was exported before: what takes seconds is to trace its functions.
+
+    Returns:
+      The model.
     """
-    model = OverlapModel(boost)
+    model = model or OverlapModel(boost)
+    model.boost(boost)
     names = (
         "recommend",
         "search",
@@ -262,9 +297,11 @@ def export(path: str, boost: float) -> None:
         "classification",
         "regression",
         "busy",
+        "held",
     )
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
     write_warmup(path, [("similar", {"item_id": ["100"], "k": [3]}), ("embed_text", {"text": ["bread"]})])
+    return model
 
 
 def write_warmup(path: str, requests: list[tuple[str, dict[str, object]]]) -> None:

@@ -45,7 +45,7 @@ class Server(ModelServer):
     def terminate(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=300)
 
     def close(self) -> None:
         self.stop(grace_seconds=0)

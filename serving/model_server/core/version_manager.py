@@ -276,6 +276,7 @@ class VersionManager:
             try:
                 self.poll()
             except Exception:  # the watcher must outlive whatever a file system can do
+                self._looked = self._looks  # whoever waits for the look must not wait for ever
                 self._log_once("watch", "looking at %s failed", self._base_path, exc_info=True)
             self._drop_drained()
             if self._poll_seconds:

@@ -1,5 +1,6 @@
 """The cache keys change with the data and the code, and with nothing else."""
 
+import contextlib
 import functools
 import json
 import modulefinder
@@ -209,13 +210,29 @@ def test_a_changed_module_reruns_the_components_that_import_it_and_no_other(chec
     sources = Sources(checkout)
     before = {name: sources.version(name) for name in KEYED}
     assert before == {name: code_version(name) for name in KEYED}
+    reached = {name: reached_by_bytecode(name) for name in KEYED}
     for module, path in modules(checkout).items():
-        text = path.read_bytes()
-        path.write_bytes(text + b"\n# changed\n")
-        rerun = {name for name in KEYED if sources.version(name) != before[name]}
-        path.write_bytes(text)
-        assert rerun == {name for name in KEYED if module in reached_by_bytecode(name)}, module
+        with changed([path]):
+            same = {
+                name for name in KEYED if module in reached[name] and sources.version(name) == before[name]
+            }
+        assert same == set(), module
+    for name in KEYED:
+        others = {path for module, path in modules(checkout).items() if module not in reached[name]}
+        with changed(others):
+            assert sources.version(name) == before[name]
     assert before == {name: sources.version(name) for name in KEYED}
+
+
+@contextlib.contextmanager
+def changed(paths):
+    """Other text in these files, which they lose again."""
+    texts = {path: path.read_bytes() for path in paths}
+    for path, text in texts.items():
+        path.write_bytes(text + b"\n# changed\n")
+    yield
+    for path, text in texts.items():
+        path.write_bytes(text)
 
 
 def test_what_reruns_by_example(checkout):

@@ -37,6 +37,14 @@ def proof_shop():
         candidates=(candidates := frozenset(items.item_id[sources.candidate_row.numpy()[:-1]])),
         new=candidates & set(first[first <= CONFIG.candidates.new_days].index),
         as_of=CUTOFF,
+        promoted={
+            row["item_id"]: frozenset(
+                week
+                for week, stores in zip(row["exposure_week"], row["exposure_mailer"], strict=True)
+                if stores >= CONFIG.exposures.least_stores
+            )
+            for _, row in tiny_shop.item_frame().iterrows()
+        },
     )
 
 

@@ -43,7 +43,7 @@ with signals.as_exceptions() as interruption:
         print(type(error).__name__, interruption.status)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.stdout == "RuntimeError 143\n", done.stderr
 
