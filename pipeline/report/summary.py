@@ -59,8 +59,9 @@ def build(
       error: ``{"component": ..., "message": ...}`` of a failed run.
 
     Returns:
-      The JSON object, to which the runner adds `primary_metric` and `configuration`. `metrics` has what the run reached: ``funnel`` and ``baselines.<name>``
-      hold ``{"all": {...}, "novel": {...}}``, ``ranking`` the overall metrics of the Evaluator.
+      The JSON object, to which the runner adds `primary_metric` and `configuration`. `metrics` has what
+      the run reached: ``funnel`` and ``baselines.<name>`` hold ``{"all": {...}, "novel": {...}}``,
+      ``ranking`` the overall metrics of the Evaluator.
       `blessed` is None without a verdict of the evaluators; `infra_refusal` is what InfraValidator
       found wrong with the servable, None if nothing; `pushed_version` is None when nothing was pushed.
     """
