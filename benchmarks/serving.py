@@ -566,15 +566,11 @@ class Bench:
         swaps: int,
     ) -> None:
         """The row and the bars of `hour`."""
-        growth, (hours, floors) = memory.growth(), memory.floors()
-        shown = ", ".join(
-            f"{floors[place]:.0f} MB at {60 * hours[place]:.0f} min"
-            for place in sorted({round(share * (len(floors) - 1)) for share in np.linspace(0, 1, 7)})
-        )
+        growth = memory.growth()
         note = (
             f"{traffic.count('malformed')} malformed, {traffic.count('hostile')} hostile, "
             f"{traffic.count(outcome='late')} late, {traffic.held} held back, {swaps} swaps, "
-            f"{len(traffic.versions)} versions answered; memory between swaps {shown}"
+            f"{len(traffic.versions)} versions answered; memory between swaps {memory.course()}"
         )
         load.times = traffic.times
         row = self.row(load, "hour", seconds, note, "mixed", 0)
