@@ -52,6 +52,33 @@ def test_what_is_not_given_has_its_default(write):
     assert read.items.category is None
 
 
+def without_events(**sections):
+    tree = {name: section for name, section in SMALL.items() if name != "events"}
+    return copy.deepcopy(tree) | sections
+
+
+def test_events_may_be_left_out(write):
+    assert config.load(write(without_events())).events is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"users": {"path": "u.csv", "user_id": "u"}}, "users: means nothing without events"),
+        ({"data": {"root": "data", "sample_users": 3}}, "data.sample_users: means nothing without events"),
+        ({"text_encoder": {"mode": "lora"}}, "text_encoder.mode: lora: means nothing without events"),
+        ({"serving": {"purchase_types": ["buy"]}}, "serving.purchase_types: means nothing without events"),
+        (
+            {"search": {"enabled": False}},
+            "search.enabled: false leaves a shop without events nothing to answer",
+        ),
+    ],
+)
+def test_what_only_events_can_give_is_refused_without_them(write, sections, said):
+    with pytest.raises(ConfigError, match=said):
+        config.load(write(without_events(**sections)))
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "pipeline" / "configs").glob("*.yaml")))
 def test_the_shipped_configurations_are_valid(name):
     read = config.load(ROOT / "pipeline" / "configs" / name)
