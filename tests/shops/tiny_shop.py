@@ -339,8 +339,8 @@ def _transformed(base: Path) -> None:
             if not start <= when < end:
                 continue
             mine = of_user[user]
-            end = np.searchsorted(mine["timestamp"], when)  # they are in order
-            history = mine.iloc[max(end - 20, 0) : end]
+            before = int(np.searchsorted(mine["timestamp"], when))  # they are in order
+            history = mine.iloc[max(before - 20, 0) : before]
             moment = pd.Timestamp(when, unit="s")
             columns["user"].append([users.get(user, 0)])
             columns["timestamp"].append([when])
