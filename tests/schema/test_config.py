@@ -2,6 +2,7 @@
 
 import copy
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,18 @@ def test_the_model_s_limit_lets_through_what_it_is_evaluated_with(write):
     tree["ranking"]["eval_list_size"] = 20
     with pytest.raises(ConfigError, match=r"serving.max_candidates: 19 is less than the 20 candidates"):
         config.load(write(tree | {"serving": {"max_candidates": 19}}))
-    assert config.load(write(tree | {"serving": {"max_pairs": 640}})).serving.max_pairs == 640
-    with pytest.raises(ConfigError, match=r"serving.max_pairs: 639 is less than 32 lists of the 20 cand"):
-        config.load(write(tree | {"serving": {"max_pairs": 639}}))
+    shown = {"max_k": 100}
+    for more, needed, of in (
+        ({}, 32 * (15 + 4 * 100), "32 requests of `recommend`"),
+        ({"eval_list_size": 500, "eval_users": 9}, 32 * 500, "32 lists of 500"),
+        ({"eval_list_size": 20, "eval_users": 2000}, 1000 * 20, "1000 lists of ranking.eval_list_size"),
+    ):
+        tree["ranking"] = {"list_size": 8, "eval_list_size": 12, "eval_users": 90, **more}
+        loaded = config.load(write(tree | {"serving": {"max_pairs": needed, **shown}}))
+        assert loaded.serving.max_pairs == needed
+        said = f"serving.max_pairs: {needed - 1} is less than the {needed} candidates of {of}, "
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            config.load(write(tree | {"serving": {"max_pairs": needed - 1, **shown}}))
     with pytest.raises(ConfigError, match=r"serving.max_rows: .* greater than or equal to 32"):
         config.load(write(tree | {"serving": {"max_rows": 31}}))
 
