@@ -3,8 +3,8 @@
 Words are found by what remains of them when letters are left out, after Garbe's symmetric delete
 algorithm ("SymSpell", 2012; Bocek, Hunt and Stiller, "Fast similarity search in large dictionaries", 2007):
 two words that differ by one letter put in, left out, replaced or swapped have a remainder in common when
-each loses at most one letter. The true distance is computed afterwards: Levenshtein's, with swapped
-neighbours as one error (Damerau, CACM 1964).
+each loses at most one letter, or two letters where they are long. The true distance is computed
+afterwards: Levenshtein's, with swapped neighbours as one error (Damerau, CACM 1964).
 
 A candidate c for a typed word w scores log P(c) + log P(w | c): `log(1 + items that have c)` against a
 fixed cost of each error (the noisy channel of Kernighan, Church and Gale, COLING 1990).
@@ -22,7 +22,8 @@ from models.search.hashing import SortedKeys, keys
 
 CANDIDATES = 3  # words that may replace one
 _SHORTEST, _LONGEST = 3, 20  # characters of words that are corrected
-_TWO_FROM = 7  # characters from which two letters of the typed word are left out
+_TWO_FROM = 7  # characters from which a word may have two errors
+_TWO_WORDS = 20_000  # words of the vocabulary that may lack two letters, the most frequent ones
 _PER_KEY = 12  # words kept for each remainder, the most frequent ones
 _COMPARED = 48  # words whose distance is computed
 _MOST_WORDS = 200_000  # of the vocabulary that corrections may be
@@ -62,15 +63,24 @@ def build_spellings(words: np.ndarray, frequency: np.ndarray) -> Spellings:
     order = fits[np.argsort(-frequency[fits], kind="stable")][:_MOST_WORDS]
     word = words[order]
     marked = tf.constant([each + _MARK for each in word], tf.string)
-    shorter = _without_one(marked)
-    key = np.concatenate([keys(marked).numpy(), keys(shorter.flat_values).numpy()])
-    owner = np.concatenate([np.arange(len(word)), np.repeat(np.arange(len(word)), shorter.row_lengths())])
-    # a word whose letters repeat has equal remainders: "aab" without either a
+    every = np.arange(len(word))
+    long = every[size[order] >= _TWO_FROM][:_TWO_WORDS]
+    parts = [(marked, every), _shorter(marked, every)]
+    parts.append(_shorter(*_shorter(tf.gather(marked, long), long)))
+    key = np.concatenate([keys(strings).numpy() for strings, _ in parts])
+    owner = np.concatenate([whose for _, whose in parts])
+    # equal remainders of a word: "aab" without either a, and two letters left out in either order
     joined = np.unique(np.stack([key, owner], 1), axis=0) if len(key) else np.zeros((0, 2), np.int64)
     key, owner = joined[:, 0], joined[:, 1]  # within a key by descending frequency
     rank = np.arange(len(key)) - np.searchsorted(key, key, "left")
     kept = rank < _PER_KEY
     return Spellings(word, frequency[order].astype(np.float32), key[kept], owner[kept].astype(np.int32))
+
+
+def _shorter(marked: tf.Tensor, owner: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
+    """Words (string [N], with their mark) that have lost one letter, and whose (int [N]) each is."""
+    shorter = _without_one(marked)
+    return shorter.flat_values, np.repeat(owner, shorter.row_lengths())
 
 
 def _without_one(marked: tf.Tensor) -> tf.RaggedTensor:

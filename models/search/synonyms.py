@@ -126,7 +126,8 @@ class SynonymLookup(tf.Module):
             found = self._entry(joined)
             for place in range(length + 1):
                 shifted = tf.pad(found, [[0, 0], [place, length - place]], constant_values=self.size)
-                entry = tf.where(shifted[:, : tf.shape(stems)[1]] < self.size, shifted, entry)
+                shifted = shifted[:, : tf.shape(stems)[1]]
+                entry = tf.where(shifted < self.size, shifted, entry)
         return tf.gather(self._other, entry), tf.gather(self._weight, entry)
 
     def _entry(self, strings: tf.Tensor) -> tf.Tensor:
