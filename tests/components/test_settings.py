@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from schema.config import Lists, load
+from schema.config import LabelWindows, Lists, load
 
 COMPONENTS = [
     "catalog_example_gen",
@@ -97,7 +97,7 @@ def test_a_frozen_encoder_does_not_see_the_windows():
     assert set(json.loads(frozen.to_json())) == {"items", "text_encoder"}
     tuned = settings("text_encoder_trainer").of(load(SHOP, {"text_encoder.mode": "lora"}))
     assert set(json.loads(tuned.to_json())) == {"items", "text_encoder", "split", "ranking"}
-    assert set(json.loads(tuned.to_json())["ranking"]) == {"windows", "window_days"}
+    assert set(json.loads(tuned.to_json())["ranking"]) == set(LabelWindows.model_fields)
 
 
 def test_reading_settings_loads_neither_tensorflow_nor_tfx():
