@@ -4,18 +4,20 @@ import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from components.common import personal_queries
+from components.common import personal_queries, search_inputs
 from components.common.queries import Queries
 from components.search_trainer import executor, fitting
 from components.search_trainer.executor import Material
 from components.search_trainer.fitting import Lists
 from models.data.event_log import EventLog
+from models.data.item_table import ItemTable
 from models.search.catalogue import QueryLog, SearchCatalogue
 from models.search.ranker import SearchRanker
-from schema.config import SearchTraining
+from schema.config import Items, SearchTraining
 
 NAMES = ("fused", "noise", "signal")
 
@@ -169,3 +171,31 @@ def test_log_as_queries_and_what_is_evaluated():
     assert (
         list(executor.evaluation_sets(catalogue(), Material(without, none), config, 10)) == list(sets)[1::2]
     )
+
+
+def test_the_searched_catalogue_is_in_the_order_of_the_rows():
+    columns = {
+        "item_id": [["b"], ["c"], ["a"]],
+        "text_title": [["milk"], [], ["pear"]],
+        "maker": [["acme"], ["best"], []],
+        "item_price": [[2.5], [], [-1.0]],
+        "item_popularity": [[7.0], [-3.0], []],
+    }
+    raw = pa.table(columns)
+    ids = np.asarray(["", "a", "b", "c", "gone"], object)
+    none = np.zeros(0, np.int64)
+    items = ItemTable(ids, np.full(5, "", object), {}, {}, none, none, {})
+    numbers = {"price": "p", "popularity": "n"}
+    roles = {"categorical": {"maker": "m"}, "brand": "maker"}
+    settings = Items(path="i", item_id="i", text=["title"], **roles, **numbers)
+    found = search_inputs.catalogue(raw, items, settings)
+    assert found.item_id.tolist() == ["a", "b", "c", "gone"]
+    assert {name: values.tolist() for name, values in found.fields.items()} == {
+        "title": ["pear", "milk", "", ""],
+        "brand": ["", "acme", "best", ""],
+    }
+    assert found.category is None
+    assert np.isnan(found.price).tolist() == [True, False, True, True]
+    assert found.price[1] == 2.5
+    assert found.popularity.tolist() == [0, 7, 0, 0]
+    assert found.newest.tolist() == [0, 0, 0, 0]
