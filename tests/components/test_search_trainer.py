@@ -62,9 +62,9 @@ def test_loss_equals_plain_loops():
 
 
 def test_fit_learns_what_tells_and_keeps_the_best():
-    train, valid = lists(3, queries=200), lists(4)
+    train, valid = lists(3, queries=100), lists(4)
     ranker = SearchRanker(NAMES, (), 0)
-    history, best = fitting.fit(ranker, train, valid, SearchTraining(epochs=8))
+    history, best = fitting.fit(ranker, train, valid, SearchTraining(epochs=5))
     assert best[fitting.MEASURE] > history[0][fitting.MEASURE] + 0.2
     assert best[fitting.MEASURE] == max(entry[fitting.MEASURE] for entry in history)
     assert fitting.measured(ranker, valid) == pytest.approx(best[fitting.MEASURE], abs=1e-6)
@@ -93,12 +93,20 @@ def test_exact_names_come_first_whatever_was_learned():
     assert (fitting.ordered(ranker, given)[:, 0] == 4).all()
 
 
-@pytest.mark.parametrize(("queries", "widths"), [(60, {0.0}), (fitting._ENOUGH, {0.0, 5.0})])
-def test_a_hidden_layer_needs_enough_lists(queries, widths):
-    ranker, _, best = fitting.fitted(
-        NAMES, (), lists(10, queries), lists(11), SearchTraining(epochs=2, hidden=5)
-    )
-    assert best["hidden"] in widths
+@pytest.mark.parametrize(("queries", "widths"), [(29, [0]), (30, [0, 5])])
+def test_a_hidden_layer_needs_enough_lists(monkeypatch, queries, widths):
+    tried = []
+
+    def fit(ranker, train, valid, config):
+        tried.append(0 if ranker._hidden is None else ranker._hidden.shape[1])
+        entry = {"epoch": 0.0, fitting.MEASURE: float(len(tried))}
+        return [entry], entry
+
+    monkeypatch.setattr(fitting, "_ENOUGH", 30)
+    monkeypatch.setattr(fitting, "fit", fit)
+    ranker, _, best = fitting.fitted(NAMES, (), lists(10, queries), lists(11, 3), SearchTraining(hidden=5))
+    assert tried == widths
+    assert best["hidden"] == widths[-1]  # the one that orders better
     assert ranker.features == NAMES
 
 
