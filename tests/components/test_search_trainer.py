@@ -64,7 +64,7 @@ def test_loss_equals_plain_loops():
 def test_fit_learns_what_tells_and_keeps_the_best():
     train, valid = lists(3, queries=100), lists(4)
     ranker = SearchRanker(NAMES, (), 0)
-    history, best = fitting.fit(ranker, train, valid, SearchTraining(epochs=5))
+    history, best = fitting.fit(ranker, train, valid, SearchTraining(epochs=5, learning_rate=0.1))
     assert best[fitting.MEASURE] > history[0][fitting.MEASURE] + 0.2
     assert best[fitting.MEASURE] == max(entry[fitting.MEASURE] for entry in history)
     assert fitting.measured(ranker, valid) == pytest.approx(best[fitting.MEASURE], abs=1e-6)
