@@ -339,8 +339,8 @@ def _transformed(base: Path) -> None:
             if not start <= when < end:
                 continue
             mine = of_user[user]
-            before = int(np.searchsorted(mine["timestamp"], when))  # they are in order
-            history = mine.iloc[max(before - 20, 0) : before]
+            known = np.searchsorted(mine["timestamp"], when)  # they are in order
+            history = mine.iloc[max(known - 20, 0) : known]
             moment = pd.Timestamp(when, unit="s")
             columns["user"].append([users.get(user, 0)])
             columns["timestamp"].append([when])

@@ -110,7 +110,7 @@ def test_a_typing_error_is_one_error_in_one_long_word():
             if before == "a":
                 assert after == before
                 continue
-            assert len(changed) == 1 and len(words) == len(others), (before, after)
+            assert (len(changed), len(words)) == (1, len(others)), (before, after)
             word = words[changed[0]]
             assert distance(word, others[changed[0]]) == 1
             assert others[changed[0]][0] == word[0]
