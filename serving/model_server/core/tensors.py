@@ -104,7 +104,7 @@ def decode(
     count = math.prod(shape)  # Python integers: a product of sizes cannot wrap around
     content = proto.tensor_content
     values = getattr(proto, spec.field) if spec.field and not content else ()
-    _check_contents(content, values if spec.field else range(count), spec, shape, count, max_filled)
+    _check_contents(content, values if spec.field else _elements(proto), spec, shape, count, max_filled)
     try:
         # the usual cases, in a fraction of make_ndarray's time
         if content:
@@ -172,6 +172,11 @@ def check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
             f"Expected input {spec.name} to have shape {describe_shape(spec.shape)} "
             f"but got {describe_shape(shape)}."
         )
+
+
+def _elements(proto: tensor_pb2.TensorProto) -> range:
+    """The values of a type without a field of its own: complex numbers are pairs, quantised ones integers."""
+    return range((len(proto.scomplex_val) + len(proto.dcomplex_val)) // 2 + len(proto.int_val))
 
 
 def _check_contents(
