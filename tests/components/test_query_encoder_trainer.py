@@ -32,9 +32,8 @@ def test_loss_equals_plain_loops(preset):
     row = np.asarray([[5, 6, -1], [6, 7, 8], [-1, -1, -1], [9, 5, 7]], np.int32)
     right = np.asarray([[5, -1], [6, 9], [-1, -1], [9, 7]], np.int32)
     batch = {"ids": ids, "target": target, "item": item, "row": row, "right": right}
-    found = QueryAlignment(encoder, 0.1, 0.5).loss(
-        {name: tf.constant(value) for name, value in batch.items()}
-    )
+    tensors = {name: tf.constant(value) for name, value in batch.items()}
+    found = QueryAlignment(encoder, 0.1, 0.5).loss(tensors)
     vectors = encoder(tf.constant(texts.tolist())).numpy()
     near, told = 0.0, []
     for q in range(4):
@@ -83,24 +82,15 @@ def test_a_shorter_encoder_takes_layers_at_equal_distances(preset, layers, chose
 
 
 @pytest.mark.parametrize(("tolerance", "kept"), [(1.0, "distilled"), (0.0, "text_encoder")])
-def test_what_was_trained_answers_only_if_it_finds_enough(preset, tmp_path, monkeypatch, tolerance, kept):
+def test_what_was_trained_answers_only_if_it_finds_enough(preset, tmp_path, tolerance, kept):
     teacher = TextEncoder(preset, 8)
     words = np.asarray([f"{kind} {brand}" for kind in tiny_shop.KINDS for brand in tiny_shop.BRANDS], object)
     items = training.encode_texts(teacher.function(), words)
     every = Queries.of(words, np.arange(len(words)), np.arange(len(words)))
-    config = QueryEncoder(
-        mode="distilled", layers=1, steps=4, batch_size=8, validate_every=2, tolerance=tolerance
-    )
-    found = executor.learn(
-        every,
-        every,
-        items,
-        teacher.function(),
-        teacher,
-        TextEncoderSettings(preset=preset, dtype="float32"),
-        config,
-        3,
-    )
+    steps = {"steps": 4, "batch_size": 8, "validate_every": 2}
+    config = QueryEncoder(mode="distilled", layers=1, tolerance=tolerance, **steps)
+    text = TextEncoderSettings(preset=preset, dtype="float32")
+    found = executor.learn(every, every, items, teacher.function(), teacher, text, config, 3)
     assert found.kept == kept
     assert found.figures["text_encoder"] == pytest.approx(1.0)
     executor.export(found, str(tmp_path))
