@@ -23,15 +23,17 @@ folds: for each fold the ranker is trained on three of the others and stopped by
 tuned on all four, so that every query is scored by what never saw it. A trained query encoder learns from
 the catalogue's own queries only. Differences are paired by query.
 
-The typing-error sets are the same queries with one error each. Known items are asked for with up to three
-words of their text. Latency is processor time of one query in process, the encoder included.
+The typing-error sets are the same queries with one error each. Known items are asked for with up to three of
+the first sixteen words of their text. Latency is processor time of one query in process, encoder included.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -74,6 +76,8 @@ from pipeline.run import command as runner  # noqa: E402
 from schema import names as F  # noqa: E402
 from schema.config import Config  # noqa: E402
 from schema.errors import UserError  # noqa: E402
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # a line for each index
 
 FOLDS = 5
 DEPTH = 100
@@ -127,41 +131,52 @@ def read(config: Config, folder: str) -> Shop:
 
 
 class Bm25s:
-    """The library's BM25 over several choices of columns, words and settings, scored once each.
+    """The library's BM25 over several choices of columns, words and settings.
 
     Args:
       shop: what is searched.
-      columns: text columns, most telling first.
-      asked: sets of queries by name, object (str) [Q] each.
+      columns: text columns, most telling first: the first, the first two, or all are searched.
+      sets: what is asked, by name.
     """
 
-    def __init__(self, shop: Shop, columns: list[str], asked: Mapping[str, np.ndarray]) -> None:
-        self.top: dict[tuple[Any, ...], dict[str, np.ndarray]] = {}
-        choices = {1, len(columns), *range(2, len(columns))}
-        for count in sorted(choices):
-            texts = [
-                " ".join(parts)
-                for parts in zip(*(shop.catalogue.fields[c] for c in columns[:count]), strict=True)
-            ]
-            for stopwords in ("english", None):
-                corpus = bm25s.tokenize(texts, stopwords=stopwords, show_progress=False)
-                words = {
-                    name: bm25s.tokenize(
-                        text.tolist(), stopwords=stopwords, return_ids=False, show_progress=False
-                    )
-                    for name, text in asked.items()
-                }
-                for k1, b in _GRID:
-                    model = bm25s.BM25(k1=k1, b=b)
-                    model.index(corpus, show_progress=False)
-                    key = (tuple(columns[:count]), stopwords, k1, b)
-                    self.top[key] = {
-                        name: self._ranked(model, lists, len(texts)) for name, lists in words.items()
-                    }
+    def __init__(self, shop: Shop, columns: list[str], sets: Mapping[str, Queries]) -> None:
+        self._fields, self._sets, self._size = shop.catalogue.fields, sets, len(shop.texts)
+        chosen = {tuple(columns[:count]) for count in (1, 2, len(columns))}
+        self._choices = [
+            (names, stopwords, k1, b)
+            for names in sorted(chosen, key=len)
+            for stopwords in ("english", None)
+            for k1, b in _GRID
+        ]
+        self._model = functools.lru_cache(None)(self._build)
+        self._words = functools.lru_cache(None)(self._tokenized)
+        self.top = functools.lru_cache(None)(self._ranked)
 
-    @staticmethod
-    def _ranked(model: Any, lists: list[list[str]], items: int) -> np.ndarray:
-        out = np.full((len(lists), min(DEPTH, items)), -1, np.int32)
+    def best(self, name: str, chosen: np.ndarray) -> tuple[Any, ...]:
+        """The choice with the highest NDCG@10 on some queries (int [n]) of a set."""
+        part = self._sets[name].where(chosen)
+        return max(
+            self._choices, key=lambda key: per_query(part, self.top(key, name)[chosen])["ndcg@10"].mean()
+        )
+
+    def _tokenized(self, stopwords: str | None, names: tuple[str, ...] | None, asked: str | None) -> Any:
+        """The words of the items' columns, or of a set's queries."""
+        settings = {"stopwords": stopwords, "show_progress": False}
+        if asked is not None:
+            return bm25s.tokenize(self._sets[asked].text.tolist(), return_ids=False, **settings)
+        fields = [self._fields[name] for name in names or ()]
+        return bm25s.tokenize([" ".join(parts) for parts in zip(*fields, strict=True)], **settings)
+
+    def _build(self, key: tuple[Any, ...]) -> Any:
+        names, stopwords, k1, b = key
+        model = bm25s.BM25(k1=k1, b=b)
+        model.index(self._words(stopwords, names, None), show_progress=False)
+        return model
+
+    def _ranked(self, key: tuple[Any, ...], name: str) -> np.ndarray:
+        """int32 [Q, DEPTH], what a choice finds for a set's queries, -1 for nothing."""
+        model, lists = self._model(key), self._words(key[1], None, name)
+        out = np.full((len(lists), min(DEPTH, self._size)), -1, np.int32)
         for query, words in enumerate(lists):
             known = [word for word in words if word in model.vocab_dict]
             if known:
@@ -169,11 +184,6 @@ class Bm25s:
                 top = np.argsort(-score, kind="stable")[: out.shape[1]]
                 out[query] = np.where(score[top] > 0, top, -1)
         return out
-
-    def best(self, queries: Queries, name: str, chosen: np.ndarray) -> tuple[Any, ...]:
-        """The choice with the highest NDCG@10 on some queries (int [n]) of a set."""
-        part = queries.where(chosen)
-        return max(self.top, key=lambda key: per_query(part, self.top[key][name][chosen])["ndcg@10"].mean())
 
 
 def reciprocal(lists: list[np.ndarray], items: int) -> np.ndarray:
@@ -266,7 +276,7 @@ def evaluate(shop: Shop, config: Config, console: Console) -> dict[str, Any]:
     }
     lists = {name: ours.lists(queries) for name, queries in sets.items()}
     roles = [name for name in shop.catalogue.fields if name not in config.items.text]
-    library = Bm25s(shop, [*config.items.text, *roles], {name: part.text for name, part in sets.items()})
+    library = Bm25s(shop, [*config.items.text, *roles], sets)
     fold = (place_of(shop.queries.text) * FOLDS).astype(int)
     tops = {name: _single(ours, lists[name], queries, encode, vectors) for name, queries in sets.items()}
 
@@ -279,25 +289,25 @@ def evaluate(shop: Shop, config: Config, console: Console) -> dict[str, Any]:
         inside, outside = np.flatnonzero(fold == held), np.flatnonzero(fold != held)
         if not len(inside):
             continue
-        settings.append(library.best(shop.queries, "judged", outside))
+        settings.append(library.best("judged", outside))
         stop = fold == (held + 1) % FOLDS
         ranker = _trained(
             ours, lists, outside[~stop[outside]], outside[stop[outside]], shop.queries, training
         )
         for of in ("judged", "judged_typos"):
-            tops[of]["bm25s"][inside] = library.top[settings[-1]][of][inside]
+            tops[of]["bm25s"][inside] = library.top(settings[-1], of)[inside]
             tops[of]["search"][inside] = fitting.ordered(ranker, lists[of].where(inside))
     # fixed: trained on the training share alone
     learned, stop, test = (np.flatnonzero(shop.split == name) for name in SETS)
-    chosen = library.best(shop.queries, "judged", np.concatenate([learned, stop]))
+    chosen = library.best("judged", np.concatenate([learned, stop]))
     ranker = _trained(ours, lists, learned, stop, shop.queries, training)
     fixed: dict[str, dict[str, np.ndarray]] = {}
     for of in ("judged", "judged_typos"):
         fixed[of] = {name: top[test] for name, top in tops[of].items()}
-        fixed[of]["bm25s"] = library.top[chosen][of][test]
+        fixed[of]["bm25s"] = library.top(chosen, of)[test]
         fixed[of]["search"] = fitting.ordered(ranker, lists[of].where(test))
     for of in ("known_item", "known_item_typos"):
-        tops[of]["bm25s"] = library.top[chosen][of]
+        tops[of]["bm25s"] = library.top(chosen, of)
         tops[of]["search"] = fitting.ordered(ranker, lists[of])
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     for name, found in tops.items():

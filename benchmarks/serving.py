@@ -31,7 +31,8 @@ and, only when it is asked for, an hour (`--hour_seconds`) of everything at once
     python benchmarks/serving.py --only=hour
 
     hour       half of the saturated rate (at most `--most_per_second`) of requests at random times, 5 %
-               of them malformed and 2 % hostile, and a new version each minute (`--swap_seconds`).
+               of them malformed and 2 % hostile, and a new version each minute (`--swap_seconds`), or as
+               soon as the last one is loaded.
                Late answers are counted, and are not wrong; the memory's growth is that of what is left
                between two swaps, after the first sixth of the time
 """
@@ -66,6 +67,7 @@ from rich.table import Table  # noqa: E402
 
 from benchmarks import serving_hostile, serving_hour, serving_load  # noqa: E402
 from benchmarks.serving_load import MODEL, PREDICT, Load, Result, Server, for_seconds  # noqa: E402
+from serving.model_server.process import child  # noqa: E402
 
 SECTIONS = (
     *("load", "overhead", "half", "batching", "swaps", "hostile", "malformed", "slow", "files", "kill"),
@@ -535,27 +537,43 @@ class Bench:
         console.print(f"saturated at {saturated:.1f} requests/s; {rate:.1f}/s asked", highlight=False)
         load.reset()
         memory = serving_hour.Memory(self.server.process.pid, self.options.swap_seconds)
-        started = time.monotonic()
-        pace = threading.Thread(target=traffic.paced, args=(rate, for_seconds(self.options.hour_seconds)))
+        started, ended = time.monotonic(), threading.Event()
+        over = for_seconds(self.options.hour_seconds)
+        pace = threading.Thread(target=traffic.paced, args=(rate, lambda: ended.is_set() or over()))
         memory.start()
         pace.start()
         swaps = 0
-        while pace.is_alive():
-            pace.join(max(started + (swaps + 1) * self.options.swap_seconds - time.monotonic(), 0))
-            if pace.is_alive():
-                self.swap(traffic)
-                swaps += 1
-                console.print(f"[dim]{traffic.line(started)}, {memory.last():.0f} MB[/dim]", highlight=False)
-        seconds = time.monotonic() - started
-        memory.stop()
-        self.judge_hour(traffic, memory, load, seconds, swaps)
+        try:
+            while not over():
+                due = started + (swaps + 1) * self.options.swap_seconds
+                pace.join(max(due - time.monotonic(), 0))
+                if not over() and self.swap(traffic, over):
+                    swaps += 1
+                line = f"{traffic.line(started)}, {swaps} swaps, {memory.last():.0f} MB"
+                console.print(f"[dim]{line}[/dim]", highlight=False)
+        finally:
+            ended.set()
+            pace.join()
+            memory.stop()
+        self.judge_hour(traffic, memory, load, time.monotonic() - started, swaps)
 
-    def swap(self, traffic: serving_hour.Traffic) -> None:
-        """The next version; no request sent from now on may be answered by an older one."""
+    def swap(self, traffic: serving_hour.Traffic, over: Callable[[], bool]) -> bool:
+        """The next version; no request sent from now on may be answered by an older one.
+
+        Returns:
+          Whether it serves; False when `over()` came first: on a busy machine loading takes minutes.
+        """
         number = self.link()
-        self.server.wait_serving(number)
+
+        def serves() -> bool:
+            return self.server.states().get(number, (0, ""))[0] == child.AVAILABLE
+
+        self.server.wait(lambda: over() or serves(), float("inf"))
+        if not serves():
+            return False
         traffic.serving = number
         (self.base / str(number - 1)).unlink()
+        return True
 
     def judge_hour(
         self,
@@ -566,15 +584,11 @@ class Bench:
         swaps: int,
     ) -> None:
         """The row and the bars of `hour`."""
-        growth, (hours, floors) = memory.growth(), memory.floors()
-        shown = ", ".join(
-            f"{floors[place]:.0f} MB at {60 * hours[place]:.0f} min"
-            for place in sorted({round(share * (len(floors) - 1)) for share in np.linspace(0, 1, 7)})
-        )
+        growth = memory.growth()
         note = (
             f"{traffic.count('malformed')} malformed, {traffic.count('hostile')} hostile, "
             f"{traffic.count(outcome='late')} late, {traffic.held} held back, {swaps} swaps, "
-            f"{len(traffic.versions)} versions answered; memory between swaps {shown}"
+            f"{len(traffic.versions)} versions answered; memory between swaps {memory.course()}"
         )
         load.times = traffic.times
         row = self.row(load, "hour", seconds, note, "mixed", 0)

@@ -200,11 +200,17 @@ class Memory(threading.Thread):
         Returns:
           float64 [periods]: the middle of the period in hours since the start, and MB.
         """
-        seconds, taken = np.array(self._samples).T
+        seconds, taken = np.array(self._samples).reshape(-1, 2).T
         period = (seconds // self._period).astype(int)
         numbers = np.unique(period)[:-1]  # the last one is not whole
         least = np.array([taken[period == number].min() for number in numbers])
         return (numbers + 0.5) * self._period / 3600, least
+
+    def course(self) -> str:
+        """The floors from the first to the last, seven of them, for a person."""
+        hours, least = self.floors()
+        chosen = np.unique(np.linspace(0, max(len(hours) - 1, 0), 7).round().astype(int))[: len(hours)]
+        return ", ".join(f"{least[place]:.0f} MB at {60 * hours[place]:.0f} min" for place in chosen)
 
     def growth(self) -> float:
         """MB an hour by which the floors grow after the first sixth of the time; NaN for fewer than three.
@@ -212,6 +218,8 @@ class Memory(threading.Thread):
         The median of the slopes between any two (Theil 1950; Sen 1968), which a few outliers do not move.
         """
         hours, least = self.floors()
+        if not len(hours):
+            return float("nan")
         settled = hours > _SETTLING * self._samples[-1][0] / 3600
         hours, least = hours[settled], least[settled]
         if len(hours) < 3:

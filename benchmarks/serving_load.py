@@ -35,6 +35,7 @@ MODEL = "shelfwise"
 MONITORING = ROOT / "serving" / "deploy" / "configs" / "monitoring.config"
 _GRAPH_TIME = re.compile(r"^:tensorflow:serving:runtime_latency_(sum|count){.*} (\S+)$", re.MULTILINE)
 _CALL_SECONDS = 60.0
+_START_SECONDS = 1200.0  # for a model to be loaded, on a machine that others use
 WRONG = "WRONG"
 
 
@@ -82,7 +83,7 @@ class Server(child.ModelServer):
         self.wait(lambda: self.states().get(version, (0, ""))[0] == child.END)
         return self.states()[version][1]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
         """As `ModelServer.wait`, but ends the benchmark."""
         try:
             super().wait(condition, seconds)

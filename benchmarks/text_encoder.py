@@ -315,7 +315,7 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float, consol
         started = time.monotonic()
         if mode == "frozen":
             encoder = text_encoder.TextEncoder(config.preset, config.sequence_length, dtype)
-            vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
+            vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size, encoder.lengths)
             encoding, pairs = time.monotonic() - started, {}
         else:
             strategy = make_strategy(config.strategy)

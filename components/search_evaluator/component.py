@@ -58,9 +58,9 @@ def SearchEvaluator(
             catalogue = search_inputs.catalogue(search_inputs.raw_items(catalog.uri), table, settings.items)
             folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
             log = EventLog.read(folders, list(settings.events.context))
-            asked = personal_queries.of_purchases(
-                catalogue, log, *window, settings.quality.personal_users, settings.search_training.seed
-            )
+            title = settings.search.title or settings.items.text[0]
+            users, seed = settings.quality.personal_users, settings.search_training.seed
+            asked = personal_queries.of_purchases(catalogue, title, log, *window, users, seed)
             states = log.histories(asked.user, windows.cutoff, settings.candidates.history_length)
             states[F.CONTEXT_TIMESTAMP] = np.full(len(asked.user), windows.cutoff, np.int64)
             personal = executor.Personal(asked, states)

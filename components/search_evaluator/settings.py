@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schema.config import Candidates, Config, Events, Items, SearchQuality, SearchTraining, Split
+from schema.config import Candidates, Config, Events, Items, Search, SearchQuality, SearchTraining, Split
 from schema.config import Settings as Base
 
 
@@ -13,6 +13,7 @@ class Settings(Base):
     events: Events | None
     split: Split
     candidates: Candidates
+    search: Search
     search_training: SearchTraining
     quality: SearchQuality
 

@@ -45,6 +45,7 @@ class Gathered:
       describer: the same of many.
       material: queries with what is right.
       log: what people chose who searched; None without a column for it.
+      encoder: of queries; TensorFlow forgets its weights when nobody holds it.
     """
 
     catalogue: SearchCatalogue
@@ -53,6 +54,7 @@ class Gathered:
     describer: Describer
     material: Material
     log: QueryLog | None
+    encoder: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +94,8 @@ def gather(given: Mapping[str, Any], settings: Settings) -> Gathered:
         judged = {name: search_inputs.read_judgements(given["judgements"].uri, name, ids) for name in SETS}
     material = Material(judged, logged_queries(shop.chosen), *_personal(shop, settings))
     contexts = list(settings.events.context) if settings.events else []
-    return Gathered(shop.catalogue, searcher, pairs, Describer(pairs, contexts), material, shop.searches)
+    describer = Describer(pairs, contexts)
+    return Gathered(shop.catalogue, searcher, pairs, describer, material, shop.searches, encoder)
 
 
 def _catalogue(given: Mapping[str, Any], settings: Settings, raw: Any) -> _Shop:
@@ -147,8 +150,10 @@ def _personal(shop: _Shop, settings: Settings) -> tuple[Any, ...]:
     if shop.log is None:
         return ()
     training = settings.search_training
+    title = settings.search.title or settings.items.text[0]
+    window = (shop.start, shop.end)
     asked = personal_queries.of_purchases(
-        shop.catalogue, shop.log, shop.start, shop.end, training.personal_queries // 2, training.seed
+        shop.catalogue, title, shop.log, *window, training.personal_queries // 2, training.seed
     )
 
     def states(users: np.ndarray) -> dict[str, np.ndarray]:

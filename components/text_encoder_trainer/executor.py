@@ -68,7 +68,7 @@ def run(
         encoder = TextEncoder(config.preset, config.sequence_length, dtype)
         fitted, learned = Fit([], {}), config.mode
         started = time.monotonic()
-        vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
+        vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size, encoder.lengths)
         seconds = time.monotonic() - started
     else:
         behaviour = Behaviour.of(log, searches, items, index, until)
@@ -173,7 +173,9 @@ def tune(
     if used.all():
         vectors = known.encode(merged, np.arange(products))
     else:
-        vectors = text_encoder.encode_all(merged.function(), texts[:products], config.batch_size)
+        vectors = text_encoder.encode_all(
+            merged.function(), texts[:products], config.batch_size, merged.lengths
+        )
     return merged, vectors, fitted, seconds + time.monotonic() - started
 
 

@@ -29,7 +29,7 @@ class Limits:
     def __init__(self, serving: Serving, candidates: int, places: int) -> None:
         rows = serving.max_rows, "max_rows"
         scores = max(serving.max_scores // max(candidates, 1), EVALUATED_ROWS), "max_scores"
-        pairs = serving.max_pairs // max(places, 1), "max_pairs"
+        pairs = serving.max_pairs // serving.pairs_of(places), "max_pairs"
         self._rows, self._texts = rows, min(rows, (serving.max_texts, "max_texts"))
         self._scored, self._recommended = min(rows, scores), min(rows, scores, pairs)
         self._searched = min(self._recommended, self._texts)
@@ -50,7 +50,7 @@ class Limits:
         return _bounded(inputs, tf.size(inputs[name]), self._scored, _ROWS)
 
     def recommended(self, inputs: Inputs) -> dict[str, tf.Tensor]:
-        """The same, and for each of which what the sources give is ranked."""
+        """The same, and for each of which what the sources give is ranked, and the best are shown."""
         return _bounded(inputs, tf.size(inputs[F.USER_ID]), self._recommended, _ROWS)
 
     def searched(self, inputs: Inputs) -> dict[str, tf.Tensor]:

@@ -64,7 +64,9 @@ class SearchReasons(tf.Module):
           found: from the searcher.
         """
         understood = tf.where(found.corrected_query != "", found.corrected_query, query)
-        words = tf.where(found.relaxed, found.relaxed_query, understood)
+        # "milk under 5" is about milk: no item has the other words
+        priced = tf.reduce_any(found.price_range >= 0, 1)
+        words = tf.where(found.relaxed | priced, found.relaxed_query, understood)
         number = self._of_query.number
         reason = tf.fill(tf.shape(row), number["search_words"])
         for key, holds in (

@@ -166,11 +166,11 @@ class Funnel(tf.Module):
         What is excluded is what `recommend` would be asked to leave out: the sources rank the rest as
         they do there, and so the ranker sees what it was taught with.
         """
-        return self._rank(self._limits.pairs(self._limits.scored(inputs, F.USER_ID)))
+        return self._rank(self._limits.scored(inputs, F.USER_ID))
 
     def _rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """`rank` of any number of rows: batch jobs decide how many."""
-        inputs = self._limits.candidates(inputs)
+        inputs = self._limits.pairs(self._limits.candidates(inputs))
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
         found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)

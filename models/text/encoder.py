@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -24,6 +25,7 @@ import pandas as pd
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from models.text import forward
 from schema import names as F
 from schema.errors import ConfigError, UserError
 
@@ -174,13 +176,14 @@ class TextEncoder(tf.Module):
             (tokens, bert.position_embedding(tokens), bert.segment_embedding(tf.zeros_like(ids)))
         )
         hidden = bert.embeddings_layer_norm(added)
+        dtype = hidden.dtype
         for layer in self._layers[: self.fixed_layers]:
-            hidden = layer(hidden, padding_mask=ids > 0)
-        return hidden
+            hidden = forward.apply(layer, hidden, ids > 0)
+        return tf.cast(hidden, dtype)
 
     @tf.Module.with_name_scope
     def upper(self, hidden: tf.Tensor, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The last layer's output, [N, L, dim] in the compute type.
+        """The last layer's output, [N, L, dim]: float32, in training in the compute type.
 
         Args:
           hidden: from :meth:`lower`.
@@ -190,7 +193,10 @@ class TextEncoder(tf.Module):
         if training and not self.fixed_layers:
             hidden = self.backbone.embeddings_dropout(hidden, training=True)
         for layer in self._layers[self.fixed_layers :]:
-            hidden = layer(hidden, padding_mask=ids > 0, training=training)
+            if training:
+                hidden = layer(hidden, padding_mask=ids > 0, training=True)
+            else:
+                hidden = forward.apply(layer, hidden, ids > 0)
         return hidden
 
     @tf.Module.with_name_scope
@@ -210,6 +216,11 @@ class TextEncoder(tf.Module):
     def length(self) -> int:
         """Longest input in word pieces."""
         return self._length
+
+    def lengths(self, texts: np.ndarray) -> np.ndarray:
+        """Word pieces of each text (object (str) [T]) with both edges, at most `length`, int64 [T]."""
+        pieces = self._tokenizer.tokenize(tf.constant(texts.tolist(), tf.string)).merge_dims(1, -1)
+        return np.minimum(pieces.row_lengths().numpy() + 2, self._length)
 
     def function(self) -> tf.types.experimental.GenericFunction:
         """The encoder as a compiled function of string [N]."""
@@ -278,7 +289,10 @@ def distinct_texts(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode_all(
-    encoder: tf.types.experimental.GenericFunction, texts: np.ndarray, batch_size: int
+    encoder: tf.types.experimental.GenericFunction,
+    texts: np.ndarray,
+    batch_size: int,
+    lengths: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Encodes many texts, each distinct one once, short ones together.
 
@@ -286,6 +300,7 @@ def encode_all(
       encoder: maps string [N] to float32 [N, E].
       texts: object (str) [T].
       batch_size: texts a step.
+      lengths: how long an input each text becomes, `TextEncoder.lengths`; by default its letters.
 
     Returns:
       float32 [T, E].
@@ -294,8 +309,9 @@ def encode_all(
       UserError: a vector is not finite.
     """
     distinct, back = distinct_texts(texts)
-    # padding costs as much as text: sort by length so that a batch has little of it
-    order = np.argsort([len(text) for text in distinct], kind="stable")
+    # padding costs as much as text: sorted by length, a batch has little of it (by letters a quarter)
+    size = [len(text) for text in distinct] if lengths is None else lengths(distinct)
+    order = np.argsort(size, kind="stable")
     parts = [
         encoder(tf.constant(distinct[order[start : start + batch_size]].tolist())).numpy()
         for start in range(0, len(order), batch_size)

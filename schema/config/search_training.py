@@ -16,7 +16,7 @@ class QueryEncoder(Section):
     queries, or, for "distilled", as much within `tolerance`.
     """
 
-    mode: Literal["text_encoder", "tuned", "distilled"] = "distilled"
+    mode: Literal["text_encoder", "tuned", "distilled"] = "text_encoder"
     """Which encoder is trained: none, all layers of the text encoder, or a shorter copy of it."""
     layers: int = Field(3, ge=1)
     """Layers of the distilled encoder, taken from the text encoder's at equal distances."""
@@ -52,9 +52,9 @@ class SearchTraining(Section):
     or two words of what a household then bought are asked in its name.
     """
 
-    pseudo_queries: int = Field(1500, ge=0)
+    pseudo_queries: int = Field(800, ge=0)
     """Queries drawn from the catalogue's texts."""
-    personal_queries: int = Field(2000, ge=0)
+    personal_queries: int = Field(1200, ge=0)
     """Queries asked in the name of users, for what they then bought."""
     typos: float = Field(0.25, ge=0, le=1)
     """Share of the queries that are learned a second time, with a typing error."""

@@ -11,6 +11,7 @@ from schema.config.base import Name, Section
 from schema.config.reasons import Notices, Phrases, Reasons
 
 EVALUATED_ROWS = 32  # of a request, when a model is evaluated
+_SHOWN = 4  # candidates to rank that cost as much memory as an item to show, whose reason the history gives
 
 
 class Boost(Section):
@@ -44,8 +45,9 @@ class Serving(Section):
     max_pairs: int = Field(65_536, ge=1)
     """Candidates that a request may have ranked, of all its rows together.
 
-    `rank` counts those that it is given, `recommend` as many as its sources give at most (`candidates`). A
-    server that merges requests should merge no more (its `max_batch_size`).
+    `rank` and `serving_default` count those that they are given, `recommend` as many as its sources give at
+    most (`candidates`) and four for each of `max_k` places. A server that merges requests should merge no
+    more (its `max_batch_size`).
     """
     max_candidates: int = Field(10_000, ge=1)
     """Candidates of a row at most, of `rank` and `serving_default`."""
@@ -81,6 +83,10 @@ class Serving(Section):
     reasons: Reasons = Reasons()
     notices: Notices = Notices()
     phrases: Phrases = Phrases()
+
+    def pairs_of(self, places: int) -> int:
+        """What a row of `recommend` counts in `max_pairs`, if its sources give `places` candidates."""
+        return places + _SHOWN * self.max_k
 
     @pydantic.field_validator("time_zone")
     @classmethod

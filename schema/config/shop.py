@@ -15,6 +15,8 @@ from schema.config.search_training import QueryEncoder, SearchTraining
 from schema.config.serving import EVALUATED_ROWS, Serving
 from schema.config.text import TextEncoder
 
+_TFMA_ROWS = 1000  # lists at most that TFMA asks for at once
+
 
 class Config(Section):
     """A shop, its data, its models and what they must reach."""
@@ -63,7 +65,8 @@ class Config(Section):
                     f"items.categorical {attributes}"
                 )
         # the ranking head is evaluated on whole lists, through `serving_default`
-        longest = max(sum(self.candidates.sizes.values()), self.ranking.eval_list_size)
+        given = sum(self.candidates.sizes.values())
+        longest = max(given, self.ranking.eval_list_size)
         if self.candidates.planned and not (self.exposures and self.exposures.known_ahead):
             raise ValueError(
                 "candidates.planned: no promotion is known ahead; say in exposures.known_ahead how long "
@@ -75,12 +78,7 @@ class Config(Section):
                 "candidates of a list that the model is evaluated with; raise it, or lower the sizes in "
                 "candidates or ranking.eval_list_size"
             )
-        if self.serving.max_pairs < EVALUATED_ROWS * longest:
-            raise ValueError(
-                f"serving.max_pairs: {self.serving.max_pairs} is less than {EVALUATED_ROWS} lists of the "
-                f"{longest} candidates with which the model is evaluated; raise it, or lower the sizes in "
-                "candidates or ranking.eval_list_size"
-            )
+        self._pairs(given, longest)
         if self.serving.category_cap is not None and self.items.category is None:
             raise ValueError("serving.category_cap: there are no categories; name one as items.category")
         for name in self.quality.item_slices:
@@ -113,6 +111,23 @@ class Config(Section):
                 )
         if self.search.title is not None and self.search.title not in known:
             raise ValueError(f"search.title: '{self.search.title}' is not one of {known}")
+
+    def _pairs(self, given: int, longest: int) -> None:
+        """`given`, `longest`: candidates that the sources give, and of the longest list of the evaluation."""
+        serving, ranking = self.serving, self.ranking
+        rows = min(ranking.eval_users, _TFMA_ROWS)
+        needed = {
+            f"{EVALUATED_ROWS} requests of `recommend`": EVALUATED_ROWS * serving.pairs_of(given),
+            f"{EVALUATED_ROWS} lists of {longest}": EVALUATED_ROWS * longest,
+            f"{rows} lists of ranking.eval_list_size": rows * ranking.eval_list_size,
+        }
+        what, pairs = max(needed.items(), key=lambda one: one[1])
+        if serving.max_pairs < pairs:
+            raise ValueError(
+                f"serving.max_pairs: {serving.max_pairs} is less than the {pairs} candidates of {what}, with "
+                "which the model is evaluated; raise it, or lower serving.max_k, the sizes in candidates, "
+                "ranking.eval_list_size or ranking.eval_users"
+            )
 
     def _measured(self) -> None:
         """Whether what is scored can be answered, and spans what the ranker speaks of."""

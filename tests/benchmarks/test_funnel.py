@@ -93,9 +93,10 @@ def test_lists_stand_in_the_order_of_the_scores(own):
     users, place = ours.protocol.users("all")[:5], lists.retriever.pair_features.names.index("own_count")
     top = lists.recommend(ours, users, "all", lambda values, codes: values[..., place])
     lines = np.zeros((len(users), len(ours.protocol.catalogue) + 1))
-    past = ours.protocol.past
+    past, length = ours.protocol.past, tiny_shop.CONFIG.candidates.history_length
     for row, user in enumerate(users):
-        np.add.at(lines[row], ours.protocol.column[past.item[past.user == user]], 1)
+        events = np.flatnonzero(past.user == user)[-length:]
+        np.add.at(lines[row], ours.protocol.column[past.item[events]], 1)
     for row, shown in zip(lines, top, strict=True):
         assert (np.diff(row[shown[shown >= 0]]) <= 0).all()
 

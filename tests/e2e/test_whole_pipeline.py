@@ -33,8 +33,9 @@ DATA += [
 DATA += ["DataQualityGate"]
 TRANSFORMS = [f"{table}Transform" for table in ("Item", "User", "Event")]
 BEFORE_KILL = [*DATA, *TRANSFORMS, "TextEncoderTrainer", "WarmStartModel", "RetrievalTrainer"]
-AFTER_KILL = ["CandidateIndex", "CandidateSampler", "RankingTrainer", "ServableBuilder"]
-BLESSING = ["BaselineModel", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"]
+BEFORE_KILL += ["QueryEncoderTrainer"]  # by TFX's order: it needs the text encoder alone
+AFTER_KILL = ["CandidateIndex", "CandidateSampler", "RankingTrainer", "SearchTrainer", "ServableBuilder"]
+BLESSING = ["BaselineModel", "Evaluator", "FunnelEvaluator", "SearchEvaluator", "InfraValidator", "Pusher"]
 
 
 class Shop:
@@ -58,6 +59,8 @@ class Shop:
         tree["infra_validator"] = {"rounds": 3}  # how fast it is, is no question here
         # what a slice of 50 households can be held to: that it runs, not that it is good
         tree["quality"] = {"must_beat": [], "min_auc": 0.5, "max_regression": 0.9, "max_relative_ece": 0.9}
+        tree["quality"]["search"] = {"known_items": 40, "personal_users": 20, "max_typo_loss": 0.9}
+        tree["search_training"] = {"pseudo_queries": 100, "personal_queries": 60, "epochs": 5}
         self.config = folder / "shop.yaml"
         self.config.write_text(yaml.safe_dump(tree))
 
@@ -148,8 +151,8 @@ def test_killed_run_resumes_where_it_was(shop):
     assert states["CandidateIndex"][:2] == ["CANCELED", "COMPLETE"]
     for name in [*AFTER_KILL[1:], *BLESSING]:
         assert states[name][0] == "COMPLETE", name
-    # models: text encoder, towers, ranker, servable; nothing of the killed component is left
-    assert len(shop.artifacts("Model")) == 4
+    # models: text and query encoder, towers, ranker, servable; nothing of the killed component is left
+    assert len(shop.artifacts("Model")) == 5
     assert len(shop.artifacts("components.CandidateIndex")) == 1
 
 
@@ -304,23 +307,34 @@ def test_changed_ranker_reruns_only_what_depends_on_it_and_meets_the_last_model(
     done = shop.go("--set", "ranking.epochs=21")
     assert done.returncode == 0, done.stdout + done.stderr
     after = shop.states()
-    for name in [*BEFORE_KILL, "CandidateIndex", "CandidateSampler"]:
+    for name in [
+        *BEFORE_KILL,
+        "CandidateIndex",
+        "CandidateSampler",
+    ]:  # search learns from the ranker's logits
         assert after[name][len(before[name]) :] == ["CACHED"], name
-    for name in ["RankingTrainer", "ServableBuilder", *BLESSING]:
+    for name in ["RankingTrainer", "SearchTrainer", "ServableBuilder", *BLESSING]:
         assert after[name][len(before[name]) :] == ["COMPLETE"], name
     assert any("last blessed" in reason for reason in _metrics(shop)["reasons"])
     first, second = registry.read(str(shop.run / "serving" / "shelfwise"))
     assert (first.record.baseline, second.record.baseline) == (None, str(first.version))
     figures = {"all/ndcg@10", "novel/ndcg@10", "auc", "binary_crossentropy"}
     assert set(second.record.standing) == figures
-    assert set(second.record.figures) == {*figures, "ece"}
+    searched = {"search/known_item/mrr", "search/personal/ndcg@10"}
+    assert set(second.record.figures) == {*figures, *searched, "ece"}
     assert set(first.record.standing.values()) == {1.0}
     assert first.record.learned_until == second.record.learned_until
 
 
 def test_index_alone_is_rebuilt_for_another_catalogue(shop, tmp_path):
     """Products come and go without any training; the pushed model knows the new catalogue."""
-    trained = ["TextEncoderTrainer", "RetrievalTrainer", "CandidateSampler", "RankingTrainer"]
+    trained = [
+        "TextEncoderTrainer",
+        "RetrievalTrainer",
+        "CandidateSampler",
+        "RankingTrainer",
+        "SearchTrainer",
+    ]
     data = shop.config.parent / "data"
     products, events = (pd.read_parquet(data / f"{name}.parquet") for name in ("products", "transactions"))
     withdrawn, model = events["product_id"].value_counts().index[:2]

@@ -339,8 +339,8 @@ def _transformed(base: Path) -> None:
             if not start <= when < end:
                 continue
             mine = of_user[user]
-            end = np.searchsorted(mine["timestamp"], when)  # they are in order
-            history = mine.iloc[max(end - 20, 0) : end]
+            known = np.searchsorted(mine["timestamp"], when)  # they are in order
+            history = mine.iloc[max(known - 20, 0) : known]
             moment = pd.Timestamp(when, unit="s")
             columns["user"].append([users.get(user, 0)])
             columns["timestamp"].append([when])

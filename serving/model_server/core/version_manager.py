@@ -349,6 +349,7 @@ class VersionManager:
                     status.state = State.END
         if done:
             done.clear()
+            del lease  # the last one: what it holds would outlive the collection
             gc.collect()  # a loaded model sits in reference cycles; its tables are large
 
     def _fail(self, version: int, before: Fingerprint, error: StatusError) -> None:

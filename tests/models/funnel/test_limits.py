@@ -50,6 +50,10 @@ def texts(rows):
     return {F.TEXT: tf.fill([rows], "milk")}
 
 
+def examples(rows, candidates):
+    return {"examples": tf.repeat(example(candidates)["examples"], rows)}
+
+
 def example(candidates):
     features = tf.train.Example()
     features.features.feature[F.CANDIDATE_ITEM_ID].bytes_list.value.extend([b"101"] * candidates)
@@ -67,7 +71,7 @@ def message(of, setting, limit):
 def at_limits(serving, places):
     """(signature, largest request, one that is too large, what is said of it)."""
     rows, pairs = serving.max_rows, serving.max_pairs
-    recommended = pairs // places
+    recommended = pairs // (places + 4 * serving.max_k)
     assert recommended <= rows
     lists = pairs // serving.max_candidates
     return [
@@ -93,11 +97,16 @@ def at_limits(serving, places):
             *("serving_default", example(serving.max_candidates), example(serving.max_candidates + 1)),
             (LISTS + "in a row", "max_candidates", serving.max_candidates),
         ),
+        (
+            *("serving_default", examples(lists, serving.max_candidates)),
+            *(examples(lists + 1, serving.max_candidates), (LISTS + "in a request", "max_pairs", pairs)),
+        ),
     ]
 
 
 def test_what_is_exported_has_the_limits(signatures, places):
-    serving, rows = DEFAULT, min(DEFAULT.max_rows, DEFAULT.max_pairs // places)
+    serving, rows = DEFAULT, DEFAULT.max_pairs // (places + 4 * tiny_shop.CONFIG.serving.max_k)
+    assert rows < serving.max_rows
     over = [
         ("recommend", recommend(rows + 1), ROWS),
         ("similar", similar(serving.max_rows + 1), ROWS),
@@ -116,7 +125,8 @@ def test_what_is_exported_has_the_limits(signatures, places):
 
 
 def test_limits_are_settings_and_what_they_allow_is_answered(places):
-    small = {"max_rows": 33, "max_candidates": 10, "max_explained": 40, "max_pairs": 3 * places + 1}
+    small = {"max_rows": 33, "max_candidates": 10, "max_explained": 40, "max_pairs": 3 * (places + 4 * 5) + 1}
+    small |= {"max_k": 5, "default_k": 5}
     serving = DEFAULT.model_copy(update=small)
     funnel = tiny_funnel.make(**small)
     specs = signature_specs(("store_id",))
@@ -135,11 +145,11 @@ def test_limits_are_settings_and_what_they_allow_is_answered(places):
 @pytest.mark.parametrize(
     ("candidates", "places", "setting", "scored", "recommended"),
     [
-        (100, 10, {}, 1024, 1024),
-        (18_960, 900, {}, 1024, 72),
+        (100, 10, {"max_k": 20}, 1024, 728),
+        (18_960, 900, {}, 1024, 38),
         (1_000_000, 900, {}, 33, 33),  # C float32 scores of a row are 4 MB
         (50_000_000, 900, {}, EVALUATED_ROWS, EVALUATED_ROWS),
-        (1_000_000, 900, {"max_scores": 1 << 27}, 134, 72),
+        (1_000_000, 900, {"max_scores": 1 << 27}, 134, 38),
     ],
 )
 def test_rows_are_bounded_by_what_each_costs(candidates, places, setting, scored, recommended):

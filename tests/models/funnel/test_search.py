@@ -34,8 +34,7 @@ def funnel(**serving):
 
 @functools.cache
 def signature(name, **serving):
-    model = funnel(**serving)
-    functions = model.search.functions(model._limits)
+    functions = funnel(**serving).search.functions()
     return concrete(functions[name], signature_specs(("store_id",))[name], name)
 
 
@@ -132,17 +131,29 @@ def test_an_item_without_events_is_found_by_its_name():
 
 
 def test_k_and_batches_change_nothing():
-    """A request answers the same alone, in a batch, and with a smaller k."""
+    """A request answers the same alone, in a batch, and with a smaller k.
+
+    But for rounding: the encoder pads a batch's queries, and two texts that are as near may swap ranks.
+    """
     queries = [MILK, "", "no such thing", "bred", f"{BREAD} acme", "chees. NO 3"]
     histories = [BUYER, [], BUYER, [], [("104", 3.0)], []]
     together = search(queries, histories)
     for row, (query, history) in enumerate(zip(queries, histories, strict=True)):
         alone = search([query], [history])
         for name, values in together.items():
-            if values.dtype == object or values.dtype.kind in "bi":
-                assert np.array_equal(values[row], alone[name][0]), (query, name)
-            else:
-                np.testing.assert_allclose(values[row], alone[name][0], atol=1e-4)
+            if values.ndim == 1:
+                assert values[row] == alone[name][0], (query, name)
+        said = [
+            {
+                item: (words, reason, pytest.approx(price), pytest.approx(score, abs=0.01))
+                for item, words, reason, price, score in zip(
+                    *(answer[name][at] for name in (F.ITEM_ID, F.ITEM_TEXT, F.REASON, F.PRICE, F.SCORE)),
+                    strict=True,
+                )
+            }
+            for answer, at in ((together, row), (alone, 0))
+        ]
+        assert said[0] == said[1], query
     few = search(queries, histories, k=[1, 2, 3, 0, 5, 2])
     for row, size in enumerate((1, 2, 3, CONFIG.serving.default_k, 5, 2)):
         assert listed(few, row) == listed(together, row)[:size]
@@ -363,6 +374,7 @@ def test_price_words_bound_the_price():
         prices = [facts()[item][3] for item in listed(answer, row) if kind_of(item) == MILK]
         assert prices
         assert all(low <= price <= high for price in prices)
+        assert answer[F.REASON][row][0] == "Matches 'milk'"
 
 
 def test_queries_are_shortened_and_repeated_safely():
