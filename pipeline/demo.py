@@ -216,7 +216,8 @@ def _word_for(config: config_lib.Config, rows: Sequence[dict[str, Any]]) -> str:
       config: the shop.
       rows: of `_histories`; without any, the word is one of the catalogue.
     """
-    name = config.search.title or config.items.text[0]
+    text = config.items.text
+    name = config.search.title if config.search.title in text else text[0]
     if not rows:
         return _common_word([_item_columns(config, None, [name]).values()])
     bought = [set(row["history_item_id"]) for row in rows]

@@ -19,7 +19,7 @@ from models.search.hashing import keys
 from models.search.lookups import ItemLists, build_lists
 from models.search.phrases import Phrases, build_phrases
 from models.search.postings import Postings, build_postings
-from models.search.query import canonical, ignored_words
+from models.search.query import canonical, clean_text, ignored_words
 from models.search.spelling import Spellings, build_spellings
 from models.search.synonyms import Pairs, Synonyms
 from models.search.tokens import Tokens, factor_counts, read_fields
@@ -193,7 +193,8 @@ def _canonical(strings: np.ndarray, settings: Search) -> np.ndarray:
     key = [np.zeros(0, np.int64)]
     for start in range(0, len(distinct), _BATCH):
         batch = tf.constant(distinct[start : start + _BATCH].tolist(), tf.string)
-        found = canonical(text.letters(text.fold(batch)), ignored)
+        clean, _ = clean_text(batch, settings.price_words)
+        found = canonical(text.words(clean).to_tensor(""), ignored)
         key.append(tf.where(found == "", tf.constant(0, tf.int64), keys(found)).numpy())
     return np.concatenate(key)[place]
 

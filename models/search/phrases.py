@@ -107,8 +107,8 @@ def _whole(strings: np.ndarray, weight: np.ndarray, category: np.ndarray) -> pd.
 def _of_titles(
     titles: np.ndarray, weight: np.ndarray, category: np.ndarray, settings: Search
 ) -> pd.DataFrame:
-    """Neighbouring words of titles that several items share, without those that only occur within longer
-    ones; columns phrase, weight, category.
+    """Whole titles and neighbouring words that several of them share, without those that only occur within
+    longer ones; columns phrase, weight, category.
     """
     place, distinct = pd.factorize(titles.astype(object))
     vocabulary, size, word = Vocabulary(), [np.zeros(0, np.int64)], [np.zeros(0, np.int32)]
@@ -139,8 +139,12 @@ def _of_titles(
                 shorter[2][inside[within]] = False
             parts.append(_grams(shorter, length - 1, words, strings, text_of, total, category[first_item]))
         edge = ignored[words[begin]] | ignored[words[begin + length - 1]]
-        kept = np.ones(len(count), bool)
-        kept[gram[begin][edge]] = False
+        # of a single text only the whole, or as much of its beginning as a phrase may have
+        starts = left[begin] == sizes[text_of[begin]]
+        whole = starts & ((left[begin] == length) | (length == settings.suggest.phrase_words))
+        kept = count > 1
+        kept[gram[begin][whole]] = True
+        kept[gram[begin][edge & ~whole]] = False
         shorter = (gram.copy(), count, kept, begin)
     parts.append(
         _grams(shorter, settings.suggest.phrase_words, words, strings, text_of, total, category[first_item])

@@ -64,17 +64,27 @@ class ReadQuery:
         return tf.strings.strip(tf.strings.reduce_join(some, 1))
 
 
-def canonical(clean: tf.Tensor, ignored: SortedKeys) -> tf.Tensor:
+def clean_text(texts: tf.Tensor, price_words: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """(string [N], texts in one spelling without what they say of the price; float32 [N, 2] least and most
+    price, -1 for none) of any bytes (string [N]).
+    """
+    folded = text.fold(texts)
+    price = tf.fill([tf.size(texts), 2], -1.0)
+    if price_words:
+        price, folded = text.prices(folded)
+    return text.letters(folded), price
+
+
+def canonical(words: tf.Tensor, ignored: SortedKeys) -> tf.Tensor:
     """string [N], terms with a blank between them, without ignored words unless there are no others.
 
     Args:
-      clean: string [N], from `text.letters`.
+      words: string [N, W], "" for padding.
       ignored: fingerprints of ignored words.
     """
-    words = text.words(clean)
-    stems = tf.ragged.map_flat_values(text.stem, words)
-    kept = tf.ragged.boolean_mask(stems, words.with_values(~ignored.find(keys(words.flat_values))[1]))
-    kept, whole = (tf.strings.reduce_join(each, 1, separator=" ") for each in (kept, stems))
+    stems = tf.where(words != "", text.stem(words) + " ", "")
+    kept = tf.where(ignored.find(keys(words))[1], "", stems)
+    kept, whole = (tf.strings.strip(tf.strings.reduce_join(each, 1)) for each in (kept, stems))
     return tf.where(kept == "", whole, kept)
 
 
@@ -114,14 +124,11 @@ class QueryReader(tf.Module):
     @tf.Module.with_name_scope
     def __call__(self, query: tf.Tensor) -> ReadQuery:
         """Reads queries (string [B]), any bytes whatsoever."""
-        folded = text.fold(query)
-        whole = text.letters(folded)
-        if self._price_words:
-            price, folded = text.prices(folded)
-        else:
-            price = tf.fill([tf.size(query), 2], -1.0)
-        clean = text.letters(folded)
-        words, split = self._words(clean)
+        clean, price = clean_text(query, self._price_words)
+        typed = text.words(clean).to_tensor("")
+        # one place at least, so that there is something to look up
+        typed = tf.pad(typed, [[0, 0], [0, 1]], constant_values="")
+        words, split = self._apart(typed)
         stems = text.stem(words)
         term = self._lexical.number(stems)
         display, spelt, spelt_weight, corrected = self._spelling(words, term)
@@ -142,7 +149,7 @@ class QueryReader(tf.Module):
         lost = tf.reduce_any(asked & ~known & ~apart, 1)
         return ReadQuery(
             clean=clean,
-            canonical=canonical(whole, self._ignored),
+            canonical=canonical(typed, self._ignored),
             display=display,
             lost=lost,
             corrected=tf.reduce_any(corrected | split, 1),
@@ -151,16 +158,18 @@ class QueryReader(tf.Module):
             **self._looked_up(every, weight, tf.where(asked & known, value, -1.0)),
         )
 
-    def _words(self, clean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """string [B, W] words, at least one place each; bool [B, 1], whether some were taken apart."""
-        words = text.words(clean).to_tensor("")
-        words = tf.pad(words, [[0, 0], [0, 1]], constant_values="")
-        unknown = (self._lexical.number(text.stem(words)) == self._lexical.terms) & (words != "")
-        apart, split = self._splitter(words, unknown)
-        joined = tf.strings.reduce_join(apart, 1, separator=" ")
-        again = tf.strings.split(joined)[:, : text.QUERY_WORDS].to_tensor("")
-        again = tf.pad(again, [[0, 0], [0, 1]], constant_values="")
-        return again, tf.reduce_any(split, 1, keepdims=True)
+    def _apart(self, typed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """string [B, W] words, where some were taken apart; bool [B, 1], whether some were."""
+        unknown = (self._lexical.number(text.stem(typed)) == self._lexical.terms) & (typed != "")
+        apart, split = self._splitter(typed, unknown)
+
+        def again() -> tf.Tensor:
+            joined = tf.strings.reduce_join(apart, 1, separator=" ")
+            words = tf.strings.split(joined)[:, : text.QUERY_WORDS].to_tensor("")
+            return tf.pad(words, [[0, 0], [0, 1]], constant_values="")
+
+        words = tf.cond(tf.reduce_any(split), again, lambda: typed)
+        return tf.ensure_shape(words, [None, None]), tf.reduce_any(split, 1, keepdims=True)
 
     def _joined(self, words: tf.Tensor) -> tf.Tensor:
         """int32 [B, W, 2]: the term that a word is together with the one before or after it."""

@@ -10,7 +10,6 @@ import pandas as pd
 import tensorflow as tf
 
 from models.data.frozen import frozen_table
-from models.retrieval.index.kinds import build_index, make_plan
 from models.retrieval.index.plan import Plan
 from models.search import facets as facet_tables
 from models.search import text
@@ -24,14 +23,13 @@ from models.search.lexical import Lexical
 from models.search.lookups import ItemLookup
 from models.search.matching import SOURCES, Matcher, Sizes
 from models.search.query import QueryReader, ReadQuery
+from models.search.semantic import TextVectors
 from models.search.spelling import Speller
 from models.search.synonyms import SynonymLookup
 from schema.config import Search
 
 SORTS = ("", "relevance", "price", "price_desc", "newest", "popularity")  # "" is relevance
 _ORDERS = ("popularity", "price", "price_desc", "newest")  # rows of the matcher's `orders`
-_PLAN_QUERIES = 512
-_PLAN_K = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,14 +88,14 @@ class Searcher(tf.Module):
       encode_query: queries (string [B]) to unit vectors (float32 [B, D]).
       item_vectors: float32 [C, D], unit vectors of the items' texts.
       settings: the configuration's section.
-      plan: how vectors are searched (rows are candidate positions); made from `settings` if None.
+      plan: how vectors are searched, in `settings.semantic_dim` dimensions (rows are candidate
+        positions); made from `settings` if None.
 
     Attributes:
       feature_names: the Q names of `Found.features`.
       count: C.
       item_vectors: float32 [C + 1, D] variable; zeros at position C.
       index: the search over them.
-      plan: how they are searched.
     """
 
     def __init__(
@@ -139,12 +137,8 @@ class Searcher(tf.Module):
         self._brand = Intent(*brand, settings.intents)
         self._brand_code = frozen_table(brand[0], tf.int32)
         self._brand_key = frozen_table(keys(tf.constant(_folded(brand[1]), tf.string)).numpy(), tf.int64)
-        self.item_vectors = frozen_table(
-            np.concatenate([item_vectors, np.zeros((1, item_vectors.shape[1]))]), tf.float32
-        )
-        rows = np.arange(self.count, dtype=np.int32)
-        self.plan = plan or _plan(item_vectors, rows, settings)
-        self.index = build_index(self.item_vectors, rows, self.plan)
+        self.index = TextVectors(item_vectors, settings, plan)
+        self.item_vectors = self.index.table
         self._semantic = min(settings.semantic, self.count)
         self._pairs = PairFeatures(index, orders[0], settings)
         self.feature_names = self._pairs.names
@@ -297,12 +291,6 @@ def _sizes(settings: Search) -> Sizes:
         weights=np.asarray(weights, np.float32),
         popularity=settings.popularity,
     )
-
-
-def _plan(vectors: np.ndarray, rows: np.ndarray, settings: Search) -> Plan:
-    sample = np.random.default_rng(17).choice(len(vectors), min(_PLAN_QUERIES, len(vectors)), replace=False)
-    k = min(_PLAN_K, len(vectors))
-    return make_plan(settings.index, vectors, rows, vectors[sample], k, settings.index_recall)
 
 
 def _orders(index: SearchIndex) -> np.ndarray:

@@ -90,7 +90,7 @@ class Suggester(tf.Module):
             # "red choco" as "red" and what "choco" begins
             head = tf.strings.regex_replace(corrected, r"[^ ]+ ?$", "")
             last = tf.strings.substr(corrected, tf.strings.length(head), tf.strings.length(corrected))
-            tail = self._found(tf.where(enough | (head == ""), "", last), affinity, _HEAD_COST)
+            tail = self._found(tf.where(enough | (head == ""), "", last), affinity, _HEAD_COST, False)
             parts = [whole, again, tail]
             before = [tf.zeros_like(part[0], tf.int32) for part in parts[:2]] + [tf.ones_like(tail[0])]
             heads = tf.where(tf.concat(before, 1) > 0, head[:, None], "")
@@ -112,9 +112,11 @@ class Suggester(tf.Module):
         return completion, tf.where(real, tf.nn.softmax(tf.where(real, score, _NOTHING)), 0.0)
 
     def _found(
-        self, typed: tf.Tensor, affinity: tf.Tensor | None, cost: float = 0.0
+        self, typed: tf.Tensor, affinity: tf.Tensor | None, cost: float = 0.0, within: bool = True
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """(int32 [B, PER_PREFIX] phrases, float32 scores) that beginnings (string [B]) lead to."""
+        """(int32 [B, PER_PREFIX] phrases, float32 scores) that beginnings (string [B]) lead to; `within`:
+        also those of later words.
+        """
         start, end = self._keys.run(keys(tf.strings.substr(typed, 0, LONGEST_PREFIX, unit="UTF8_CHAR")))
         end = tf.where(typed == "", start, end)
         entry = start[:, None] + tf.range(PER_PREFIX)
@@ -123,7 +125,8 @@ class Suggester(tf.Module):
         flat = tf.reshape(tf.gather(self._phrase, number), [-1])
         size = tf.repeat(tf.strings.length(typed), PER_PREFIX)
         begins = tf.strings.substr(flat, tf.zeros_like(size), size) == tf.repeat(typed, PER_PREFIX)
-        number = tf.where(inner | tf.reshape(begins, tf.shape(number)), number, self._size)
+        begins = tf.reshape(begins, tf.shape(number)) & ~inner
+        number = tf.where(begins | inner if within else begins, number, self._size)
         score = tf.gather(self._score, number) - INNER_COST * tf.cast(inner, tf.float32) - cost
         if affinity is not None:
             share = tf.gather(affinity, tf.gather(self._category, number), batch_dims=1)

@@ -99,6 +99,8 @@ class Search(Section):
     """Weight of a source in the fusion; 1 if not given."""
     popularity: float = Field(0.1, ge=0)
     """By what share the most popular item's score by words is raised; less popular ones by less."""
+    semantic_dim: int = Field(96, ge=0)
+    """Dimensions in which text vectors are searched; all compare what was found. 0 searches in all."""
     index: Literal["auto", "exact", "int8", "ivf", "ivf_int8"] = "auto"
     """How text vectors are searched; "auto" is exact, or ivf where there are many items."""
     index_recall: float = Field(0.95, gt=0, le=1)

@@ -25,7 +25,7 @@ SEARCH = Search.model_validate(
     {"lexical": 30, "semantic": 12, "own": 20, "candidates": 40, "synonyms": [["roll", "bun"]], "facets": 4}
 )
 # What a pair's score is made of: words first, then what the user is likely to buy.
-_WEIGHTS = {"coverage": 20.0, "fused": 20.0, "logit": 0.3, "own_decayed": 5.0}
+_WEIGHTS = {"coverage": 20.0, "fused": 2.0, "logit": 0.3, "own_decayed": 5.0}
 
 
 @functools.cache
