@@ -127,6 +127,8 @@ def test_on_a_file_system_no_version_is_seen_before_it_is_whole(model, tmp_path,
     assert versions(base) == [first, second]
     assert len(seen) > 2 * len(contents(model))
     assert all(found == [first] for found in seen)
+
+
 def test_on_a_file_system_a_version_appears_in_one_step(model, tmp_path, monkeypatch):
     base = tmp_path / "serving"
     copy, seen = tf.io.gfile.copy, []
