@@ -18,6 +18,8 @@ from schema.config import Serving
 _OF_QUERY = ("search_words", "search_meaning", "search_behaviour", "search_match", "search_exact")
 # The same with what the user did with the item before; the first is the words alone.
 _OF_USER = ("search_bought", "search_bought_once", "search_looked_at")
+#: What the words of a reason may name, besides `when`.
+FACTS = ("query", "words", "match", "times")
 
 
 class SearchReasons(tf.Module):
