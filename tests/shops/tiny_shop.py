@@ -127,7 +127,8 @@ CONFIG = Config.model_validate(
         "ranking": {
             "list_size": 16,
             "eval_list_size": 24,
-            "epochs": 2,
+            "epochs": 4,
+            "holdout_share": 0.3,
             "batch_size": 8,
             "hidden": [8],
             "learning_rate": 0.003,
