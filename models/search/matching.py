@@ -98,7 +98,15 @@ class Matcher(tf.Module):
         best = tf.reduce_max(tf.concat([depth, [0]], 0))
         some = (best > _NO_WORD) | one["blank"]
         matching = tf.boolean_mask(hit, (depth == best) & some)
-        lists = self._lists(hit, score, bits, best, one)
+        others = [self._allowed(one[name], one) for name in ("semantic", "behaviour")]
+        # the price binds unless none of what matches has it
+        priced = [self._priced(position, one) for position in others]
+        price_kept = tf.where(some, best % 2 == 1, tf.reduce_any(tf.concat(priced, 0)))
+        hit = tf.boolean_mask(hit, (depth % 2 == 1) | ~price_kept)
+        others = [
+            tf.boolean_mask(each, kept | ~price_kept) for each, kept in zip(others, priced, strict=True)
+        ]
+        lists = self._lists(hit, score, bits, best, one, others)
         # where no word is known, what the other sources found stands for what matches
         matching = tf.cond(some, lambda: matching, lambda: _distinct(tf.concat(lists[1:], 0), self._count))
         position, rank_score = tf.cond(
@@ -113,7 +121,7 @@ class Matcher(tf.Module):
             "matching": some & self._member(position, matching),
             "order": tf.gather(row, position),
             "kept": tf.where(some, tf.minimum(kept, one["count"]), 0),
-            "price_kept": ~some | (best % 2 == 1),
+            "price_kept": price_kept,
             "total": tf.size(matching),
             "facet_name": name,
             "facet_value": value,
@@ -129,13 +137,22 @@ class Matcher(tf.Module):
             found |= tf.bitwise.right_shift(found, tf.constant(shift, tf.int64))
         asked = tf.bitwise.left_shift(tf.constant(1, tf.int64), WORD_BITS * tf.cast(one["count"], tf.int64))
         missing = (found & _ONES | -asked) & _ONES ^ _ONES | _END
+        return 2 * (missing & -missing) + tf.cast(self._priced(position, one), tf.int64)
+
+    def _priced(self, position: tf.Tensor, one: dict[str, tf.Tensor]) -> tf.Tensor:
+        """bool, whether the price of items (int32, any shape) is in the query's bounds or unknown."""
         price, (least, most) = self._prices(position), tf.unstack(one["price"])
         within = ((price >= least) | (least < 0)) & ((price <= most) | (most < 0))
-        within |= tf.math.is_nan(price)
-        return 2 * (missing & -missing) + tf.cast(within, tf.int64)
+        return within | tf.math.is_nan(price)
 
     def _lists(
-        self, hit: tf.Tensor, score: tf.Tensor, bits: tf.Tensor, best: tf.Tensor, one: dict[str, tf.Tensor]
+        self,
+        hit: tf.Tensor,
+        score: tf.Tensor,
+        bits: tf.Tensor,
+        best: tf.Tensor,
+        one: dict[str, tf.Tensor],
+        others: list[tf.Tensor],
     ) -> list[tf.Tensor]:
         """The sources' positions, int32 [any] each, in the order of `SOURCES`."""
         value = tf.gather(score, hit)
@@ -148,10 +165,9 @@ class Matcher(tf.Module):
         own = tf.boolean_mask(own, real)
         deep = (self._depth(own, bits, one) == best) & ((best > _NO_WORD) | one["blank"])
         own = tf.boolean_mask(own, deep & tf.gather(one["allowed"], own))[: self._sizes.own]
-        others = [one[name] for name in ("semantic", "behaviour")]
         return [
             lexical,
-            *(self._allowed(each, one) for each in others),
+            *others,
             own,
             self._allowed(one["exact"], one),
         ]

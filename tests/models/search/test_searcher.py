@@ -109,6 +109,15 @@ def test_price_words_bound_and_give_way():
     assert small.matching(small.find("fan under 5")) == {"g1"}  # an unknown price may be right
 
 
+@pytest.mark.parametrize(("query", "most"), [("shoes under 100", 100), ("qqqqzzzz under 12", 12)])
+def test_price_words_bound_what_other_sources_find_too(query, most):
+    found = small.find(query)
+    price = {row[0]: row[4] for row in small.ITEMS}
+    listed = [price[item] for item in small.ids(found)]
+    assert any(value <= most for value in listed)
+    assert not any(value > most for value in listed)
+
+
 def test_price_and_brand_filters():
     searcher = small.searcher()
     allowed = searcher.allowed(
