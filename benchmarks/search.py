@@ -23,8 +23,8 @@ folds: for each fold the ranker is trained on three of the others and stopped by
 tuned on all four, so that every query is scored by what never saw it. A trained query encoder learns from
 the catalogue's own queries only. Differences are paired by query.
 
-The typing-error sets are the same queries with one error each. Known items are asked for with up to three
-words of their text. Latency is processor time of one query in process, the encoder included.
+The typing-error sets are the same queries with one error each. Known items are asked for with up to three of
+the first sixteen words of their text. Latency is processor time of one query in process, encoder included.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -75,6 +76,8 @@ from pipeline.run import command as runner  # noqa: E402
 from schema import names as F  # noqa: E402
 from schema.config import Config  # noqa: E402
 from schema.errors import UserError  # noqa: E402
+
+logging.getLogger("bm25s").setLevel(logging.WARNING)  # a line for each index
 
 FOLDS = 5
 DEPTH = 100

@@ -32,7 +32,7 @@ BAR_BYTES, BAR_SECONDS = 256e6, 2.0
 _ENOUGH = 3  # times a bar
 _CALL_SECONDS = 60.0
 _TICK_SECONDS = 0.02  # to which the processors' time is counted, in user and system
-_ROWS = (1, 16, 64, 128, 256, 512, 1024)
+_ROWS = (1, 16, 32, 64, 128, 256, 512, 1024)
 _SIZES = (32, 256, 1024, 4096, 65_536, 1 << 20)
 # What a client may deserve; INTERNAL, UNKNOWN or no answer at all are faults of the server.
 DESERVED = {

@@ -398,7 +398,9 @@ def _number(chunk: Chunk, role: Role) -> pa.Array:
         filled = pc.fill_null_backward(pc.fill_null_forward(column))
         times = dataclasses.replace(chunk, batch=pa.RecordBatch.from_arrays([filled], [role.name]))
         return pa.array(to_micros(times, role) // MICROS, kind, mask=missing)
-    values = column.cast(kind).to_numpy(zero_copy_only=False)
+    # by float64: Arrow refuses whole numbers that float32 rounds
+    with np.errstate(over="ignore"):  # beyond float32 is as good as nothing
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
     return pa.array(values, kind, mask=missing | ~np.isfinite(values))
 
 

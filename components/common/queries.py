@@ -18,6 +18,8 @@ from models.search.catalogue import SearchCatalogue
 
 SETS = ("train", "eval", "test")  # learned from, stopped by, only measured
 _MOST_WORDS = 3  # of a query for a known item
+_READ = 16  # words of a text that such a query is made of
+_WORD = r"[^\W_]*[^\W\d_][^\W_]*"  # with a letter
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NEAR = {  # neighbours on a keyboard
     letter: row[max(place - 1, 0) : place] + row[place + 1 : place + 2]
@@ -175,10 +177,13 @@ def _mistyped(text: str, seed: int) -> str:
 
 
 def known_items(catalogue: SearchCatalogue, count: int, seed: int) -> Queries:
-    """Queries for known items: up to three words of a text, for which every item with that text is right.
+    """Queries for known items: up to three of the first words of a text, for which every item with the same
+    first words is right.
 
-    Half of the items are drawn evenly, half by the square root of their popularity. A word is drawn the
-    likelier the fewer texts have it. Names of two words or fewer are asked as they are.
+    Only sixteen words are read, and no number alone: what people remember of an item is its name, not what
+    stands far down in its description. Half of the items are drawn evenly, half by the square root of
+    their popularity. A word is drawn the likelier the fewer texts have it. Names of two words or fewer
+    are asked as they are.
 
     Args:
       catalogue: the items.
@@ -197,8 +202,8 @@ def known_items(catalogue: SearchCatalogue, count: int, seed: int) -> Queries:
         share = weight[usable] / weight[usable].sum()
         popular = rng.choice(usable, min(count // 2, int((share > 0).sum())), replace=False, p=share)
         drawn = np.unique(np.concatenate([drawn, popular]))
-    words = pd.Series(texts[drawn]).str.casefold().str.findall(r"[^\W_]+")
-    counts = pd.Series(texts).str.casefold().str.findall(r"[^\W_]+").explode().value_counts()
+    listed = pd.Series(texts).str.casefold().str.findall(_WORD)
+    words, counts = listed.iloc[drawn], listed.explode().value_counts()
     asked = [_drawn(one, counts, rng) for one in words]
     first = ~pd.Series(asked).duplicated().to_numpy()
     keep = first & np.asarray([bool(query) for query in asked])
@@ -220,8 +225,9 @@ def _drawn(words: list[str], counts: pd.Series, rng: np.random.Generator) -> str
 
 
 def distinct_texts(catalogue: SearchCatalogue) -> tuple[np.ndarray, np.ndarray]:
-    """(object (str) [T] distinct texts of the items, all fields joined; int [C], which each item has)."""
+    """(object (str) [T] distinct first words of texts, all fields joined; int [C], which each item has)."""
     fields = list(catalogue.fields.values())
-    joined = pd.Series(fields[0]).str.cat([pd.Series(field) for field in fields[1:]], sep=" ").str.strip()
-    text_of, texts = pd.factorize(joined.to_numpy(object))
+    joined = pd.Series(fields[0]).str.cat([pd.Series(field) for field in fields[1:]], sep=" ")
+    first = joined.str.split(n=_READ).str[:_READ].str.join(" ")
+    text_of, texts = pd.factorize(first.to_numpy(object))
     return np.asarray(texts, object), text_of

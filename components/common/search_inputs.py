@@ -38,7 +38,7 @@ def catalogue(
     """Every item of the catalogue, as the search reads it.
 
     Args:
-      raw: from :func:`raw_items`; has every item of `items`.
+      raw: from :func:`raw_items`; what it lacks of `items` (a refreshed catalogue has lost it) has no text.
       items: the catalogue; the position of row r is r - 1.
       settings: which columns are the text, the brand, the category and the numbers.
       snapshot: prices, first events and popularity where the table has no columns for them; None in a
@@ -47,7 +47,8 @@ def catalogue(
     place = pd.Index(example_io.first(raw, F.ITEM_ID, "")).get_indexer(items.item_id[1:])
 
     def column(name: str, default: object) -> np.ndarray:
-        return example_io.first(raw, name, default)[place]
+        values = example_io.first(raw, name, default)
+        return np.append(values, np.asarray([default], values.dtype))[place]  # -1: not there
 
     fields = {name: column(F.text_column(name), "") for name in settings.text}
     roles = {}

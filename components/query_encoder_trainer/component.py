@@ -6,6 +6,7 @@ from tfx.types import standard_artifacts
 
 from components.common import artifacts, search_inputs
 from components.common import catalogue as item_tables
+from components.common.queries import Queries
 from components.query_encoder_trainer import executor
 from components.query_encoder_trainer.settings import Settings
 
@@ -37,11 +38,12 @@ def QueryEncoderTrainer(
     """
     del code_version
     settings = Settings.from_json(config)
-    table = item_tables.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[])
-    catalogue = search_inputs.catalogue(search_inputs.raw_items(catalog.uri), table, settings.items)
-    train, valid = executor.queries(
-        catalogue, judgements.uri if judgements else None, settings.search_training
-    )
+    train = valid = Queries.none()
+    if settings.query_encoder.mode != "text_encoder":
+        table = item_tables.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[])
+        catalogue = search_inputs.catalogue(search_inputs.raw_items(catalog.uri), table, settings.items)
+        judged = judgements.uri if judgements else None
+        train, valid = executor.queries(catalogue, judged, settings.search_training)
     summary = executor.run(
         train=train,
         valid=valid,

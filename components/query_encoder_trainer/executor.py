@@ -100,8 +100,10 @@ def run(
     with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
         curve = [{"epoch": entry["step"]} | entry for entry in found.history]
         json.dump({"epochs": curve, "kept": found.kept, "figures": found.figures}, file)
+    if not found.figures:
+        return "queries are encoded by the text encoder; nothing was trained"
     figures = ", ".join(f"{name} {value:.3f}" for name, value in found.figures.items())
-    return f"{found.kept} answers; {MEASURE} of vectors alone on {len(valid):,} queries: {figures or 'none'}"
+    return f"{found.kept} answers; {MEASURE} of vectors alone on {len(valid):,} queries: {figures}"
 
 
 def learn(

@@ -18,6 +18,7 @@ from schema.config import (
     Serving,
     Split,
     Users,
+    narrow,
 )
 from schema.config import Settings as Base
 
@@ -44,7 +45,7 @@ class Settings(Base):
         used = ("drop_bought_days", "purchase_types", "max_query_length")
         serving = Serving(**{name: getattr(config.serving, name) for name in used})
         own: dict[str, Any] = {"serving": serving, "known_items": config.quality.search.known_items}
-        own["ranking"] = LabelWindows(windows=config.ranking.windows, window_days=config.ranking.window_days)
+        own["ranking"] = narrow(config.ranking, LabelWindows)
         return cls(**{name: own.get(name, getattr(config, name, None)) for name in cls.model_fields})
 
     def retriever(self) -> RetrieverSettings:

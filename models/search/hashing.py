@@ -45,14 +45,16 @@ class SortedKeys(tf.Module):
         """(int32, the first entry of each key, K at most; bool, whether it is there), shaped like
         `wanted` (int64).
         """
-        flat = tf.reshape(wanted, [1, -1])
-        entry = tf.raw_ops.LowerBound(sorted_inputs=self._table[None], values=flat)
+        entry = tf.raw_ops.LowerBound(sorted_inputs=self._row(), values=tf.reshape(wanted, [1, -1]))
         entry = tf.reshape(entry, tf.shape(wanted))
         return entry, tf.gather(self._table, entry) == wanted
 
     def run(self, wanted: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(int32 start, int32 end) of the run of each key, equal where it is missing."""
         flat = tf.reshape(wanted, [1, -1])
-        start = tf.raw_ops.LowerBound(sorted_inputs=self._table[None], values=flat)
-        end = tf.raw_ops.UpperBound(sorted_inputs=self._table[None], values=flat)
+        start = tf.raw_ops.LowerBound(sorted_inputs=self._row(), values=flat)
+        end = tf.raw_ops.UpperBound(sorted_inputs=self._row(), values=flat)
         return tf.reshape(start, tf.shape(wanted)), tf.reshape(end, tf.shape(wanted))
+
+    def _row(self) -> tf.Tensor:
+        return tf.reshape(self._table, [1, -1])

@@ -52,11 +52,17 @@ def run(
       The exit status: 0, 1 after an error, 130 or 143 when interrupted.
 
     Raises:
-      UserError: the folder is in use by another run or cannot be written. Whatever goes wrong
-        after that is printed, logged and recorded, and gives status 1.
+      UserError: the folder is in use by another run or cannot be written, or a shop without events
+        asks for a refresh. Whatever goes wrong after that is printed, logged and recorded, and gives
+        status 1.
     """
     from pipeline.run import progress
 
+    if refresh and config.events is None:
+        raise UserError(
+            "--refresh-index: a shop without events has no towers to keep; run the pipeline without it, "
+            "which re-runs what another catalogue changes"
+        )
     run_dir = Path(os.path.abspath(runs_dir)) / config.name
     try:
         run_dir.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ class SearchQuality(Section):
     min_known_item: float = Field(0.1, ge=0, le=1)
     """Least mean reciprocal rank of known items."""
     min_of_lexical: float = Field(0.95, ge=0)
-    """Least figure as a share of what BM25F alone reaches on the same queries."""
+    """Least figure as a share of what BM25F alone reaches on the judged queries, else on known items."""
     max_typo_loss: float = Field(0.4, ge=0, le=1)
     """Largest share of the figure that one typing error in every query may cost."""
     known_items: int = Field(200, ge=1)

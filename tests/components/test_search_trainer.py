@@ -4,18 +4,20 @@ import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from components.common import personal_queries
+from components.common import personal_queries, search_inputs
 from components.common.queries import Queries
 from components.search_trainer import executor, fitting
 from components.search_trainer.executor import Material
 from components.search_trainer.fitting import Lists
 from models.data.event_log import EventLog
+from models.data.item_table import ItemTable
 from models.search.catalogue import QueryLog, SearchCatalogue
 from models.search.ranker import SearchRanker
-from schema.config import SearchTraining
+from schema.config import Items, SearchTraining
 
 NAMES = ("fused", "noise", "signal")
 
@@ -60,9 +62,9 @@ def test_loss_equals_plain_loops():
 
 
 def test_fit_learns_what_tells_and_keeps_the_best():
-    train, valid = lists(3, queries=200), lists(4)
+    train, valid = lists(3, queries=100), lists(4)
     ranker = SearchRanker(NAMES, (), 0)
-    history, best = fitting.fit(ranker, train, valid, SearchTraining(epochs=8))
+    history, best = fitting.fit(ranker, train, valid, SearchTraining(epochs=5))
     assert best[fitting.MEASURE] > history[0][fitting.MEASURE] + 0.2
     assert best[fitting.MEASURE] == max(entry[fitting.MEASURE] for entry in history)
     assert fitting.measured(ranker, valid) == pytest.approx(best[fitting.MEASURE], abs=1e-6)
@@ -91,12 +93,20 @@ def test_exact_names_come_first_whatever_was_learned():
     assert (fitting.ordered(ranker, given)[:, 0] == 4).all()
 
 
-@pytest.mark.parametrize(("queries", "widths"), [(60, {0.0}), (fitting._ENOUGH, {0.0, 5.0})])
-def test_a_hidden_layer_needs_enough_lists(queries, widths):
-    ranker, _, best = fitting.fitted(
-        NAMES, (), lists(10, queries), lists(11), SearchTraining(epochs=2, hidden=5)
-    )
-    assert best["hidden"] in widths
+@pytest.mark.parametrize(("queries", "widths"), [(29, [0]), (30, [0, 5])])
+def test_a_hidden_layer_needs_enough_lists(monkeypatch, queries, widths):
+    tried = []
+
+    def fit(ranker, train, valid, config):
+        tried.append(0 if ranker._hidden is None else ranker._hidden.shape[1])
+        entry = {"epoch": 0.0, fitting.MEASURE: float(len(tried))}
+        return [entry], entry
+
+    monkeypatch.setattr(fitting, "_ENOUGH", 30)
+    monkeypatch.setattr(fitting, "fit", fit)
+    ranker, _, best = fitting.fitted(NAMES, (), lists(10, queries), lists(11, 3), SearchTraining(hidden=5))
+    assert tried == widths
+    assert best["hidden"] == widths[-1]  # the one that orders better
     assert ranker.features == NAMES
 
 
@@ -169,3 +179,31 @@ def test_log_as_queries_and_what_is_evaluated():
     assert (
         list(executor.evaluation_sets(catalogue(), Material(without, none), config, 10)) == list(sets)[1::2]
     )
+
+
+def test_the_searched_catalogue_is_in_the_order_of_the_rows():
+    columns = {
+        "item_id": [["b"], ["c"], ["a"]],
+        "text_title": [["milk"], [], ["pear"]],
+        "maker": [["acme"], ["best"], []],
+        "item_price": [[2.5], [], [-1.0]],
+        "item_popularity": [[7.0], [-3.0], []],
+    }
+    raw = pa.table(columns)
+    ids = np.asarray(["", "a", "b", "c", "gone"], object)
+    none = np.zeros(0, np.int64)
+    items = ItemTable(ids, np.full(5, "", object), {}, {}, none, none, {})
+    numbers = {"price": "p", "popularity": "n"}
+    roles = {"categorical": {"maker": "m"}, "brand": "maker"}
+    settings = Items(path="i", item_id="i", text=["title"], **roles, **numbers)
+    found = search_inputs.catalogue(raw, items, settings)
+    assert found.item_id.tolist() == ["a", "b", "c", "gone"]
+    assert {name: values.tolist() for name, values in found.fields.items()} == {
+        "title": ["pear", "milk", "", ""],
+        "brand": ["", "acme", "best", ""],
+    }
+    assert found.category is None
+    assert np.isnan(found.price).tolist() == [True, False, True, True]
+    assert found.price[1] == 2.5
+    assert found.popularity.tolist() == [0, 7, 0, 0]
+    assert found.newest.tolist() == [0, 0, 0, 0]

@@ -92,8 +92,8 @@ def test_it_is_pushed_with_what_it_was_measured_by(shop):
     }
     figures = found["sets"]["judged"]["systems"]
     assert pushed.record.figures["search/judged/ndcg@10"] == figures["search"]["ndcg@10"]
-    # a kind and a brand: every right item has the kind's word
-    assert figures["search"]["ndcg@10"] > 0.9
+    # a kind and a brand: every right item has the kind's word, and the ranker learns that the brand's is less
+    assert figures["search"]["ndcg@10"] > figures["bm25f"]["ndcg@10"] + 0.2
     assert figures["search"]["zero_results"] == 0
     for example in found["examples"]:
         assert example["query"]

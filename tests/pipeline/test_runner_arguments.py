@@ -195,3 +195,10 @@ def test_closing_lines():
         "model blessed; pushed version 17",
         "report: runs/x/report.html",
     ]
+
+
+def test_a_shop_without_events_has_nothing_to_refresh(tmp_path, capsys):
+    arguments = ["--config", str(ROOT / "pipeline/configs/esci_us.yaml"), "--runs-dir", str(tmp_path)]
+    assert runner.main([*arguments, "--refresh-index"]) == 1
+    assert "--refresh-index: a shop without events has no towers to keep" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -348,10 +348,8 @@ def test_sections_do_not_change_and_equal_ones_have_equal_json(write):
     read = config.load(write(SMALL))
     with pytest.raises(pydantic.ValidationError, match="frozen"):
         read.split.eval_days = 3
-    names = {"categorical": {"brand": "b", "colour": "c"}}
-    first = config.load(write(SMALL | {"items": SMALL["items"] | names}))
-    names = {"categorical": {"colour": "c", "brand": "b"}}
-    second = config.load(write(SMALL | {"items": SMALL["items"] | names}))
+    columns = {"brand": "b", "colour": "c"}, {"colour": "c", "brand": "b"}
+    first, second = (read.items.model_copy(update={"categorical": names}) for names in columns)
     assert first == second
     assert first.to_json() == second.to_json()
 

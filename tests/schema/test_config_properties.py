@@ -103,10 +103,10 @@ def load(tmp_path, text):
     return found
 
 
-@drawn(80)
+@drawn(50)
 @given(line=st.integers(0, len(SHOP.splitlines()) - 1), value=VALUES)
 @example(13, "2026-13-45")
-@example(1, "[" * 3000)
+@example(1, "[" * 1500)
 def test_a_changed_value_is_taken_or_told(tmp_path, line, value):
     lines = SHOP.splitlines()
     key, colon, _ = lines[line].partition(": ")
@@ -136,7 +136,7 @@ def test_a_value_that_is_none_of_its_type_is_told_with_its_line(tmp_path, value,
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [("[" * 3000, "it is nested too deeply"), ('"\\UFFFFFFFF"', "an escape in it is no character")],
+    [("[" * 1500, "it is nested too deeply"), ('"\\UFFFFFFFF"', "an escape in it is no character")],
 )
 def test_what_the_reader_itself_cannot_bear_is_told(tmp_path, value, reason):
     path = tmp_path / "shop.yaml"

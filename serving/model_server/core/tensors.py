@@ -111,6 +111,8 @@ def decode(
             return np.frombuffer(content, spec.numpy).reshape(shape)
         if count and len(values) == count and spec.field != "half_val":
             return np.fromiter(values, spec.numpy, count).reshape(shape)
+        if spec.dtype == tf.string and not values:  # make_ndarray would fill with str
+            return np.full(shape, b"", object)
         # make_ndarray fills missing values from the last one, as TF Serving does.
         array = tf.make_ndarray(proto)
         if array.shape != shape:  # no values at all for a shape that needs some

@@ -135,8 +135,17 @@ def test_known_items_are_asked_in_their_own_words():
         right = found.position[found.query == query]
         assert len({titles[item] for item in right}) == 1
         words = titles[right[0]].casefold().split()
+        assert not any(word.isdigit() for word in text.split())
         assert text
         assert set(text.split()) <= set(words)
         assert len(text.split()) <= 3
     assert sorted(found.position[found.query == found.query[found.position == 0]]) == [0, 1]
     assert len(lib.known_items(catalogue(titles), 0, 3)) == 0
+
+
+def test_known_items_are_asked_by_the_beginning_of_a_text():
+    name = " ".join(f"name{place}x" for place in range(lib._READ))
+    extra = {"description": np.asarray(["far down one", "far down two"], object)}
+    found = lib.known_items(catalogue([name, name], extra=extra), 9, 0)
+    assert set(found.text[0].split()) <= set(name.split())
+    assert found.position.tolist() == [0, 1]

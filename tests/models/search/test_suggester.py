@@ -47,7 +47,8 @@ def test_categories_brands_and_logged_queries():
 
 
 @pytest.mark.parametrize(
-    ("typed", "wanted"), [("choclate", "chocolate"), ("runing sho", "running shoes"), ("tothp", "toothpaste")]
+    ("typed", "wanted"),
+    [("choclate", "chocolate"), ("runing sho", "running shoes"), ("tothp", "toothpaste mint 6oz")],
 )
 def test_misspelt_beginnings(typed, wanted):
     assert wanted in complete(typed)[0]

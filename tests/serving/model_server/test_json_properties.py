@@ -64,6 +64,13 @@ def test_what_is_written_is_read(data, rows, count):
         assert np.array_equal(found[name], given_[name], equal_nan=dtype.is_floating)
 
 
+@pytest.mark.parametrize("rows", [False, True])
+def test_complex_outputs_have_no_json(rows):
+    with pytest.raises(StatusError, match="Conversion of output x of type complex64 to JSON") as raised:
+        json_tensors.write_outputs({"x": np.ones(2, np.complex64)}, rows)
+    assert raised.value.code == Code.UNIMPLEMENTED
+
+
 LEAVES = (
     st.none()
     | st.booleans()

@@ -117,6 +117,18 @@ def test_any_message_is_a_tensor_of_its_own_shape_or_refused(data, dtype):
     assert found.dtype == dtype.as_numpy_dtype
     assert list(found.shape) == [dim.size for dim in proto.tensor_shape.dim]
     assert found.size <= 64 + 5 + 16
+    assert dtype != tf.string or all(type(value) is bytes for value in found.ravel())
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [2, 0]])
+def test_texts_that_are_not_given_are_empty_bytes(sizes):
+    proto = tensor_pb2.TensorProto(dtype=tf.string.as_datatype_enum)
+    for size in sizes:
+        proto.tensor_shape.dim.add(size=size)
+    found = tensors.decode(proto, InputSpec("x", tf.string, None))
+    assert found.shape == tuple(sizes)
+    assert all(type(value) is bytes and value == b"" for value in found.ravel())
+    assert tf.make_ndarray(tensors.encode(found, tf.string)).tolist() == found.tolist()
 
 
 def complex_proto(sizes, values):
