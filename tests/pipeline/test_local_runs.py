@@ -65,7 +65,7 @@ class Shop:
             env=self.environment(**variables),
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1200,
         )
 
     def terminate(self, fault, with_a_second_run=False):
@@ -257,7 +257,7 @@ def test_tfx_command_line_names_what_is_wrong(shop):
         env=shop.environment(),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,
     )
     assert wrong.returncode != 0
     assert "unknown key 'unknown'" in wrong.stderr
