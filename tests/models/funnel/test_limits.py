@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import artifacts
+from components.common import artifacts, servables
+from components.common.candidate_lists import tensor
 from models.funnel.limits import Limits
 from models.funnel.signatures import concrete, signature_specs
 from schema import names as F
@@ -64,6 +65,12 @@ def ranked(rows, candidates):
     return rank_inputs(users(rows), tf.fill([rows, candidates], "101"))
 
 
+def searches(rows):
+    values = servables.neutral_inputs(tiny_shop.items(), np.arange(1, 3)) | servables.nobody()
+    values[F.context("store_id")] = np.asarray([""], object)
+    return {name: tf.repeat(tensor(value), rows, 0) for name, value in values.items()}
+
+
 def message(of, setting, limit):
     return rf"at most {limit} {of}.*.serving\.{setting}.; ask in parts"
 
@@ -117,9 +124,12 @@ def test_what_is_exported_has_the_limits(signatures, places):
         ("embed_user", users(serving.max_rows + 1), ROWS),
         ("embed_item", items(serving.max_rows + 1), ROWS),
         ("serving_default", example(serving.max_candidates + 1), "in a row"),
+        (F.SEARCH, searches(serving.max_texts + 1), ROWS),
+        (F.SUGGEST, searches(serving.max_rows + 1), ROWS),
     ]
     assert {name for name, _, _ in over} == set(signatures)
-    for name, inputs, of in over:
+    for name, given, of in over:
+        inputs = {each: given[each] for each in signatures[name].structured_input_signature[1]}
         with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{of} .serving\.max_\w+.; ask in parts"):
             signatures[name](**inputs)
 
