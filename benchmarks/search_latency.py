@@ -178,8 +178,9 @@ def synthetic(options: argparse.Namespace) -> tuple[dict[str, list[Call]], str]:
         begun = time.process_time()
         parts = search_parts(shop, scorer, config, options.layers, rng)
         built = time.process_time() - begun
-    without = Funnel(shop.retriever, ranker, None, None, shop.items, config)
-    with_search = Funnel(shop.retriever, ranker, None, None, shop.items, config, parts)
+    encoder = parts.query_encoder
+    without = Funnel(shop.retriever, ranker, encoder.encode, encoder, shop.items, config)
+    with_search = Funnel(shop.retriever, ranker, encoder.encode, encoder, shop.items, config, parts)
     signatures = {
         name: function
         for name, function in with_search.signatures().items()

@@ -49,8 +49,6 @@ class Shop:
         tree = yaml.safe_load((ROOT / "pipeline/configs/complete_journey.yaml").read_text())
         tree["name"] = NAME
         tree["data"] = {"root": write_shop(folder / "data", household_frames(50))}
-        # without package_size: a third of the distinct texts, each of which takes the encoder's time
-        tree["items"]["text"] = ["product_type", "product_category", "department"]
         tree["candidates"] = {"min_events": 3}
         tree["retrieval"] = {"epochs": 1, "batch_sessions": 256}
         # 76 lists are five batches: fewer epochs would leave the ranker at its random weights
