@@ -342,7 +342,7 @@ def test_nothing_of_this_machine_is_in_the_spec(compiled, folder):
 def test_the_command_says_what_it_made(compiled):
     first, *notes = compiled[0].splitlines()
     assert first.endswith(
-        f"spec.yaml: pipeline complete-journey, 27 containers of {IMAGE}, root gs://bucket/shop"
+        f"spec.yaml: pipeline complete-journey, 30 containers of {IMAGE}, root gs://bucket/shop"
     )
     assert notes == []
 
