@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.common.sections import RetrieverSettings
-from schema.config import Ranking, Search, Serving
+from schema.config import Ranking, Serving
 
 
 class Settings(RetrieverSettings):
@@ -11,4 +11,3 @@ class Settings(RetrieverSettings):
 
     ranking: Ranking
     serving: Serving
-    search: Search

@@ -9,11 +9,13 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+import yaml
 
 from pipeline.run import execution
 from schema import config as config_lib
-from schema.config.loading import parse_settings
+from schema.config.loading import parse_yaml
 from schema.errors import ConfigError, UserError, find_user_error
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "complete_journey.yaml"
@@ -68,7 +70,15 @@ def load_config(args: argparse.Namespace) -> config_lib.Config:
     Raises:
       ConfigError: a wrong file, key or value.
     """
-    overrides = parse_settings(args.set)
+    overrides: dict[str, Any] = {}
+    for setting in args.set:
+        key, equals, text = setting.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"--set {setting}: expected key.path=value, e.g. retrieval.epochs=2")
+        try:
+            overrides[key] = parse_yaml(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting}: '{text}' is not a valid YAML value") from error
     if args.sample is not None:
         try:
             overrides["data.sample_users"] = int(args.sample)

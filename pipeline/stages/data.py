@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,26 +32,25 @@ class Tables:
 
     Attributes:
       nodes: the components, in order.
-      items: one example an item.
-      events: one example a session; None for a shop without events.
+      items, events: one example an item, one a session.
       users: one example a user; None for a shop without a users table.
     """
 
     nodes: list[BaseNode]
     items: BaseChannel
-    events: BaseChannel | None
+    events: BaseChannel
     users: BaseChannel | None
 
     @property
     def by_name(self) -> dict[str, BaseChannel]:
         """Those that the shop has, by "Item", "Event" and "User"."""
-        tables = {"Item": self.items, "Event": self.events, "User": self.users}
-        return {name: channel for name, channel in tables.items() if channel is not None}
+        users = {"User": self.users} if self.users is not None else {}
+        return {"Item": self.items, "Event": self.events, **users}
 
     @property
     def raw_sessions(self) -> dict[str, BaseChannel]:
-        """The input of components that need the events themselves, or their windows; empty without events."""
-        return {"raw_sessions": self.events} if self.events is not None else {}
+        """The input of components that need the events themselves, or their windows."""
+        return {"raw_sessions": self.events}
 
     @property
     def raw_users(self) -> dict[str, BaseChannel]:
@@ -81,13 +79,13 @@ class Features:
 
     Attributes:
       nodes: the components, in order.
-      sessions: transformed examples; None for a shop without events.
-      session_graph, item_inputs, user_inputs: inputs by name, as model components take them; empty for a
-        shop without that table.
+      sessions, items: transformed examples.
+      session_graph, item_graph, user_inputs: inputs by name, as model components take them;
+        `user_inputs` is empty for a shop without a users table.
     """
 
     nodes: list[BaseNode]
-    sessions: BaseChannel | None
+    sessions: BaseChannel
     session_graph: dict[str, BaseChannel]
     item_inputs: dict[str, BaseChannel]
     user_inputs: dict[str, BaseChannel]
@@ -100,21 +98,18 @@ def read(config: Config, fingerprint: Fingerprint) -> Tables:
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
         code_version=code_version("components.catalog_example_gen"),
     )
-    tables = Tables(
-        nodes=[rebuilt(catalog)],
-        items=catalog.outputs["items"],
-        events=None,
-        users=catalog.outputs["users"] if config.users is not None else None,
-    )
-    if config.events is None:
-        return tables
     events = EventExampleGen(
         config=event_settings.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen"),
         items=catalog.outputs["items"],
     )
-    return dataclasses.replace(tables, nodes=[*tables.nodes, events], events=events.outputs["examples"])
+    return Tables(
+        nodes=[rebuilt(catalog), events],
+        items=catalog.outputs["items"],
+        events=events.outputs["examples"],
+        users=catalog.outputs["users"] if config.users is not None else None,
+    )
 
 
 def check(config: Config, tables: Tables) -> Checked:
@@ -157,18 +152,16 @@ def transform(config: Config, tables: Tables, checked: Checked) -> Features:
             transforms[name].add_upstream_node(checked.gate)
 
     def inputs(name: str, table: str) -> dict[str, BaseChannel]:
-        if table not in transforms:
-            return {}
         outputs = transforms[table].outputs
         return {f"{name}s": outputs["transformed_examples"], f"{name}_graph": outputs["transform_graph"]}
 
     sessions = inputs("session", "Event")
     return Features(
         nodes=list(transforms.values()),
-        sessions=sessions.pop("sessions", None),
+        sessions=sessions.pop("sessions"),
         session_graph=sessions,
         item_inputs=inputs("item", "Item"),
-        user_inputs=inputs("user", "User"),
+        user_inputs=inputs("user", "User") if "User" in transforms else {},
     )
 
 
@@ -210,7 +203,7 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
         "Event": {
-            "contexts": list(config.events.context) if config.events else [],
+            "contexts": list(config.events.context),
             "min_item_events": config.retrieval.min_item_events,
         },
     }

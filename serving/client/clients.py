@@ -40,8 +40,6 @@ class Client(Calls):
     """
 
     recommend = _blocking(Calls.recommend)
-    search = _blocking(Calls.search)
-    suggest = _blocking(Calls.suggest)
     similar = _blocking(Calls.similar)
     rank = _blocking(Calls.rank)
     explain = _blocking(Calls.explain)

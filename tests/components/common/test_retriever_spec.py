@@ -23,14 +23,7 @@ OWN = {
     "CandidateSampler": {"raw_sessions", "raw_users"},
     "RankingTuner": {"candidates"},
     "RankingTrainer": {"candidates", "hyperparameters"},
-    "ServableBuilder": {
-        "raw_sessions",
-        "text_encoder",
-        "ranking_model",
-        "catalog",
-        "query_encoder",
-        "search",
-    },
+    "ServableBuilder": {"raw_sessions", "text_encoder", "ranking_model"},
 }
 
 

@@ -1,1 +1,0 @@
-"""CatalogueServableBuilder: the SavedModel of a shop without events."""

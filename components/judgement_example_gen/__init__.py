@@ -1,1 +1,0 @@
-"""JudgementExampleGen: what people judged to be right for a query."""

@@ -1,1 +1,0 @@
-"""QueryEncoderTrainer: the encoder of queries, for the items' vectors as they are."""

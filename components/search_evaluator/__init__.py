@@ -1,1 +1,0 @@
-"""SearchEvaluator: whether the servable's search is good enough to be pushed."""
