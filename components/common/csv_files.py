@@ -107,23 +107,23 @@ def batches(path: str, columns: Sequence[str], csv: Csv) -> Iterator[pa.RecordBa
     quote = None if csv.quote == "none" else csv.quote
     with _open(path) as file:
         text = _Utf8(file, path, csv, found.separator)
-        reader = pyarrow.csv.open_csv(
-            pa.PythonFile(text, "r"),
-            read_options=pyarrow.csv.ReadOptions(
-                block_size=BLOCK_BYTES, skip_rows=found.skip, use_threads=False
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=found.separator, quote_char=quote or False, newlines_in_values=quote is not None
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()),
-                include_columns=list(columns),
-                null_values=["", *csv.null_words],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
         try:
+            reader = pyarrow.csv.open_csv(
+                pa.PythonFile(text, "r"),
+                read_options=pyarrow.csv.ReadOptions(
+                    block_size=BLOCK_BYTES, skip_rows=found.skip, use_threads=False
+                ),
+                parse_options=pyarrow.csv.ParseOptions(
+                    delimiter=found.separator, quote_char=quote or False, newlines_in_values=quote is not None
+                ),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(columns, pa.string()),
+                    include_columns=list(columns),
+                    null_values=["", *csv.null_words],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                ),
+            )
             for batch in reader:
                 # An empty cell in quotes is as empty as one without.
                 yield pa.RecordBatch.from_arrays(

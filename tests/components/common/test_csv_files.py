@@ -79,14 +79,15 @@ def test_a_quote_that_is_never_closed(tmp_path, small_blocks, rest):
         read(write(tmp_path, 'id,title\n1,Tea\n2,"Milk\n' + rest))
 
 
-def test_the_quote_is_named_when_the_parser_gives_up_first(tmp_path, small_blocks, monkeypatch):
+@pytest.mark.parametrize(("rows", "line"), [("1,Tea\n", 3), ("", 2)])
+def test_the_quote_is_named_when_the_parser_gives_up_first(tmp_path, small_blocks, monkeypatch, rows, line):
     def slowly(text, size, read=csv_files._Utf8._read):
         time.sleep(0.02)  # the parser has seen two blocks of the cell before the third is read
         return read(text, size)
 
     monkeypatch.setattr(csv_files._Utf8, "_read", slowly)
-    with pytest.raises(DataError, match=r"t.csv: a cell in line 3 begins with a quote"):
-        read(write(tmp_path, 'id,title\n1,Tea\n2,"Milk\n' + "3,Bread\n" * 20_000))
+    with pytest.raises(DataError, match=rf"t.csv: a cell in line {line} begins with a quote"):
+        read(write(tmp_path, f'id,title\n{rows}2,"Milk\n' + "3,Bread\n" * 20_000))
 
 
 def test_quotes_inside_a_cell_are_letters(tmp_path, small_blocks):
