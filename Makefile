@@ -6,12 +6,13 @@ PY := .venv/bin/python
 CONFIG ?= pipeline/configs/complete_journey.yaml
 ARGS ?=
 WORKERS ?= 2
+SECONDS ?= 600
 
 # Set in many container images; with it every process recompiles 11,000 modules (50 s instead of 16).
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo test test-fast test-slow benchmark-index benchmark-funnel benchmark-retrieval lint format lock clean distclean
+.PHONY: help env demo test test-fast test-slow mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,12 @@ test-fast: env ## the tests that take seconds
 test-slow: env ## the end-to-end tests
 	@$(PY) -m pytest -m slow -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
+mutants: env ## which share of small faults in the code the fast tests see (ARGS="--only batching")
+	@$(PY) -m benchmarks.mutants --jobs $(WORKERS) $(ARGS)
+
+fuzz: env ## random bytes for the model server's gRPC and REST decoders (SECONDS=600; needs the extra `fuzz`)
+	@$(PY) -m tests.fuzz.decoders --seconds=$(SECONDS) $(ARGS)
+
 benchmark-index: env ## exact, int8 and partitioned search of a million vectors
 	@$(PY) -m benchmarks.index $(ARGS)
 
@@ -40,6 +47,9 @@ benchmark-funnel: env ## the whole funnel against classical recommenders (ARGS="
 benchmark-retrieval: env ## towers and sources against classical recommenders (ARGS="--window test": the test window)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/complete_journey.yaml $(ARGS)
 	@$(PY) benchmarks/retrieval.py --config pipeline/configs/movielens_100k.yaml $(ARGS)
+
+benchmark-search: env ## search against BM25, vectors and both, on judgements (CONFIG=..., ARGS="--set data.root=FOLDER")
+	@$(PY) benchmarks/search.py --config $(if $(filter file,$(origin CONFIG)),pipeline/configs/esci_us.yaml,$(CONFIG)) $(ARGS)
 
 lint: env ## ruff (rules and formatting), import-linter (layers), pyrefly (types)
 	@$(PY) -m ruff check

@@ -108,9 +108,11 @@ setup(
     extras_require={
         "kubeflow": ["kfp>=2.6,<2.17"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "benchmark": ["implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
+        "fuzz": ["atheris>=3,<4"],  # not in the lock: wheels for Linux and macOS only, of some Pythons
+        "benchmark": ["bm25s>=0.3,<0.4", "implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
         "test": [
             "cryptography>=42",
+            "hypothesis>=6.100,<7",
             "import-linter>=2.3",
             "kubernetes>=26",
             "pyrefly>=1.5,<2",

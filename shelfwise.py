@@ -39,8 +39,11 @@ COMMANDS = {
     ),
     "compile": Command("kubeflow.runner", "compile the pipeline for Kubeflow Pipelines and Vertex AI"),
     "serve": Command("serving.model_server", "serve pushed models over gRPC and REST"),
-    "ask": Command("serving.client", "ask a model server for recommendations"),
+    "ask": Command("serving.client", "ask a model server: recommendations, search, completions"),
     "report": Command("pipeline.report.page", "write a run's report.html anew"),
+    "runs": Command("pipeline.report.runs", "list the runs: state, time, figures, pushed version"),
+    "compare": Command("pipeline.report.compare", "show settings and figures of two runs side by side"),
+    "board": Command("pipeline.report.board", "start TensorBoard on the training curves of a folder's runs"),
     "schema": Command("pipeline.infer_schema", "propose schemas of a shop's tables, for review"),
     "config-schema": Command(
         "schema.config.json_schema", "print the JSON Schema of configurations, for editors"
@@ -88,7 +91,7 @@ def usage() -> str:
         [
             "usage: shelfwise COMMAND ...",
             "",
-            "Recommendations for a shop, from its tables to a model server.",
+            "Recommendations and search for a shop, from its tables to a model server.",
             "",
             *(f"  {name:<{width}}  {text}" for name, text in lines.items()),
             "",

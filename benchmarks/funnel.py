@@ -9,6 +9,10 @@ re-ranking that the shop serves. Task `all` counts every catalogue item that a u
 window, `novel` those that the user never had before. The lists are those that FunnelEvaluator
 wrote; the classical recommenders are fitted here, each in a process of its own.
 
+`--trees` adds LightGBM on the ranker's own lists and features, in the order of its scores alone: what the
+ranker leaves on the table. `--known-ahead 0 7 28` trains the ranker again as if promotions were known so
+many days before their week ends (`exposures.known_ahead`); these lists are not re-ranked either.
+
 `--recs` names a folder of anybody's recommendations for the test window: `<name>.<task>.parquet`
 with the columns user_id, rank (from 1) and item_id. Differences are paired over users.
 """
@@ -30,7 +34,7 @@ import pandas as pd  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks import baselines, retrieval, run_models  # noqa: E402
+from benchmarks import baselines, own_lists, retrieval, run_models  # noqa: E402
 from benchmarks.retrieval import Ours, Result  # noqa: E402
 from components.common.protocol import TASKS  # noqa: E402
 from pipeline import record as run_record  # noqa: E402
@@ -91,7 +95,13 @@ def evaluation(run: Path) -> Path:
 
 
 def score(
-    ours: Ours, task: str, folder: Path, recs: Path | None, fit: bool, console: Console
+    ours: Ours,
+    task: str,
+    folder: Path,
+    recs: Path | None,
+    fit: bool,
+    more: list[Result],
+    console: Console,
 ) -> dict[str, Any]:
     """Scores one task, prints and returns the figures."""
     protocol = ours.protocol
@@ -104,7 +114,7 @@ def score(
         return result
 
     funnel = measured(Result(FUNNEL, lists_of(folder / f"recommendations.{task}.parquet", ours, users)))
-    others = []
+    others = [measured(result) for result in more]
     if fit:
         systems = retrieval.TUNED[ours.config.split.strategy][task]
         with tempfile.TemporaryDirectory() as scratch:
@@ -148,6 +158,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sample", help="as the runner's: a sample of users")
     parser.add_argument("--recs", type=Path, help="recommendations to compare with on the test window")
     parser.add_argument("--no-baselines", action="store_true", help="fit no classical recommender")
+    parser.add_argument("--trees", action="store_true", help="LightGBM on the ranker's lists and features")
+    parser.add_argument(
+        "--known-ahead",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="DAYS",
+        help="train the ranker with promotions known so long ahead",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -181,12 +200,16 @@ def score_window(args: argparse.Namespace, window: str, console: Console) -> dic
         if execution.run(config, args.runs_dir.absolute()):
             raise UserError(f"the pipeline failed on window {window}; its message is above")
     chosen = argparse.Namespace(run=folder, config=args.config, set=given.set)
-    ours = Ours(run_models.RunModels.read(chosen, with_ranker=False), folder)
+    run = run_models.RunModels.read(chosen, with_ranker=False)
+    ours = Ours(run, folder)
     found = evaluation(folder)
     evaluated = json.loads((found / "metrics.json").read_text())
     console.print(f"\n{folder}, window {window}, cut-off {pd.Timestamp(ours.windows.cutoff, unit='s')}")
     recs = args.recs if window == "test" else None
-    tasks = {task: score(ours, task, found, recs, not args.no_baselines, console) for task in TASKS}
+    more = own_lists.results(run, ours, args.trees, args.known_ahead)
+    tasks = {
+        task: score(ours, task, found, recs, not args.no_baselines, more[task], console) for task in TASKS
+    }
     return {"run": str(folder), "blessed": evaluated["blessed"], "tasks": tasks}
 
 

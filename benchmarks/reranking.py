@@ -80,6 +80,19 @@ def settings(run: run_models.RunModels) -> list[Setting]:
     return rows
 
 
+def chosen(rows: list[Setting], names: Sequence[str]) -> list[Setting]:
+    """`none` and the rows of some names; all if none is named.
+
+    Raises:
+      UserError: there is no such row.
+    """
+    known = [row.name for row in rows]
+    for name in names:
+        if name not in known:
+            raise UserError(f"--row {name}: there is no such row; known: {'; '.join(known)}")
+    return [row for row in rows if not names or row.name in ("none", *names)]
+
+
 def rows_of(
     run: run_models.RunModels, funnel: Funnel, wanted: list[Setting]
 ) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
@@ -139,11 +152,16 @@ def requests(
 
 
 def listed(
-    run: run_models.RunModels, funnel: Funnel, protocol: Protocol, task: str, users: np.ndarray
+    run: run_models.RunModels,
+    funnel: Funnel,
+    protocol: Protocol,
+    task: str,
+    users: np.ndarray,
+    wanted: list[Setting],
 ) -> dict[str, np.ndarray]:
     """Setting -> int32 [U, 20], rows of the item table."""
     by_days: dict[float, list[Setting]] = {}
-    for setting in settings(run):
+    for setting in wanted:
         by_days.setdefault(setting.drop_bought_days, []).append(setting)
     out: dict[str, list[np.ndarray]] = {}
     for days, some in by_days.items():
@@ -194,9 +212,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     run_models.add_arguments(parser)
     parser.add_argument("--users", type=int, help="size of a random sample for each task (all users)")
+    parser.add_argument(
+        "--row", action="append", default=[], help="measure this row and `none` only; can be repeated"
+    )
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args(argv)
     run = run_models.RunModels.read(options)
+    wanted = chosen(settings(run), options.row)
     funnel = run.funnel()
     protocol = Protocol.of(run.log, run.windows, run.config.candidates.min_events)
     console, numbers = Console(width=140), {}
@@ -210,7 +232,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             table.add_column(header, justify="right" if header else "left")
         by_setting = {
             name: measure(run, protocol, users, task, rows)
-            for name, rows in listed(run, funnel, protocol, task, users).items()
+            for name, rows in listed(run, funnel, protocol, task, users, wanted).items()
         }
         none = by_setting["none"]
         means = {name: float(np.mean(value)) for name, value in none.items()}

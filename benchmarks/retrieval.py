@@ -198,7 +198,19 @@ class Ours:
         self.seconds = sum(cost["seconds"] for cost in costs.values()) if costs else None
         self.peak_bytes = max((cost["peak_memory_bytes"] for cost in costs.values()), default=None)
 
-    def _inputs(self, users: np.ndarray) -> dict[str, Any]:
+    def allowed(self, users: np.ndarray, task: str) -> np.ndarray:
+        """bool [B, C], candidates that users (int [B]) may be shown."""
+        if task != "novel":
+            return np.ones((len(users), self.retriever.sources.count), bool)
+        seen = np.append(self.protocol.seen[users], np.zeros((len(users), 1), bool), 1)
+        return ~seen[:, self._column[:-1]]
+
+    def columns(self, position: np.ndarray) -> np.ndarray:
+        """Catalogue columns of candidate positions (int, any shape); -1 = none."""
+        return self._column[position]
+
+    def inputs(self, users: np.ndarray) -> dict[str, Any]:
+        """Requests of users (int [B]) at their moments."""
         length = self.config.candidates.history_length
         inputs = self.protocol.past.histories(users, self.protocol.moments, length)
         inputs[F.CONTEXT_TIMESTAMP] = self.protocol.moments[users]
@@ -238,12 +250,15 @@ class Ours:
             lists = {}
             for name, part in parts.items():
                 lists[name] = best(tf.matmul(query[:, part], vectors[:, part], transpose_b=True), allowed)
-            for name in sources.sizes:
-                if name != F.TWO_TOWER:
+            ranks = found.ranks()
+            for name, size in sources.sizes.items():
+                if name == F.PLANNED:  # it scores the promoted candidates alone
+                    lists[name] = best(-ranks[name], ranks[name] < size)
+                elif name != F.TWO_TOWER:
                     # the towers' scores of new items may be negative
                     usable = allowed if name == F.NEW_ITEMS else allowed & (scores[name] > 0)
                     lists[name] = best(scores[name], usable)
-            share = {name: rank / sources.sizes[name] for name, rank in found.ranks().items()}
+            share = {name: rank / sources.sizes[name] for name, rank in ranks.items()}
             for left_out in (None, *share):
                 others = [value for name, value in share.items() if name != left_out]
                 least = tf.reduce_min(tf.stack(others), 0)
@@ -256,11 +271,7 @@ class Ours:
         sizes = []
         for start in range(0, len(users), _BATCH):
             batch = users[start : start + _BATCH]
-            allowed = np.ones((len(batch), sources.count), bool)
-            if task == "novel":
-                seen = np.append(self.protocol.seen[batch], np.zeros((len(batch), 1), bool), 1)
-                allowed = ~seen[:, self._column[:-1]]
-            found, size = ask(self._inputs(batch), tf.constant(allowed))
+            found, size = ask(self.inputs(batch), tf.constant(self.allowed(batch, task)))
             sizes.append(float(size))
             for name, position in found.items():
                 lists.setdefault(name, []).append(self._column[position.numpy()])
@@ -286,7 +297,7 @@ class Ours:
         vectors = tf.constant(self._vectors[cold])
         top = []
         for start in range(0, len(users), _BATCH):
-            request = self.retriever.parser(self._inputs(users[start : start + _BATCH]))
+            request = self.retriever.parser(self.inputs(users[start : start + _BATCH]))
             score = tf.matmul(self.retriever.query(request), vectors, transpose_b=True)
             top.append(tf.math.top_k(score, min(KS[-1], len(cold))).indices.numpy())
         return users, np.concatenate(top) if top else np.zeros((0, 1), int), relevant

@@ -17,7 +17,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf  # noqa: E402
-import yaml  # noqa: E402
 
 from components.common import artifacts, catalogue  # noqa: E402
 from components.common.retriever_inputs import RetrieverFactory, RetrieverInputs  # noqa: E402
@@ -28,6 +27,7 @@ from models.data.event_log import EventLog  # noqa: E402
 from models.funnel.servable import Funnel  # noqa: E402
 from pipeline import record as run_record  # noqa: E402
 from schema.config import Config, load  # noqa: E402
+from schema.config.loading import parse_settings  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
 
@@ -58,6 +58,7 @@ class RunModels:
       item_vocabulary: items that have an index of their own in those.
       users_uri: folder of the raw users table, None without one.
       ranker: the RankingTrainer's SavedModel; None if it was not asked for.
+      lists: CandidateSampler's folder; None if the run did not come so far.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class RunModels:
     item_vocabulary: list[str]
     users_uri: str | None
     ranker: Any
+    lists: str | None
 
     @classmethod
     def read(cls, options: argparse.Namespace, with_ranker: bool = True) -> RunModels:
@@ -79,10 +81,9 @@ class RunModels:
           with_ranker: read the ranker too, else what comes before it suffices.
 
         Raises:
-          UserError: the folder holds no run that came so far.
+          UserError: a wrong setting, or the folder holds no run that came so far.
         """
-        given = dict(text.split("=", 1) for text in options.set)
-        config = load(options.config, {path: yaml.safe_load(value) for path, value in given.items()})
+        config = load(options.config, parse_settings(options.set))
         with tempfile.TemporaryDirectory() as folder:
             # a copy: opening the store writes to it, and a run may be using it
             store = Path(folder) / "metadata.sqlite"
@@ -129,6 +130,7 @@ class RunModels:
             catalogue.item_vocabulary(uri("EventTransform", "transform_graph")),
             uri("CatalogExampleGen", "users"),
             tf.saved_model.load(ranker) if ranker else None,
+            uri("CandidateSampler", "candidates"),
         )
 
     def funnel(self, serving: dict[str, Any] | None = None) -> Funnel:

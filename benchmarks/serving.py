@@ -16,7 +16,8 @@ error than it deserves.
     load       throughput and latency by signature, rows of a request, and clients without pauses
     overhead   one client's latency less the time that the server measures in the graph
     half       latency at half of the saturated rate, requests at random times
-    batching   saturated throughput of requests of one row, with --enable_batching and without
+    batching   saturated throughput of requests of one row, with --enable_batching and without, and what
+               a request costs in processor time, which other processes change less
     swaps      one new version after the other under load
     hostile    requests below 1 MB that ask for much: the worst growth of memory, and the worst time
     malformed  5 % malformed requests beside good ones, then so many that there are 500
@@ -24,6 +25,16 @@ error than it deserves.
     files      version deleted, cut short, copied to a full disk; model folder deleted; log disk full
     kill       kill -9 and a restart on the same port
     memory     the server's memory over the requests of an hour at half load
+
+and, only when it is asked for, an hour (`--hour_seconds`) of everything at once:
+
+    python benchmarks/serving.py --only=hour
+
+    hour       half of the saturated rate (at most `--most_per_second`) of requests at random times, 5 %
+               of them malformed and 2 % hostile, and a new version each minute (`--swap_seconds`), or as
+               soon as the last one is loaded.
+               Late answers are counted, and are not wrong; the memory's growth is that of what is left
+               between two swaps, after the first sixth of the time
 """
 
 from __future__ import annotations
@@ -54,13 +65,15 @@ import psutil  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from benchmarks import serving_hostile, serving_load  # noqa: E402
+from benchmarks import serving_hostile, serving_hour, serving_load  # noqa: E402
 from benchmarks.serving_load import MODEL, PREDICT, Load, Result, Server, for_seconds  # noqa: E402
+from serving.model_server.process import child  # noqa: E402
 
 SECTIONS = (
     *("load", "overhead", "half", "batching", "swaps", "hostile", "malformed", "slow", "files", "kill"),
     "memory",
 )
+LONG = ("hour",)  # only if asked for
 BATCHING = ROOT / "serving" / "deploy" / "configs" / "batching.config"
 _MALFORMED = 500
 _CLIENTS = 4  # of the fault sections
@@ -209,20 +222,36 @@ class Bench:
         return len(load.times) / seconds / 2
 
     def batching(self) -> None:
-        """More gRPC threads than clients: a batch can hold no more requests than there are threads."""
+        """More gRPC threads than clients: a batch can hold no more requests than there are threads.
+
+        What a request costs the server in processor time says what batching gains or loses on a machine
+        that others use too.
+        """
         flags = (f"--batching_parameters_file={BATCHING}", "--enable_batching")
         rows: dict[str, list[Result]] = {signature: [] for signature in self.options.signatures}
+        costs: dict[str, list[float]] = {}  # seconds of the processors a request
         for name, more in (("batching off", ()), ("batching on", flags)):
             server = self.start(0, f"--grpc_max_threads={2 * _BATCHING_CLIENTS}", *more)
             try:
                 for signature, found in rows.items():
                     load = self.load_of(signature, server=server)
                     load.closed(_BATCHING_CLIENTS, for_seconds(min(self.options.seconds, 2)))
+                    used, (_, runs) = server.processor_seconds(), server.graph_time()
                     seconds = load.closed(_BATCHING_CLIENTS, for_seconds(self.options.seconds))
-                    row = self.row(load, name, seconds, "", signature, _BATCHING_CLIENTS)
+                    used, runs = server.processor_seconds() - used, server.graph_time()[1] - runs
+                    asked = max(len(load.times), 1)
+                    note = (
+                        f"{1000 * used / asked:.2f} ms of processor time, {runs / asked:.2f} runs a request"
+                    )
+                    row = self.row(load, name, seconds, note, signature, _BATCHING_CLIENTS)
                     found.append(row)
+                    costs.setdefault(signature, []).append(used / asked)
                     if more:
-                        row.note = f"{row.per_second / found[0].per_second:.2f} x the throughput without"
+                        off, on = costs[signature]
+                        row.note += (
+                            f"; {row.per_second / found[0].per_second:.2f} x the throughput without, "
+                            f"{off / on:.2f} x the requests for a second of processor time"
+                        )
                     self.add(row)
             finally:
                 server.stop()
@@ -252,8 +281,11 @@ class Bench:
         self.bar("p99 during swaps", f"{slower:.2f} x steady", "2 x", slower < 2, row)
 
     def hostile(self) -> None:
-        """On a server of its own: what it has grown by would hide what the next request takes."""
-        server = self.start()
+        """On a server of its own that gives back what it frees: else what one request left would hide
+        what the next one takes.
+        """
+        with serving_hostile.giving_back():
+            server = self.start()
         load = self.load_of(self.first, server=server)
         load.reset()
         try:
@@ -490,6 +522,87 @@ class Bench:
         self.add(row)
         self.bar("memory's growth in an hour at half load", f"{slope:+.1f} MB", "20 MB", slope < 20, row)
 
+    def hour(self) -> None:
+        """See above."""
+        contents = [
+            content
+            for signature in self.options.signatures
+            for content in serving_load.serialized(signature, self.requests[signature])
+        ]
+        hostile = [one for family in serving_hostile.families(self.requests) for one in family]
+        load = Load(self.server.port, contents, self.load_of(self.first).malformed)
+        traffic = serving_hour.Traffic(load, serving_hostile.Sender(self.server), hostile)
+        saturated = traffic.saturated(2 * _CLIENTS, 4 * self.options.seconds)
+        rate = min(saturated / 2, self.options.most_per_second)
+        console.print(f"saturated at {saturated:.1f} requests/s; {rate:.1f}/s asked", highlight=False)
+        load.reset()
+        memory = serving_hour.Memory(self.server.process.pid, self.options.swap_seconds)
+        started, ended = time.monotonic(), threading.Event()
+        over = for_seconds(self.options.hour_seconds)
+        pace = threading.Thread(target=traffic.paced, args=(rate, lambda: ended.is_set() or over()))
+        memory.start()
+        pace.start()
+        swaps = 0
+        try:
+            while not over():
+                due = started + (swaps + 1) * self.options.swap_seconds
+                pace.join(max(due - time.monotonic(), 0))
+                if not over() and self.swap(traffic, over):
+                    swaps += 1
+                line = f"{traffic.line(started)}, {swaps} swaps, {memory.last():.0f} MB"
+                console.print(f"[dim]{line}[/dim]", highlight=False)
+        finally:
+            ended.set()
+            pace.join()
+            memory.stop()
+        self.judge_hour(traffic, memory, load, time.monotonic() - started, swaps)
+
+    def swap(self, traffic: serving_hour.Traffic, over: Callable[[], bool]) -> bool:
+        """The next version; no request sent from now on may be answered by an older one.
+
+        Returns:
+          Whether it serves; False when `over()` came first: on a busy machine loading takes minutes.
+        """
+        number = self.link()
+
+        def serves() -> bool:
+            return self.server.states().get(number, (0, ""))[0] == child.AVAILABLE
+
+        self.server.wait(lambda: over() or serves(), float("inf"))
+        if not serves():
+            return False
+        traffic.serving = number
+        (self.base / str(number - 1)).unlink()
+        return True
+
+    def judge_hour(
+        self,
+        traffic: serving_hour.Traffic,
+        memory: serving_hour.Memory,
+        load: Load,
+        seconds: float,
+        swaps: int,
+    ) -> None:
+        """The row and the bars of `hour`."""
+        growth = memory.growth()
+        note = (
+            f"{traffic.count('malformed')} malformed, {traffic.count('hostile')} hostile, "
+            f"{traffic.count(outcome='late')} late, {traffic.held} held back, {swaps} swaps, "
+            f"{len(traffic.versions)} versions answered; memory between swaps {memory.course()}"
+        )
+        load.times = traffic.times
+        row = self.row(load, "hour", seconds, note, "mixed", 0)
+        row.requests = traffic.count()
+        row.per_second = row.rows_per_second = row.requests / seconds
+        bad = traffic.bad()
+        row.wrong = sum(bad.values())
+        if bad:
+            row.note += f" {bad}"
+        self.add(row)
+        minutes = f"{seconds / 60:.0f} minutes"
+        self.bar(f"wrong answers in {minutes}", f"{row.wrong} of {row.requests}", "0", not row.wrong, row)
+        self.bar("memory's growth between swaps", f"{growth:+.1f} MB/h", "20 MB/h", growth < 20, row)
+
     def bar(self, what: str, found: str, wanted: str, reached: bool, row: Result) -> None:
         """Notes what was measured, in a row, of something that the project wants to reach."""
         machine = f"{row.stolen:.0%} stolen, {row.others:.0%} others"
@@ -498,7 +611,7 @@ class Bench:
     def run(self) -> None:
         """All sections asked for, in their order."""
         try:
-            for section in SECTIONS:
+            for section in (*SECTIONS, *LONG):
                 if section in self.options.only:
                     getattr(self, section)()
         finally:
@@ -564,8 +677,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--memory_seconds", type=float, default=300, help="of the section memory at most (%(default)s)"
     )
+    parser.add_argument("--hour_seconds", type=float, default=3600, help="of the section hour (%(default)s)")
     parser.add_argument(
-        "--only", type=lambda text: text.split(","), default=list(SECTIONS), help=",".join(SECTIONS)
+        "--swap_seconds", type=float, default=60, help="from one version to the next in it (%(default)s)"
+    )
+    parser.add_argument(
+        "--most_per_second", type=float, default=float("inf"), help="requests in it at most (half load)"
+    )
+    parser.add_argument(
+        "--only",
+        type=lambda text: text.split(","),
+        default=list(SECTIONS),
+        help=f"{','.join((*SECTIONS, *LONG))} (all but {','.join(LONG)})",
     )
     parser.add_argument(
         "--server_flag",
@@ -576,9 +699,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", metavar="SVG", help="file for the plot")
     parser.add_argument("--json", metavar="FILE", help="file for the numbers")
     options = parser.parse_args(arguments)
-    unknown = set(options.only) - set(SECTIONS)
+    known = (*SECTIONS, *LONG)
+    unknown = set(options.only) - set(known)
     if unknown:
-        parser.error(f"--only: {', '.join(sorted(unknown))} is unknown; choose from {', '.join(SECTIONS)}")
+        parser.error(f"--only: {', '.join(sorted(unknown))} is unknown; choose from {', '.join(known)}")
     results: list[Result] = []
     bars: list[tuple[str, str, bool]] = []
     for name, version in models(options):

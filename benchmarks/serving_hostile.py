@@ -9,13 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import gzip
+import http.client
+import itertools
 import json
+import os
 import re
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -29,12 +32,23 @@ BAR_BYTES, BAR_SECONDS = 256e6, 2.0
 _ENOUGH = 3  # times a bar
 _CALL_SECONDS = 60.0
 _TICK_SECONDS = 0.02  # to which the processors' time is counted, in user and system
+_ROWS = (1, 16, 32, 64, 128, 256, 512, 1024)
 _SIZES = (32, 256, 1024, 4096, 65_536, 1 << 20)
 # What a client may deserve; INTERNAL, UNKNOWN or no answer at all are faults of the server.
-_DESERVED = {
+DESERVED = {
     *("OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "FAILED_PRECONDITION"),
     *("200", "400", "404", "408", "411", "413", "415", "429", "503", "504"),
 }
+TIMEOUT = "TIMEOUT"  # of the client, over REST
+
+
+@dataclasses.dataclass(frozen=True)
+class Hostile:
+    """A request; `headers` None: a Predict request over gRPC, else a body to POST."""
+
+    name: str
+    content: bytes
+    headers: dict[str, str] | None = None
 
 
 @dataclasses.dataclass
@@ -59,7 +73,7 @@ class Cost:
     @property
     def deserved(self) -> bool:
         """Whether the server gave an answer that is no fault of its own."""
-        return self.status in _DESERVED
+        return self.status in DESERVED
 
 
 def measure(server: Server, requests: Mapping[str, list[dict[str, np.ndarray]]]) -> list[Cost]:
@@ -72,26 +86,35 @@ def measure(server: Server, requests: Mapping[str, list[dict[str, np.ndarray]]])
     Returns:
       Costs, in the order of asking.
     """
-    ask = server.channel.unary_unary(PREDICT)
-    url = f"http://localhost:{server.rest_port}/v1/models/{MODEL}:predict"
+    sender = Sender(server)
     costs = []
-    for family, members in (*_grpc_families(requests), *_rest_families(requests)):
-        for size, content in members:
-            sent = content if isinstance(content, bytes) else content[0]
-            if len(sent) >= MAX_BYTES:
-                break
+    for family in families(requests):
+        for hostile in family:
             with _Use(server.process.pid) as use:
                 started = time.perf_counter()
-                if isinstance(content, bytes):
-                    status = _grpc_status(ask, content)
-                else:
-                    status = _rest_status(url, *content)
+                status = sender.status(hostile)
                 seconds = time.perf_counter() - started
             seconds = min(seconds, use.worked + _TICK_SECONDS)
-            costs.append(Cost(f"{family} {size}", len(sent), status, seconds, use.grown))
+            costs.append(Cost(hostile.name, len(hostile.content), status, seconds, use.grown))
             if use.grown > _ENOUGH * BAR_BYTES or seconds > _ENOUGH * BAR_SECONDS:
                 break
     return costs
+
+
+@contextlib.contextmanager
+def giving_back() -> Iterator[None]:
+    """A server that is started meanwhile gives memory back to the system as soon as it is free."""
+    settings = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(1 << 20))
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Use:
@@ -139,25 +162,44 @@ class _Use:
             self._most = max(self._most, self._process.memory_info().rss)
 
 
-def _grpc_status(ask: Callable[..., bytes], content: bytes) -> str:
-    try:
-        ask(content, timeout=_CALL_SECONDS)
-    except grpc.RpcError as error:
-        return error.code().name
-    return "OK"
+class Sender:
+    """Sends hostile requests to a server; may be used by several threads."""
+
+    def __init__(self, server: Server) -> None:
+        self._ask = server.channel.unary_unary(PREDICT)
+        self._url = f"http://localhost:{server.rest_port}/v1/models/{MODEL}:predict"
+
+    def status(self, hostile: Hostile) -> str:
+        """The answer's status: gRPC's, HTTP's, `TIMEOUT`, or the name of what went wrong on the wire."""
+        if hostile.headers is None:
+            try:
+                self._ask(hostile.content, timeout=_CALL_SECONDS)
+            except grpc.RpcError as error:
+                return error.code().name
+            return "OK"
+        request = urllib.request.Request(self._url, hostile.content, hostile.headers)
+        try:
+            with urllib.request.urlopen(request, timeout=_CALL_SECONDS) as answer:
+                answer.read()
+                return str(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return str(error.code)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            return TIMEOUT if isinstance(reason, TimeoutError) else type(reason).__name__
 
 
-def _rest_status(url: str, body: bytes, headers: dict[str, str]) -> str:
-    try:
-        with urllib.request.urlopen(
-            urllib.request.Request(url, body, headers), timeout=_CALL_SECONDS
-        ) as answer:
-            answer.read()
-            return str(answer.status)
-    except urllib.error.HTTPError as error:
-        return str(error.code)
-    except OSError as error:
-        return type(error).__name__
+def families(requests: Mapping[str, list[dict[str, np.ndarray]]]) -> Iterator[Iterator[Hostile]]:
+    """Requests below `MAX_BYTES` in families of growing size, made of well-formed ones by signature."""
+    for family, members in _grpc_families(requests):
+        yield _short(Hostile(f"{family} {size}", content) for size, content in members)
+    for family, bodies in _rest_families(requests):
+        yield _short(Hostile(f"{family} {size}".strip(), *content) for size, content in bodies)
+
+
+def _short(members: Iterable[Hostile]) -> Iterator[Hostile]:
+    return itertools.takewhile(lambda hostile: len(hostile.content) < MAX_BYTES, members)
 
 
 def _grpc_families(
@@ -198,15 +240,22 @@ def _grpc_families(
                         yield f"inner size {size}, sent", _request(signature, changed, {})
 
             yield from ((signature, width()), (signature, both()), (signature, sent()))
+        if wide:
+            short = {name: value[:, :1] if value.ndim == 2 else value for name, value in inputs.items()}
+            empty = {name: value[:, :0] if value.ndim == 2 else value for name, value in inputs.items()}
+            yield signature, _rows(signature, short, "rows of inner size 1")
+            yield signature, _rows(signature, empty, "rows of empty lists")
+            for name in wide:
+                if not name.startswith("history_"):  # one alone does not fit the others
+                    yield signature, _square(signature, empty, name)
         if "k" in inputs:
-
-            def most(signature: str = signature, inputs: Mapping = inputs) -> Iterator[tuple[str, bytes]]:
-                for size in (1, 16, 64, 256, 1024):
-                    shapes = {name: (size, *value.shape[1:]) for name, value in inputs.items() if value.ndim}
-                    k = np.full_like(inputs["k"], np.iinfo(inputs["k"].dtype).max)
-                    yield f"{size} rows, greatest k", _request(signature, {**inputs, "k": k}, shapes)
-
-            yield signature, most()
+            greatest = np.full_like(inputs["k"], np.iinfo(inputs["k"].dtype).max)
+            yield signature, _rows(signature, {**inputs, "k": greatest}, "rows, greatest k")
+            if wide:
+                yield signature, _rows(signature, {**empty, "k": greatest}, "rows of empty lists, greatest k")
+        if "examples" in inputs:
+            for candidates in (1, 100, 1000, 9000):
+                yield signature, _examples(signature, candidates)
         if texts:
 
             def long(
@@ -223,6 +272,30 @@ def _grpc_families(
             yield signature, long()
 
 
+def _rows(signature: str, inputs: Mapping[str, np.ndarray], what: str) -> Iterator[tuple[str, bytes]]:
+    for size in _ROWS:
+        shapes = {name: (size, *value.shape[1:]) for name, value in inputs.items() if value.ndim}
+        yield f"{size} {what}", _request(signature, inputs, shapes)
+
+
+def _square(signature: str, empty: Mapping[str, np.ndarray], name: str) -> Iterator[tuple[str, bytes]]:
+    """As many short ids as fit, really sent, for as many rows."""
+    for side in (64, 128, 256, 512):
+        shapes = {other: (side, *value.shape[1:]) for other, value in empty.items() if value.ndim}
+        del shapes[name]
+        sent = np.full((side, side), b"1", object)
+        yield f"{side} x {side} {name}, sent", _request(signature, {**empty, name: sent}, shapes)
+
+
+def _examples(signature: str, candidates: int) -> Iterator[tuple[str, bytes]]:
+    import tensorflow as tf
+
+    example = tf.train.Example()
+    example.features.feature["candidate_item_id"].bytes_list.value.extend([b"1"] * candidates)
+    inputs = {"examples": np.array([example.SerializeToString()], object)}
+    return _rows(signature, inputs, f"rows of {candidates} candidates")
+
+
 def _request(
     signature: str, inputs: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> bytes:
@@ -235,8 +308,12 @@ def _request(
     for name, value in inputs.items():
         shape = shapes.get(name)
         flat = value.ravel()[:1]
-        if shape is None or not flat.size:
+        if shape is None:
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+            continue
+        if not flat.size:
+            none = np.zeros([*shape[:1], *(0 for _ in shape[1:])], value.dtype)
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(none))
             continue
         proto = tf.make_tensor_proto(flat)
         del proto.tensor_shape.dim[:]

@@ -35,6 +35,8 @@ MODEL = "shelfwise"
 MONITORING = ROOT / "serving" / "deploy" / "configs" / "monitoring.config"
 _GRAPH_TIME = re.compile(r"^:tensorflow:serving:runtime_latency_(sum|count){.*} (\S+)$", re.MULTILINE)
 _CALL_SECONDS = 60.0
+_START_SECONDS = 1200.0  # for a model to be loaded, on a machine that others use
+WRONG = "WRONG"
 
 
 class Server(child.ModelServer):
@@ -55,6 +57,7 @@ class Server(child.ModelServer):
             *(f"--port={port}", "--rest_api_port=-1", f"--monitoring_config_file={MONITORING}"),
             *("--file_system_poll_wait_seconds=0.2", *flags),
             model_name=MODEL,
+            scratch=[self._logs],
         )
         self._metrics = f"http://localhost:{self.rest_port}/monitoring/prometheus/metrics"
         self.channel = grpc.insecure_channel(self.address, [("grpc.max_reconnect_backoff_ms", 200)])
@@ -64,6 +67,11 @@ class Server(child.ModelServer):
         with urllib.request.urlopen(self._metrics, timeout=_CALL_SECONDS) as page:
             found = dict(_GRAPH_TIME.findall(page.read().decode()))
         return float(found.get("sum", 0)) / 1e6, float(found.get("count", 0))
+
+    def processor_seconds(self) -> float:
+        """Processor time of the server since its start."""
+        used = psutil.Process(self.process.pid).cpu_times()
+        return used.user + used.system
 
     def wait_serving(self, version: int) -> Server:
         """Waits until the version takes the traffic, also one that was refused and is whole again."""
@@ -75,7 +83,7 @@ class Server(child.ModelServer):
         self.wait(lambda: self.states().get(version, (0, ""))[0] == child.END)
         return self.states()[version][1]
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
         """As `ModelServer.wait`, but ends the benchmark."""
         try:
             super().wait(condition, seconds)
@@ -220,16 +228,30 @@ class Load:
             self.versions.add(version)
 
     def _one_malformed(self, random_: random.Random) -> None:
-        content, wanted = random_.choice(self.malformed)
-        try:
-            self._ask(content, timeout=_CALL_SECONDS)
-            found = "OK"
-        except grpc.RpcError as error:
-            found = error.code().name
+        found, wanted = self.ask_malformed(random_)
         with self._lock:
             self.refused += 1
             if found not in wanted.split(" or "):
                 self.failures[f"malformed: {found} instead of {wanted}"] += 1
+
+    def ask_malformed(self, random_: random.Random) -> tuple[str, str]:
+        """Sends one of the malformed requests; gives (its gRPC code, the code or codes that it deserves)."""
+        content, wanted = random_.choice(self.malformed)
+        try:
+            self._ask(content, timeout=_CALL_SECONDS)
+        except grpc.RpcError as error:
+            return error.code().name, wanted
+        return "OK", wanted
+
+    def ask(self, number: int) -> tuple[str, int]:
+        """Sends a well-formed request; gives (OK, WRONG or its gRPC code, the version that answered or 0)."""
+        which = number % len(self.contents)
+        try:
+            answer = self._ask(self.contents[which], timeout=_CALL_SECONDS)
+        except grpc.RpcError as error:
+            return error.code().name, 0
+        version, outputs = self._read(answer)
+        return "OK" if _same(outputs, self._expected[which]) else WRONG, version
 
     def closed(self, concurrency: int, until: Callable[[], bool], check_every: int = 7) -> float:
         """`concurrency` clients without pauses until `until()`; gives the seconds that it took."""

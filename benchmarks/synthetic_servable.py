@@ -25,7 +25,6 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import tensorflow as tf  # noqa: E402
-import yaml  # noqa: E402
 
 from components.common import artifacts  # noqa: E402
 from components.servable_builder import executor as servable_executor  # noqa: E402
@@ -37,10 +36,12 @@ from models.funnel.retriever import Retriever, search_vectors  # noqa: E402
 from models.ranking import training  # noqa: E402
 from models.ranking.ranker import RankingModel  # noqa: E402
 from models.retrieval.index.kinds import make_plan  # noqa: E402
+from models.retrieval.promotions import Promotions  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
 from models.text.encoder import TextEncoder  # noqa: E402
 from schema.config import Config, load  # noqa: E402
+from schema.config.loading import parse_settings  # noqa: E402
 
 AS_OF = 1_512_360_000  # 4 December 2017
 _DAY = 86_400
@@ -125,6 +126,7 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
         neighbour_weight=-np.sort(-rng.random((count, neighbours), np.float32), axis=1),
         collaborative_input=collaborative,
         collaborative_output=collaborative,
+        promotions=Promotions.none(len(items)),
     )
 
 
@@ -231,17 +233,13 @@ def build(count: int, target: Path, config: Config) -> str:
         )
         os.rename(artifacts.model_folder(os.path.join(work, "servable")), target)
     sizes = config.candidates
-    places = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
+    places = sum(sizes.sizes.values())
     return f"{line}; {shop_.index} search, up to {places} candidates ranked"
 
 
 def configured(settings: Sequence[str] = ()) -> Config:
     """The Complete Journey's configuration with settings `path=value` of one's own."""
-    given = dict(text.split("=", 1) for text in settings)
-    return load(
-        ROOT / "pipeline" / "configs" / "complete_journey.yaml",
-        {path: yaml.safe_load(value) for path, value in given.items()},
-    )
+    return load(ROOT / "pipeline" / "configs" / "complete_journey.yaml", parse_settings(settings, ""))
 
 
 if __name__ == "__main__":

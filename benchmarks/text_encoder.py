@@ -54,7 +54,8 @@ from components.common.windows import Windows  # noqa: E402
 from components.common.candidate_lists import tensor  # noqa: E402
 from components.retrieval_trainer import executor as retrieval  # noqa: E402
 from components.text_encoder_trainer import executor  # noqa: E402
-from components.text_encoder_trainer.behaviour import Behaviour, Searches  # noqa: E402
+from components.common.searches import Searches  # noqa: E402
+from components.text_encoder_trainer.behaviour import Behaviour  # noqa: E402
 from models.data import arrays  # noqa: E402
 from models.text import encoder as text_encoder  # noqa: E402
 from models.text import groups as text_groups  # noqa: E402
@@ -294,9 +295,7 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float, consol
         raise UserError("nobody takes an item without a past in the window, and none is held out")
     texts, index = text_encoder.distinct_texts(items.text)
     index = index.astype(np.int32)
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype, _ = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
+    dtype = text_encoder.dtype_here() if config.dtype == "auto" else config.dtype
     until = run.windows.label_starts(run.config.ranking)[0]
     searches = Searches.read(run.folders[: len(run.windows.past)]).without(protocol.held_out)
     behaviour = Behaviour.of(protocol.past, searches, items, index, until)
@@ -316,7 +315,7 @@ def measure(run: run_models.RunModels, modes: list[str], held_out: float, consol
         started = time.monotonic()
         if mode == "frozen":
             encoder = text_encoder.TextEncoder(config.preset, config.sequence_length, dtype)
-            vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
+            vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size, encoder.lengths)
             encoding, pairs = time.monotonic() - started, {}
         else:
             strategy = make_strategy(config.strategy)

@@ -17,7 +17,7 @@ if importlib.util.find_spec("shelfwise_env") is not None:
 
 def __getattr__(name: str) -> Any:
     # The artifact types' TYPE_NAMEs, by which containers import them; TFX only when asked for.
-    if name in ("CandidateIndex", "RequestHistories"):
+    if name in ("CandidateIndex", "RequestHistories", "SearchModel"):
         from components.common import artifact_types as types
 
         return getattr(types, name)

@@ -32,8 +32,8 @@ def as_in_image(config: Config) -> Config:
             f"schema_dir: {folder} lies outside of {_ROOT}, which is what the image holds; "
             f"move it there, or give a URL or a path below kubeflow.project_dir ({image})"
         )
-    for table in ["items", "events"] + (["users"] if config.users else []):
-        if not (here / f"{table}.pbtxt").is_file():
+    for table in ("items", "events", "users"):
+        if getattr(config, table) is not None and not (here / f"{table}.pbtxt").is_file():
             raise ConfigError(f"schema_dir: {folder} has no {table}.pbtxt; add the reviewed schema")
     return config.model_copy(update={"schema_dir": str(image / here.relative_to(_ROOT).as_posix())})
 

@@ -1,5 +1,7 @@
 """The whole way once: runs the pipeline, serves the model it pushed, asks it over gRPC.
 
+Recommendations for three users, then one search by two of them and by a stranger.
+
 ::
 
     python -m pipeline.demo                # The Complete Journey, all of it
@@ -13,15 +15,17 @@ status of the first step that failed.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{base_path}: no model was blessed and pushed yet; {run_dir}/report.html says why", 1
             )
         with _server(base_path, run_dir / "model_server.log") as port:
-            _ask(config, run_dir, port, args)
-        _close(run_dir, base_path, started)
+            asked = _ask(config, run_dir, port, args)
+        _close(run_dir, base_path, asked, started)
     except StepFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
@@ -85,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--users", nargs="+", metavar="ID", help="recommend to these (default: three of the data)"
     )
+    parser.add_argument("--query", help="search for this (default: a word of what two users bought)")
     parser.add_argument("--k", type=int, default=10, help="how many recommendations each (default: 10)")
     return parser
 
@@ -158,30 +163,80 @@ def _server(base_path: Path, log_path: Path, program: Sequence[str] = child.OURS
         yield port
 
 
-def _ask(config: config_lib.Config, run_dir: Path, port: int, args: argparse.Namespace) -> None:
-    """Shows some users' recommendations, and what the first of them bought lately."""
-    import pyarrow.parquet
+def _ask(config: config_lib.Config, run_dir: Path, port: int, args: argparse.Namespace) -> list[list[str]]:
+    """Shows some users' recommendations, what the first of them bought lately, and a search.
 
+    Returns:
+      Arguments of the client to go on with.
+    """
+    asked = []
+    rows = {} if config.events is None else _histories(run_dir)
     histories = run_dir / "histories.parquet"
-    if not histories.exists():
-        raise StepFailed(f"{histories}: is missing; remove {run_dir} and run again", 1)
-    table = pyarrow.parquet.read_table(histories, columns=["user_id", "history_item_id", "history_age_days"])
-    rows = {row["user_id"]: row for row in table.to_pylist()}
     users = args.users or _choose(rows)
     for place, user in enumerate(users):
         if user not in rows:
-            raise StepFailed(
-                f"--users {user}: is not in {histories}; give one of {', '.join(_choose(rows))}", 1
-            )
+            known = f"give one of {', '.join(_choose(rows))}" if rows else "this shop has no events"
+            raise StepFailed(f"--users {user}: is not in {histories}; {known}", 1)
         if place == 0:
             _print_recent(config, user, rows[user])
-        _run(
-            _python(
-                "serving.client", "recommend", "--user", user, "--k", str(args.k),
-                "--address", f"localhost:{port}", "--histories", str(histories),
-            ),
-            "the client",
-        )  # fmt: skip
+        _run(_client(port, "recommend", *_of_user(user, histories), "--k", str(args.k)), "the client")
+        asked = [["recommend", "--user", user]]
+    if config.search.enabled:
+        query = args.query or _word_for(config, [rows[user] for user in users[:2]])
+        for user in (*users[:2], None):
+            asks = _of_user(user, histories) if user else []
+            _run(_client(port, "search", query, *asks, "--k", str(args.k)), "the client")
+        asked += [["search", query], ["suggest", query[:2]]]
+    return asked
+
+
+def _histories(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """User -> past events, of every user of the run."""
+    import pyarrow.parquet
+
+    path = run_dir / "histories.parquet"
+    if not path.exists():
+        raise StepFailed(f"{path}: is missing; remove {run_dir} and run again", 1)
+    table = pyarrow.parquet.read_table(path, columns=["user_id", "history_item_id", "history_age_days"])
+    return {row["user_id"]: row for row in table.to_pylist()}
+
+
+def _client(port: int, *arguments: str) -> list[str]:
+    return _python("serving.client", *arguments, "--address", f"localhost:{port}")
+
+
+def _of_user(user: str, histories: Path) -> list[str]:
+    return ["--user", user, "--histories", str(histories)]
+
+
+def _word_for(config: config_lib.Config, rows: Sequence[dict[str, Any]]) -> str:
+    """A word to search for: one of the names of what every one of the users bought.
+
+    Args:
+      config: the shop.
+      rows: of `_histories`; without any, the word is one of the catalogue.
+    """
+    text = config.items.text
+    name = config.search.title if config.search.title in text else text[0]
+    if not rows:
+        return _common_word([_item_columns(config, None, [name]).values()])
+    bought = [set(row["history_item_id"]) for row in rows]
+    texts = _item_columns(config, sorted(set().union(*bought)), [name])
+    return _common_word([[texts[item] for item in items if item in texts] for items in bought])
+
+
+def _common_word(groups: Sequence[Iterable[str]]) -> str:
+    """The word that the most names of every group have; of the group with the fewest.
+
+    Args:
+      groups: names of items, at least one group.
+    """
+    counts = [
+        collections.Counter(word for name in names for word in set(re.findall(r"[^\W\d_]{4,}", name.lower())))
+        for names in groups
+    ]
+    shared = set.intersection(*(set(count) for count in counts)) or set(counts[0])
+    return min(shared, key=lambda word: (-min(count[word] for count in counts), word), default="")
 
 
 def _choose(rows: dict[str, dict[str, Any]]) -> list[str]:
@@ -201,21 +256,31 @@ def _print_recent(config: config_lib.Config, user: str, row: dict[str, Any]) -> 
 
 def _item_texts(config: config_lib.Config, items: Sequence[str]) -> dict[str, str]:
     """The text of `items` from the catalogue file, `{}` for what it does not hold."""
+    return _item_columns(config, items, config.items.text)
+
+
+def _item_columns(
+    config: config_lib.Config, items: Sequence[str] | None, columns: Sequence[str]
+) -> dict[str, str]:
+    """Item -> its values of some text columns of the catalogue file, joined; of all items if None."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.dataset as ds
 
     path = config.data.resolve(config.items.path)
     source = ds.dataset(path, format="csv" if path.endswith(".csv") else "parquet")
-    table = source.to_table(columns=[config.items.item_id, *config.items.text])
+    table = source.to_table(columns=list(dict.fromkeys([config.items.item_id, *columns])))
     ids = pc.cast(table[config.items.item_id], pa.string())
-    table = table.set_column(table.schema.get_field_index(config.items.item_id), "item", ids)
-    found = table.filter(pc.is_in(ids, pa.array(items, pa.string()))).to_pylist()
-    return {row["item"]: " ".join(str(row[name]) for name in config.items.text if row[name]) for row in found}
+    table = table.append_column("item", ids)
+    if items is not None:
+        table = table.filter(pc.is_in(ids, pa.array(items, pa.string())))
+    return {
+        row["item"]: " ".join(str(row[name]) for name in columns if row[name]) for row in table.to_pylist()
+    }
 
 
-def _close(run_dir: Path, base_path: Path, started: float) -> None:
-    """Says what was reached, where to look and how to go on."""
+def _close(run_dir: Path, base_path: Path, asked: Sequence[Sequence[str]], started: float) -> None:
+    """Says what was reached, where to look and how to go on: with what was `asked` of the client."""
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print()
     for line in run_summary.closing_lines(summary, str(run_dir / "report.html")):
@@ -224,8 +289,9 @@ def _close(run_dir: Path, base_path: Path, started: float) -> None:
         *("serving.model_server", "--host=localhost", "--port=8500"),
         *("--model_name=shelfwise", f"--model_base_path={base_path}"),
     )
-    client = _python("serving.client", "recommend", "--user", "1", "--k", "10")
-    print(f"\nAsk it yourself:\n  {_typed(server)} &\n  {_typed(client)}")
+    print(f"\nAsk it yourself:\n  {_typed(server)} &")
+    for arguments in asked:
+        print(f"  {_typed(_python('serving.client', *arguments))}")
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\ndemo done in {minutes} min {seconds:02d} s")
 

@@ -69,10 +69,11 @@ def propose(config: configuration.Config, output: Path) -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         catalog.run(pipeline(), CatalogSettings.of(config), f"{folder}/items", f"{folder}/users")
-        events.run(pipeline(), EventSettings.of(config), f"{folder}/events", f"{folder}/items")
+        if config.events is not None:
+            events.run(pipeline(), EventSettings.of(config), f"{folder}/events", f"{folder}/items")
         for table in ("items", "users", "events"):
             pattern = f"{folder}/{table}/Split-*/*"
-            if table == "users" and config.users is None:
+            if getattr(config, table) is None:
                 continue
             statistics = tfdv.generate_statistics_from_tfrecord(pattern)
             seen = observed(statistics)
@@ -114,7 +115,10 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.
     try:
         overrides = {"data.sample_users": options.sample} if options.sample else {}
         config = configuration.load(options.config, overrides)
-        tables.match(config.data.resolve(config.events.path), "events.path")  # before TFX is imported
+        of_table = {"items.path": config.items, "events.path": config.events}
+        for key, section in of_table.items():  # before TFX is imported
+            if section is not None:
+                tables.match(config.data.resolve(section.path), key)
         _make(options.output)
         propose(config, options.output)
     except UserError as error:

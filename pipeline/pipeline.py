@@ -1,12 +1,13 @@
-"""The pipeline: one function that reads like the picture in the README."""
+"""The pipeline: one function for each kind of shop, which reads like the picture in the README."""
 
 from __future__ import annotations
 
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 
 from components.common.fingerprint import data_version
-from pipeline.stages import data, models, release
+from pipeline.stages import data, models, release, search
 from schema.config import Config
 
 
@@ -29,9 +30,28 @@ def create_pipeline(
     Returns:
       The pipeline, for `LocalDagRunner` or `KubeflowV2DagRunner`.
     """
+    if config.events is None:
+        nodes = _of_catalogue(config, serving_dir, fingerprint)
+    else:
+        nodes = _of_events(config, serving_dir, fingerprint)
+    return tfx_pipeline.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(metadata_path)
+        if metadata_path
+        else None,
+        beam_pipeline_args=list(config.beam_args),
+    )
+
+
+def _of_events(config: Config, serving_dir: str, fingerprint: data.Fingerprint) -> list[BaseNode]:
+    """The components of a shop that knows what its users did."""
     tables = data.read(config, fingerprint)
     checked = data.check(config, tables)
     features = data.transform(config, tables, checked)
+    judged = search.read_judgements(config, tables, fingerprint)
 
     text_encoder = models.train_text_encoder(config, tables, features)
     warm_start = models.find_warm_start(config, tables, serving_dir)
@@ -39,22 +59,34 @@ def create_pipeline(
     retriever = models.build_index(config, tables, features, text_encoder, towers)
     lists = models.sample_candidates(config, tables, features, retriever)
     ranker = models.train_ranker(config, features, retriever, lists)
-    servable = models.build_servable(config, tables, features, text_encoder, retriever, ranker)
+    found = search.train_search(config, tables, features, judged, text_encoder, retriever, ranker)
+    servable = models.build_servable(config, tables, features, text_encoder, retriever, ranker, found.inputs)
 
     baseline = release.find_baseline(servable, serving_dir)
     quality = release.evaluate(config, tables, lists, servable, baseline)
+    asked = search.evaluate_search(config, tables, features, found, servable)
     infra = release.try_serving(config, servable)
-    pushed = release.push(servable, quality, infra, serving_dir)
+    pushed = release.push(servable, quality, asked, infra, serving_dir)
 
-    stages = [tables, checked, features, text_encoder, warm_start, towers, retriever, lists, ranker]
-    stages += [servable, baseline, quality, infra, pushed]
-    return tfx_pipeline.Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=pipeline_root,
-        components=[node for stage in stages for node in stage.nodes],
-        enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(metadata_path)
-        if metadata_path
-        else None,
-        beam_pipeline_args=list(config.beam_args),
-    )
+    learned = [tables, checked, features, judged, text_encoder, warm_start, towers, retriever, lists, ranker]
+    stages = [*learned, found, servable, baseline, quality, asked, infra, pushed]
+    return [node for stage in stages for node in stage.nodes]
+
+
+def _of_catalogue(config: Config, serving_dir: str, fingerprint: data.Fingerprint) -> list[BaseNode]:
+    """The components of a shop without events: search and similar items."""
+    tables = data.read(config, fingerprint)
+    checked = data.check(config, tables)
+    features = data.transform(config, tables, checked)
+    judged = search.read_judgements(config, tables, fingerprint)
+
+    text_encoder = models.train_text_encoder(config, tables, features)
+    found = search.train_search(config, tables, features, judged, text_encoder)
+    servable = search.build_catalogue_servable(config, features, text_encoder, found)
+
+    asked = search.evaluate_search(config, tables, features, found, servable)
+    infra = release.try_serving(config, servable)
+    pushed = release.push(servable, None, asked, infra, serving_dir)
+
+    stages = [tables, checked, features, judged, text_encoder, found, servable, asked, infra, pushed]
+    return [node for stage in stages for node in stage.nodes]

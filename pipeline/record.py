@@ -107,6 +107,8 @@ class Stage:
       state: "complete", "cached", "failed" or "skipped".
       found: one line of what it found.
       peak_memory_bytes: of the process tree while it ran.
+      processor_seconds: user and system time of this process and of those that ended while it ran; on a
+        busy machine they say what a component costs, and `seconds` do not.
     """
 
     name: str
@@ -115,6 +117,7 @@ class Stage:
     state: str
     found: str = ""
     peak_memory_bytes: int = 0
+    processor_seconds: float = 0.0
 
 
 def open_store(metadata_path: str | Path) -> metadata_store.MetadataStore:

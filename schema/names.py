@@ -13,10 +13,17 @@ SECONDS_PER_DAY = 86_400
 ITEM_ID = "item_id"
 TEXT = "text"
 TEXT_PREFIX = "text_"  # text_<source column> in the raw items table
+# Numbers of an item, each where the shop has a column for it: float, unix seconds, float.
+ITEM_PRICE = "item_price"
+ITEM_ADDED = "item_added"
+ITEM_POPULARITY = "item_popularity"
+ITEM_NUMBERS = (ITEM_PRICE, ITEM_ADDED, ITEM_POPULARITY)
 EXPOSURE_WEEK = "exposure_week"
 EXPOSURE_PREFIX = "exposure_"  # exposure_<channel>
 
 USER_ID = "user_id"
+
+GAIN = "gain"  # how right an item is for a query (`query`, below): lists of one length with item_id
 
 SESSION_ID = "session_id"
 TIMESTAMP = "timestamp"  # unix seconds of the session's first event
@@ -63,6 +70,8 @@ EXPLAIN = "explain"
 EMBED_TEXT = "embed_text"
 EMBED_USER = "embed_user"
 EMBED_ITEM = "embed_item"
+SEARCH = "search"
+SUGGEST = "suggest"
 
 # Inputs, besides the user's (user id, history, context).
 EXCLUDE_ITEM_ID = "exclude_item_id"
@@ -70,6 +79,12 @@ CATEGORY = "category"
 K = "k"
 DIVERSITY = "diversity"
 DROP_BOUGHT_DAYS = "drop_bought_days"
+QUERY = "query"
+PREFIX = "prefix"
+BRAND = "brand"
+MIN_PRICE = "min_price"
+MAX_PRICE = "max_price"
+SORT = "sort"
 
 # Outputs.
 SCORE = "score"
@@ -86,6 +101,29 @@ ATTRIBUTION = "attribution"
 GROUP = "group"
 FEATURE = "feature"
 FEATURE_NAME = "feature_name"
+PRICE = "price"
+TOTAL = "total"
+RELAXED = "relaxed"
+RELAXED_QUERY = "relaxed_query"
+CORRECTED_QUERY = "corrected_query"
+NOTICE = "notice"
+PRICE_RANGE = "price_range"
+FACET_NAME = "facet_name"
+FACET_VALUE = "facet_value"
+FACET_COUNT = "facet_count"
+INTENT_CATEGORY = "intent_category"
+INTENT_SCORE = "intent_score"
+INTENT_BRAND = "intent_brand"
+INTENT_BRAND_SCORE = "intent_brand_score"
+COMPLETION = "completion"
+
+# How a search is sorted; relevance is also what "" means.
+RELEVANCE = "relevance"
+PRICE_ASCENDING = "price"
+PRICE_DESCENDING = "price_desc"
+NEWEST = "newest"
+POPULARITY = "popularity"
+SORTS = (RELEVANCE, PRICE_ASCENDING, PRICE_DESCENDING, NEWEST, POPULARITY)
 
 # ---- candidate sources ------------------------------------------------------------------------
 
@@ -96,7 +134,16 @@ CO_PURCHASED = "co_purchased"
 TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
+PLANNED = "planned"
 EXPLORATION = "exploration"
+# What a reason may need: that the shop knows its promotions ahead.
+ON_OFFER = "on_offer"
+
+# How a search found an item, and what an answer of `search` says of it.
+LEXICAL = "lexical"
+SEMANTIC = "semantic"
+BEHAVIOUR = "behaviour"
+OWN = "own"
 
 
 def text_column(source: str) -> str:

@@ -38,6 +38,9 @@ def test_a_command_is_what_python_m_runs_and_calls_itself_by_its_name(capsys, na
         ("compile", ["--config", "no/such.yaml"], "error: no/such.yaml: cannot be read"),
         ("schema", ["--config", "no/such.yaml"], "error: no/such.yaml: cannot be read"),
         ("report", ["--run", "no/such/run"], "error: no/such/run"),
+        ("runs", ["--runs-dir", "no/such"], "error: no/such: no such folder"),
+        ("compare", ["a", "b", "--runs-dir", "no/such"], "error: no/such: no such folder"),
+        ("board", ["--run", "no/such"], "error: no/such/tensorboard: no training curves"),
         ("ask", ["recommend", "--address", "nowhere"], "address: 'nowhere' is not host:port"),
         ("bnch", [], "error: unknown command 'bnch'; known are run, "),
         ("bench", ["indx"], "error: bench: there is no benchmark 'indx'; known are "),
@@ -110,7 +113,7 @@ def test_help_imports_nothing_heavy():
         "heavy = {'numpy', 'pydantic', 'tensorflow', 'yaml', 'pipeline', 'serving'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else status)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: shelfwise COMMAND")
 

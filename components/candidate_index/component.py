@@ -69,6 +69,8 @@ def CandidateIndex(
         config=settings.candidates,
         min_recall=settings.quality.min_index_recall,
         output=index.uri,
+        exposures=settings.exposures,
+        category=settings.items.category,
     )
     index.set_string_custom_property("summary", found["summary"])
     index.set_string_custom_property("kind", found["kind"])

@@ -24,7 +24,7 @@ from models.retrieval.index.kinds import build_index, make_plan
 from models.retrieval.index.plan import exact_neighbours
 from models.retrieval.towers import identity_index, item_tables, set_item_tables
 from models.text.encoder import distinct_texts, encode_all
-from schema.config import Candidates
+from schema.config import Candidates, Exposures
 from schema.errors import GateError
 
 _QUERIES = 512
@@ -114,6 +114,8 @@ def run(
     config: Candidates,
     min_recall: float,
     output: str,
+    exposures: Exposures | None = None,
+    category: str | None = None,
 ) -> dict[str, str | int | float]:
     """Writes the index.
 
@@ -127,6 +129,8 @@ def run(
       config: candidate settings.
       min_recall: recall@20 against exact search below which the index is refused.
       output: folder of the CandidateIndex artifact.
+      exposures: the section, None without one.
+      category: `items.category`.
 
     Returns:
       What index.json holds, and `summary`, a line for a person.
@@ -136,7 +140,8 @@ def run(
     """
     arrays.save(os.path.join(output, artifacts.ITEM_VECTORS), {"vectors": vectors})
     for as_of in moments:
-        last = snapshot.build(log, items, as_of, config, new if as_of == moments[-1] else None)
+        added = new if as_of == moments[-1] else None
+        last = snapshot.build(log, items, as_of, config, added, exposures, category)
         last.save(artifacts.snapshot_path(output, as_of))
         # each moment has collaborative vectors of its own, and so lists of its own
         candidates, searched = last.candidate_row, search_vectors(vectors, last)

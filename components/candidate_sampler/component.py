@@ -1,5 +1,7 @@
 """CandidateSampler's component spec (no `from __future__ import annotations`: see TFX)."""
 
+import itertools
+
 from tfx.components.util import examples_utils
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
@@ -44,14 +46,15 @@ def CandidateSampler(
     factory = retriever.factory(settings)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     past, future = windows.divide(EventLog.read(folders, list(settings.events.context)))
-    starts = windows.label_starts(settings.ranking)
+    tasks = windows.tasks_by_start(settings.ranking)
     last = factory.at(windows.cutoff)
     end = windows.label_end(settings.ranking)
     counts, found = executor.run(
-        training=[
-            LabelWindow.between(past, start, end, factory.at(start), factory.items)
-            for start, end in zip(starts, [*starts[1:], windows.cutoff], strict=True)
-        ],
+        # one after another: each retriever has tables of its own
+        training=(
+            LabelWindow.between(past, start, end, factory.at(start), factory.items, tasks[start])
+            for start, end in itertools.pairwise([*tasks, windows.cutoff])
+        ),
         evaluation=LabelWindow(
             windows.cutoff,
             past,

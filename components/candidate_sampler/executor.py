@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -119,7 +119,7 @@ def _padded(rows: list[np.ndarray]) -> np.ndarray:
 
 
 def run(
-    training: list[LabelWindow],
+    training: Iterable[LabelWindow],
     evaluation: LabelWindow,
     slices: Mapping[str, np.ndarray],
     item_slices: Mapping[str, np.ndarray],
@@ -168,7 +168,7 @@ def run(
 
     def training_lists() -> Iterator[pa.RecordBatch]:
         for window in training:
-            for task in shares:
+            for task in window.tasks:
                 yield from lists(window, config.list_size, task, None, [])
 
     def evaluation_lists() -> Iterator[pa.RecordBatch]:

@@ -28,6 +28,7 @@ class LabelWindow:
       retriever: built from the snapshot of `as_of`.
       promoted: float32 [C], store-weeks in which each candidate was promoted while the labels
         came about; None in a shop without promotions.
+      tasks: of which it gives lists.
     """
 
     as_of: int
@@ -36,6 +37,7 @@ class LabelWindow:
     moments: np.ndarray
     retriever: Retriever
     promoted: np.ndarray | None = None
+    tasks: tuple[str, ...] = ("all", "novel")
 
     @property
     def most_candidates(self) -> int:
@@ -56,7 +58,13 @@ class LabelWindow:
 
     @classmethod
     def between(
-        cls, log: EventLog, as_of: int, end: int, retriever: Retriever, items: ItemTable | None = None
+        cls,
+        log: EventLog,
+        as_of: int,
+        end: int,
+        retriever: Retriever,
+        items: ItemTable | None = None,
+        tasks: tuple[str, ...] = ("all", "novel"),
     ) -> LabelWindow:
         """Everybody asks at `as_of`, labels are the events of [as_of, end).
 
@@ -65,10 +73,11 @@ class LabelWindow:
           as_of, end: unix seconds.
           retriever: built from the snapshot of `as_of`.
           items: the catalogue with its promotions, None to draw no promoted negatives.
+          tasks: of which the window gives lists.
         """
         moments = np.full(len(log.users), as_of, np.int64)
         promoted = None if items is None else promotions(items, retriever, as_of, end)
-        return cls(as_of, log.before(as_of), log.between(as_of, end), moments, retriever, promoted)
+        return cls(as_of, log.before(as_of), log.between(as_of, end), moments, retriever, promoted, tasks)
 
 
 def promotions(items: ItemTable, retriever: Retriever, start: int, end: int) -> np.ndarray:

@@ -6,6 +6,7 @@ of an item's part are combined, and stores are counted per (item, week). Items a
 meet in the part of the item's hash.
 """
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -28,6 +29,7 @@ _MONDAY = 4 * 86_400  # 1970-01-05, the first Monday
 _DAY = 86_400
 # Fewer, larger batches: less of a batch's (item, week, store) rows is repeated in the next.
 _EXPOSURE_ROWS = 1 << 20
+_NUMERIC = ("number", "timestamp")  # kinds of roles that do not become strings
 
 
 def run(pipeline: beam.Pipeline, settings: Settings, items_dir: str, users_dir: str) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def item_roles(items: Items) -> list[Role]:
         Role("item_id", items.item_id, "items.item_id", "id"),
         *texts,
         *_attributes("items", items.categorical),
+        *_numbers(items),
     ]
 
 
@@ -109,15 +112,17 @@ def exposure_roles(exposures: Exposures) -> list[Role]:
     ]
     if exposures.store:
         found.append(Role("store", exposures.store, "exposures.store", "id"))
-    for name, column in exposures.channels.items():
-        found.append(Role(f"channel_{name}", column, f"exposures.channels.{name}", "category", False))
+    for name in exposures.channels:
+        key = f"exposures.channels.{name}"
+        found.append(Role(f"channel_{name}", exposures.column(name), key, "category", False))
     return found
 
 
 def attributes(chunk: Chunk, roles: list[Role]) -> pa.RecordBatch:
-    """A chunk of the items or users table as strings, with `row` (int64, file order).
+    """A chunk of the items or users table, with `row` (int64, file order).
 
-    Empty strings become null: a feature without a value.
+    Ids and attributes are strings; empty ones become null: a feature without a value. Numbers are float32
+    and times int64 (unix seconds), null where there is none (or no finite one).
 
     Raises:
       DataError: a missing id.
@@ -125,6 +130,9 @@ def attributes(chunk: Chunk, roles: list[Role]) -> pa.RecordBatch:
     tables.check_values(chunk, roles)
     columns = {}
     for role in roles:
+        if role.kind in _NUMERIC:
+            columns[role.name] = _number(chunk, role)
+            continue
         text = as_strings(chunk.batch.column(role.name))
         columns[role.name] = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     columns["row"] = pa.array(chunk.row_keys())
@@ -179,7 +187,7 @@ def exposed(chunk: Chunk, exposures: Exposures) -> pa.RecordBatch:
     }
     any_channel = np.zeros(rows, bool) if exposures.channels else np.ones(rows, bool)
     for name in exposures.channels:
-        active = _active(chunk.batch.column(f"channel_{name}"), exposures.inactive)
+        active = _active(chunk.batch.column(f"channel_{name}"), exposures.values(name), exposures.inactive)
         any_channel |= active
         columns[f"channel_{name}"] = pa.array(active.astype(np.int8))
     table = pa.Table.from_pydict(columns).filter(pa.array(any_channel))
@@ -216,11 +224,15 @@ def examples(rows: pa.Table, roles: list[Role], weeks: pa.Table | None = None) -
       weeks: :func:`stores_by_week` of the same ids (and possibly others, which are left out).
 
     Returns:
-      One list column a feature: bytes[0..1] an attribute, exposure_week int64[W] ascending,
-      exposure_<channel> float32[W].
+      One list column a feature: bytes[0..1] an attribute, float32[0..1] a number, int64[0..1] a time,
+      exposure_week int64[W] ascending, exposure_<channel> float32[W].
     """
     rows = rows.sort_by(roles[0].name).combine_chunks()
-    columns = {role.name: beam_io.as_lists(as_strings(rows.column(role.name))) for role in roles}
+    columns = {}
+    for role in roles:
+        values = rows.column(role.name)
+        numeric = role.kind in _NUMERIC
+        columns[role.name] = beam_io.as_lists(values.combine_chunks() if numeric else as_strings(values))
     if weeks is not None:
         ids = as_strings(rows.column(roles[0].name))
         place = pc.index_in(weeks.column("item_id"), ids)  # null: not in the catalogue
@@ -344,11 +356,16 @@ def _distinct(table: pa.Table, channels: list[str]) -> pa.Table:
     )
 
 
-def _active(channel: pa.Array, inactive: list[str]) -> np.ndarray:
-    """bool [rows]: the channel's value is an exposure (neither null nor one of `inactive`)."""
+def _active(channel: pa.Array, values: list[str] | None, inactive: list[str]) -> np.ndarray:
+    """bool [rows]: the channel's value is an exposure: one of `values` or, without those, neither null
+    nor one of `inactive`.
+    """
     encoded = channel if pa.types.is_dictionary(channel.type) else channel.dictionary_encode()
     names = as_strings(encoded.dictionary)
-    active = pc.invert(pc.is_in(names, pa.array([*inactive, None], pa.string())))
+    if values is None:
+        active = pc.invert(pc.is_in(names, pa.array([*inactive, None], pa.string())))
+    else:
+        active = pc.is_in(names, pa.array(values, pa.string()))
     return pc.fill_null(active.take(encoded.indices), False).to_numpy(zero_copy_only=False)
 
 
@@ -357,6 +374,34 @@ def _attributes(section: str, categorical: dict[str, str]) -> list[Role]:
         Role(name, column, f"{section}.categorical.{name}", "category", False)
         for name, column in categorical.items()
     ]
+
+
+def _numbers(items: Items) -> list[Role]:
+    """The columns of price, age and popularity, as far as the shop has them."""
+    wanted = (
+        (F.ITEM_PRICE, items.price, "items.price", "number"),
+        (F.ITEM_ADDED, items.added, "items.added", "timestamp"),
+        (F.ITEM_POPULARITY, items.popularity, "items.popularity", "number"),
+    )
+    return [Role(name, column, key, kind, False) for name, column, key, kind in wanted if column]
+
+
+def _number(chunk: Chunk, role: Role) -> pa.Array:
+    """float32 [rows] a number, int64 [rows] a time in unix seconds; null where there is none."""
+    column = chunk.batch.column(role.name)
+    kind = pa.int64() if role.kind == "timestamp" else pa.float32()
+    missing = column.is_null().to_numpy(zero_copy_only=False)
+    if missing.all():
+        return pa.nulls(len(column), kind)
+    if role.kind == "timestamp":
+        # any time will do where there is none: its row becomes null again
+        filled = pc.fill_null_backward(pc.fill_null_forward(column))
+        times = dataclasses.replace(chunk, batch=pa.RecordBatch.from_arrays([filled], [role.name]))
+        return pa.array(to_micros(times, role) // MICROS, kind, mask=missing)
+    # by float64: Arrow refuses whole numbers that float32 rounds
+    with np.errstate(over="ignore"):  # beyond float32 is as good as nothing
+        values = column.cast(pa.float64()).to_numpy(zero_copy_only=False).astype(np.float32)
+    return pa.array(values, kind, mask=missing | ~np.isfinite(values))
 
 
 def _origin(time: Time) -> int:

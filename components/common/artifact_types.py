@@ -24,6 +24,17 @@ class CandidateIndex(Artifact):
     TYPE_NAME = "components.CandidateIndex"
 
 
+class SearchModel(Artifact):
+    """What was learned for the search, see SearchTrainer.
+
+    ranker.npz (`models.search.ranker.SearchRanker`), search.json (queries, figures), evaluation.parquet
+    (`components.search_trainer.evaluation`: what SearchEvaluator asks, and BM25F's answers) and, in a shop
+    with a log of queries, log.parquet (`query`, `item_id`, `weight`).
+    """
+
+    TYPE_NAME = "components.SearchModel"
+
+
 class RequestHistories(Artifact):
     """histories.parquet: every user's request state at the end of the training data."""
 

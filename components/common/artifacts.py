@@ -18,10 +18,17 @@ INDEX_FACTS = "index.json"  # CandidateIndex: kind, recall, latency, size
 CATALOGUE = "catalogue"  # CandidateIndex: an item table, if it is not the one learned from
 ITEM_TABLES = "item_tables.npz"  # in CATALOGUE: the towers' tables of it
 HISTORIES = "histories.parquet"  # ServableBuilder: every user's request state
+SEARCH_RANKER = "ranker.npz"  # SearchTrainer: `models.search.ranker.SearchRanker`
+SEARCH_LOG = "log.parquet"  # SearchTrainer: `query`, `item_id`, `weight`, where the shop has a log of queries
+SEARCH_FACTS = "search.json"  # SearchTrainer: what was learned from and how well it does
+EVALUATION_QUERIES = "evaluation.parquet"  # SearchTrainer: what SearchEvaluator asks, and BM25F's answers
 
 # --- what components write about their work ------------------------------------------
 TRAINING_CURVES = "history.json"  # ModelRun of every trainer
+TRAINING_EVENTS, HELD_OUT_EVENTS = "training", "held_out"  # folders in it, for TensorBoard
+EVENTS = "events.out.tfevents"  # begins the names of the files in them
 METRICS = "metrics.json"  # FunnelEvaluator
+SEARCH_METRICS = "search_metrics.json"  # SearchEvaluator
 # TFX's Tuner writes these two names.
 BEST_HYPERPARAMETERS = "best_hyperparameters.txt"
 TUNER_RESULTS = "tuner_results.json"

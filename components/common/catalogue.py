@@ -87,8 +87,10 @@ def load_vocabularies(
     if names:
         table = example_io.read_table(example_io.split_folder(users_uri, artifacts.USERS_SPLIT))
         ids = example_io.first(table, F.USER_ID, "")
+        by_id = np.argsort(ids)  # Transform writes its records in an order of its own in every run
+        ids = ids[by_id]
         user_graph = tft.TFTransformOutput(user_graph_uri)
-        attributes = {name: example_io.first(table, name, 0).astype(np.int32) for name in names}
+        attributes = {name: example_io.first(table, name, 0)[by_id].astype(np.int32) for name in names}
         values = {name: _vocabulary(user_graph, name) for name in names}
     return Vocabularies(
         users=_vocabulary(graph, F.USER_VOCABULARY),

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from components.common.candidate_lists import AS_OF, padded, request_inputs, tensor
 from models.data import example_io
+from models.data.stored_rows import StoredRows
 from models.funnel.retriever import Retriever
 from schema import names as F
 from schema.errors import DataError
@@ -29,7 +30,7 @@ def load_features(
       contexts: context names.
 
     Returns:
-      (`features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `weight` and the labels
+      (`features` float32 [Q, N, F] in a file, `codes` name -> int32 [Q, N], `weight` and the labels
       `schema.names.LABELS` float32 [Q, N], `user_id` object [Q]; a retriever).
 
     Raises:
@@ -39,7 +40,7 @@ def load_features(
     if not table.num_rows:
         raise DataError(f"{folder}: no labelled list; nobody bought a candidate in the label window")
     moments = example_io.first(table, AS_OF, 0).astype(np.int64)
-    # filled in place: the lists are most of the memory, and joining parts would hold them three times
+    # the features would be most of the memory, and go into a file
     out: dict[str, Any] = {}
     for as_of in np.unique(moments):
         retriever = retriever_at(int(as_of))
@@ -67,11 +68,13 @@ def load_features(
                 tensor(padded(rows, F.CANDIDATE_ITEM_ID, "")),
             )
             if not out:
-                out["features"] = np.empty((len(moments), *features.shape[1:]), np.float32)
+                out["features"] = StoredRows((len(moments), *features.shape[1:]), np.float32)
+                finite = np.ones(features.shape[-1], bool)
                 out["codes"] = {
                     name: np.empty((len(moments), *code.shape[1:]), np.int32) for name, code in codes.items()
                 }
-            out["features"][place] = features
+            out["features"][place] = features.numpy()
+            finite &= np.isfinite(features).all((0, 1))
             for name, code in codes.items():
                 out["codes"][name][place] = code
     out |= {name: padded(table, name, 0.0) for name in F.LABELS}
@@ -79,9 +82,8 @@ def load_features(
         "weight": padded(table, F.CANDIDATE_WEIGHT, 0.0),
         F.USER_ID: example_io.first(table, F.USER_ID, ""),
     }
-    if not np.isfinite(out["features"]).all():
-        bad = np.unique(np.nonzero(~np.isfinite(out["features"]))[2])
-        names = [retriever.pair_features.names[index] for index in bad]
+    if not finite.all():
+        names = [retriever.pair_features.names[index] for index in np.flatnonzero(~finite)]
         raise DataError(
             f"{folder}: features {names} are not finite; "
             "look for wrong prices, ages or timestamps in the events"

@@ -69,7 +69,8 @@ class PushRecord(pydantic.BaseModel, frozen=True):
       pushed_at: UTC, ISO 8601.
       learned_until: unix seconds; the towers learned from events before it only. None if the version
         holds no weights to start from.
-      window: start and end of the evaluation window, in unix seconds: the data end there.
+      window: start and end of the evaluation window, in unix seconds: the data end there. None in a shop
+        without events.
       baseline: the version that the model was compared with, None if it was the first.
       figures, standing: of both evaluators (see `Line`).
       software: versions of what made the model.
@@ -79,7 +80,7 @@ class PushRecord(pydantic.BaseModel, frozen=True):
     identity: str
     pushed_at: str
     learned_until: int | None
-    window: tuple[int, int]
+    window: tuple[int, int] | None
     baseline: str | None
     figures: dict[str, float]
     standing: dict[str, float]

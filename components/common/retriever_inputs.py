@@ -102,12 +102,27 @@ class RetrieverFactory:
         self._towers = tf.saved_model.load(artifacts.model_folder(retrieval_uri))
         if tables is not None:
             set_item_tables(self._towers, tables)
-        texts = self._towers.item_tables
-        self._text = text_space(texts["text_vectors"].numpy(), texts["text_index"].numpy())
+        texts = {name: self._towers.item_tables[name].numpy() for name in ("text_vectors", "text_index")}
+        self._texts = texts["text_vectors"], texts["text_index"]
+        self._text = text_space(*self._texts)
 
-    def at(self, as_of: int) -> Retriever:
-        """The retriever of one of the index's moments (unix seconds)."""
+    @property
+    def text_vectors(self) -> np.ndarray:
+        """float32 [V, E], the text encoder's vector of every item row; of the index's own catalogue."""
+        vectors, index = self._texts
+        return vectors[index]
+
+    def at(self, as_of: int, known_ahead: float | None = None) -> Retriever:
+        """The retriever of one of the index's moments.
+
+        Args:
+          as_of: unix seconds.
+          known_ahead: replaces `exposures.known_ahead`, to measure what a horizon is worth.
+        """
         snapshot = Snapshot.load(artifacts.snapshot_path(self._index_uri, as_of))
+        if known_ahead is not None:
+            planned = snapshot.promotions.known_ahead(known_ahead)
+            snapshot = dataclasses.replace(snapshot, promotions=planned)
         return Retriever(
             self._settings,
             self.items,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.data.event_log import EventLog
 from schema import names as F
 from schema.config import LabelWindows, Split
+
+if TYPE_CHECKING:  # it needs TensorFlow
+    from models.data.event_log import EventLog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +44,16 @@ class Windows:
         train_end, eval_end, data_end = (
             examples.get_int_custom_property(name) for name in ("train_end", "eval_end", "data_end")
         )
+        return cls.between(train_end, eval_end, data_end, split)
+
+    @classmethod
+    def between(cls, train_end: int, eval_end: int, data_end: int, split: Split) -> Windows:
+        """From the limits that EventExampleGen writes.
+
+        Args:
+          train_end, eval_end, data_end: unix seconds, as its artifact's properties of these names.
+          split: the configuration's section.
+        """
         by_time = split.strategy == "time"
         if split.evaluate_on == "test":
             return cls(("train", "eval"), "test", eval_end, data_end + 1, by_time)
@@ -94,5 +107,35 @@ class Windows:
         Args:
           ranking: how many there are and how long each is.
         """
+        return list(self.tasks_by_start(ranking))
+
+    def tasks_by_start(self, ranking: LabelWindows) -> dict[int, tuple[str, ...]]:
+        """Start of every label window, oldest first -> the tasks whose lists it gives."""
         length = int(ranking.window_days * F.SECONDS_PER_DAY)
-        return [self.cutoff - length * back for back in range(ranking.windows, 0, -1)]
+        counts = ranking.windows_of_tasks
+        return {
+            self.cutoff - length * back: tuple(task for task, count in counts.items() if back <= count)
+            for back in range(max(counts.values()), 0, -1)
+        }
+
+
+def session_limits(
+    train_end: int, eval_end: int, data_end: int, split: Split, ranking: LabelWindows
+) -> list[int]:
+    """The moments at which a session is cut, ascending, in unix seconds.
+
+    A session's events all count as of its start. One that went on over the start of a label window would
+    give what happens in the window to what was known before, and one that went on over its end would give
+    labels of later. So it ends at each moment up to which anything is known or labelled, whichever
+    window (`split.evaluate_on`) is scored.
+
+    Args:
+      train_end, eval_end, data_end, split: as of :meth:`Windows.between`.
+      ranking: the label windows.
+    """
+    limits = {train_end, eval_end}
+    for scored in ("eval", "test"):
+        chosen = split.model_copy(update={"evaluate_on": scored})
+        windows = Windows.between(train_end, eval_end, data_end, chosen)
+        limits |= {windows.label_end(ranking), *windows.label_starts(ranking)}
+    return sorted(limits)

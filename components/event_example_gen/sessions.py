@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from components.common.artifacts import SPLITS
 from components.common.columns import DAY_MICROS, MICROS, ranked_codes
+from components.common.windows import session_limits
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
 from schema import names as F
@@ -60,9 +61,10 @@ def sessions(
 
     A session is the events of one user with one session id (without a session column: events
     with gaps of at most `session_gap_minutes`, or each event alone if that is 0). A session that
-    crosses a window limit is cut there, so that no event of a later window is a target of an
-    earlier one. The history holds the user's last `history_length` events strictly before the
-    session's first event; where each event is a session, those before it in time and file order.
+    crosses a window limit (:func:`session_limits`) is cut there, so that no event of a later window
+    is a target of an earlier one; with leave-one-out, all pieces of a session are in its split. The history
+    holds the user's last `history_length` events strictly before the session's first event; where each
+    event is a session, those before it in time and file order.
 
     Args:
       table: rows as :func:`normalise` gives them, all events of each user in it, any order.
@@ -79,15 +81,14 @@ def sessions(
     rows = _Rows.of(table, bool(events.columns.session_id))
     users, time = rows.users, rows.time
     count = len(time)
-    by_time = settings.split.strategy == "time"
-    if by_time:
-        window = np.searchsorted(np.array([chosen.train_end, chosen.eval_end]) * MICROS, time, side="right")
-    else:  # whole sessions are held out, further down
-        window = np.zeros(count, np.int64)
     new_user = np.r_[True, users[1:] != users[:-1]]
     new_time = new_user | np.r_[True, time[1:] != time[:-1]]
     each_event = rows.session_names is None and events.session_gap_minutes == 0
-    group = _groups(rows, window, new_user, events.session_gap_minutes)
+    limits = session_limits(
+        chosen.train_end, chosen.eval_end, chosen.data_end // MICROS, settings.split, settings.ranking
+    )
+    piece = np.searchsorted(np.array(limits) * MICROS, time, side="right")
+    group = _groups(rows, piece, new_user, events.session_gap_minutes)
 
     # Rows by session; in it by (time, row) because the sort is stable.
     by_session = np.argsort(group, kind="stable")
@@ -109,7 +110,12 @@ def sessions(
     start = np.maximum(user_run[first], stop - events.history_length)
     length = stop - start
     target_ends = np.cumsum(sizes)
-    split_of = window[first] if by_time else _left_out(users[first])
+    if settings.split.strategy == "time":
+        ends = np.array([chosen.train_end, chosen.eval_end]) * MICROS
+        split_of = np.searchsorted(ends, time[first], side="right")
+    else:
+        whole = _groups(rows, np.zeros(count, np.int64), new_user, events.session_gap_minutes)
+        split_of = _left_out(users, whole)[first]
     block = (np.cumsum(length) - length) // history_events
     for low, high in itertools.pairwise([0, *(np.flatnonzero(np.diff(block)) + 1), len(first)]):
         part = slice(low, high)
@@ -188,34 +194,40 @@ def _examples(
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _groups(rows: _Rows, window: np.ndarray, new_user: np.ndarray, gap_minutes: float) -> np.ndarray:
+def _groups(rows: _Rows, piece: np.ndarray, new_user: np.ndarray, gap_minutes: float) -> np.ndarray:
     """Number of the session of each row, int64 [rows].
 
     Args:
       rows: sorted rows.
-      window: int64 [rows], index in SPLITS.
+      piece: int64 [rows], rows of a session with different numbers are apart.
       new_user: bool [rows], the row is the first of its user.
       gap_minutes: without a session column, a longer pause starts a session; 0: each row is one.
     """
     if rows.session_names is not None:
         # Sessions of a user may overlap in time, so a session's rows need not be neighbours.
-        key = (rows.users * len(rows.session_names) + rows.sessions) * len(SPLITS) + window
+        key = (rows.users * len(rows.session_names) + rows.sessions) * (piece.max(initial=0) + 1) + piece
         return np.unique(key, return_inverse=True)[1]
     if gap_minutes == 0:
         return np.arange(len(rows.time))
     gap = np.r_[True, np.diff(rows.time) > round(gap_minutes * 60 * MICROS)]
-    return np.cumsum(new_user | gap | np.r_[True, window[1:] != window[:-1]]) - 1
+    return np.cumsum(new_user | gap | np.r_[True, piece[1:] != piece[:-1]]) - 1
 
 
-def _left_out(users: np.ndarray) -> np.ndarray:
-    """Index in SPLITS of each session under leave-one-out.
+def _left_out(users: np.ndarray, session: np.ndarray) -> np.ndarray:
+    """Index in SPLITS of each row under leave-one-out: the last two sessions of a user are held out.
 
     Args:
-      users: int64 [sessions], the user of each, sessions of a user in time order.
+      users: int64 [rows], ascending.
+      session: int64 [rows], number of the row's session; the rows of a user are in time order.
     """
-    size = np.bincount(users)[users]
-    from_end = np.searchsorted(users, users, side="right") - 1 - np.arange(len(users))
-    return np.where(size < len(SPLITS), 0, np.maximum(len(SPLITS) - 1 - from_end, 0))
+    first = np.sort(np.unique(session, return_index=True)[1])  # sessions by (user, time)
+    owner = users[first]
+    size = np.bincount(owner)[owner]
+    from_end = np.searchsorted(owner, owner, side="right") - 1 - np.arange(len(owner))
+    split = np.where(size < len(SPLITS), 0, np.maximum(len(SPLITS) - 1 - from_end, 0))
+    of_session = np.empty(len(first), np.int64)
+    of_session[session[first]] = split
+    return of_session[session]
 
 
 def _array(table: pa.Table, name: str) -> pa.Array:

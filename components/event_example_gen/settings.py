@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from schema.config import Config, Data, Events, Matching, Split
+from schema.config import Config, Data, Events, LabelWindows, Matching, Split
 from schema.config import Settings as Base
 
 
@@ -15,6 +15,7 @@ class Settings(Base):
     events: Events
     split: Split
     quality: Matching = Matching()
+    ranking: LabelWindows = LabelWindows()
 
     @classmethod
     def of(cls, config: Config) -> Self:

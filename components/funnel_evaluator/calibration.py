@@ -12,10 +12,10 @@ import numpy as np
 
 from components.common.candidate_lists import padded, request_inputs, tensor
 from models.data import example_io
-from models.ranking.calibration import expected_calibration_error, reliability
+from models.ranking.calibration import curve, equal_mass, expected_calibration_error
 from schema import names as F
+from schema.config.serving import EVALUATED_ROWS
 
-_BATCH = 32
 _BINS = 20  # of the reliability curve
 _DRAWS = 16  # of what could have happened
 _LEAST = 1e-7  # probability whose logarithm is taken, as in Keras
@@ -35,8 +35,8 @@ def measure(model: Any, folder: str, contexts: tuple[str, ...]) -> dict[str, obj
     """
     table = example_io.read_table(folder)
     rows: dict[str, list[np.ndarray]] = {}
-    for start in range(0, table.num_rows, _BATCH):
-        part = table.slice(start, _BATCH)
+    for start in range(0, table.num_rows, EVALUATED_ROWS):
+        part = table.slice(start, EVALUATED_ROWS)
         inputs = request_inputs(part, contexts)
         inputs |= {name: padded(part, name, "") for name in (F.EXCLUDE_ITEM_ID, F.CANDIDATE_ITEM_ID)}
         answer = model.signatures[F.RANK](**{name: tensor(value) for name, value in inputs.items()})
@@ -68,7 +68,7 @@ def compared(predicted: np.ndarray, observed: np.ndarray, weight: np.ndarray) ->
     """How far probabilities are from what happened.
 
     Args:
-      predicted, observed, weight: float [R]; probabilities, 0 or 1, weights.
+      predicted, observed, weight: float64 [R]; probabilities, 0 or 1, weights above 0.
 
     Returns:
       `curve`, the reliability curve in bins of equal mass; `ece`, its expected calibration error;
@@ -77,17 +77,18 @@ def compared(predicted: np.ndarray, observed: np.ndarray, weight: np.ndarray) ->
       the reliability of reliability diagrams", 2007); `log_loss` and `log_loss_of_rate`, that of a
       model that says the mean of `observed` of everything.
     """
-    curve = reliability(predicted, observed, weight, _BINS)
+    bin_of = equal_mass(predicted, weight, _BINS)  # once for all draws: it sorts
+    happened = curve(predicted, observed, weight, bin_of)
     rng = np.random.default_rng(0)
     draws = ((rng.random(len(predicted)) < predicted).astype(np.float64) for _ in range(_DRAWS))
-    by_chance = [expected_calibration_error(reliability(predicted, drawn, weight, _BINS)) for drawn in draws]
+    by_chance = [expected_calibration_error(curve(predicted, drawn, weight, bin_of)) for drawn in draws]
     rate = np.full_like(predicted, np.average(observed, weights=weight))
     return {
-        "ece": expected_calibration_error(curve),
+        "ece": expected_calibration_error(happened),
         "ece_of_chance": float(np.mean(by_chance)),
         "log_loss": _log_loss(predicted, observed, weight),
         "log_loss_of_rate": _log_loss(rate, observed, weight),
-        "curve": curve,
+        "curve": happened,
     }
 
 

@@ -11,8 +11,8 @@ import pandas as pd
 from components.common.candidate_lists import strings, tensor
 from components.common.protocol import Protocol
 from schema import names as F
+from schema.config.serving import EVALUATED_ROWS
 
-_BATCH = 32
 _RECENT_DAYS = 28
 
 # (users int [U], task) -> int [U, k], columns of the protocol's catalogue, -1 = none
@@ -37,8 +37,8 @@ def servable(model: Any, protocol: Protocol, history_length: int, k: int) -> Rec
 
     def recommend(users: np.ndarray, task: str) -> np.ndarray:
         out = np.full((len(users), k), -1)
-        for start in range(0, len(users), _BATCH):
-            batch = users[start : start + _BATCH]
+        for start in range(0, len(users), EVALUATED_ROWS):
+            batch = users[start : start + EVALUATED_ROWS]
             inputs = protocol.past.histories(batch, protocol.moments, history_length)
             inputs[F.CONTEXT_TIMESTAMP] = protocol.moments[batch]
             excluded = [
@@ -69,8 +69,8 @@ def item_vectors(model: Any, protocol: Protocol) -> np.ndarray:
     """The servable's vectors of the catalogue, float32 [M, D]: unit vectors, zeros where unknown."""
     ids = protocol.log.items[protocol.catalogue]
     parts = [
-        model.signatures[F.EMBED_ITEM](item_id=tensor(ids[start : start + 4096]))[F.EMBEDDING].numpy()
-        for start in range(0, len(ids), 4096)
+        model.signatures[F.EMBED_ITEM](item_id=tensor(ids[start : start + EVALUATED_ROWS]))[F.EMBEDDING]
+        for start in range(0, len(ids), EVALUATED_ROWS)
     ]
     vectors = np.concatenate(parts)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)

@@ -39,6 +39,10 @@ def push(source: str, base: str, record: registry.PushRecord, weights: str | Non
         final = os.path.join(base, str(version))
         renamed = "://" not in base
         target = os.path.join(base, f".{version}.part") if renamed else final
+        if tf.io.gfile.exists(
+            target
+        ):  # of a push that was killed; with a clock behind, the number comes again
+            tf.io.gfile.rmtree(target)
         try:
             _copy(source.rstrip("/"), target, record, weights)
             if renamed:
@@ -62,7 +66,7 @@ def _copy(source: str, target: str, record: registry.PushRecord, weights: str | 
         tf.io.gfile.makedirs(to)
         for name in names:
             if to != target or name != registry.SAVED_MODEL:
-                tf.io.gfile.copy(os.path.join(folder, name), os.path.join(to, name), overwrite=True)
+                tf.io.gfile.copy(os.path.join(folder, name), os.path.join(to, name))
     path = os.path.join(target, registry.RECORD)
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "w") as file:

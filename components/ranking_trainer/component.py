@@ -32,7 +32,7 @@ def RankingTrainer(
       candidates: CandidateSampler's examples.
       retriever: towers, index and catalogue, which the features are computed with.
       model: the functions `score` and `heads` of features.
-      model_run: history.json.
+      model_run: the training curves.
       config: JSON of :class:`components.ranking_trainer.settings.Settings`.
       code_version: part of the cache key.
       hyperparameters: RankingTuner's, which replace the configuration's.

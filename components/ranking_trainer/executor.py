@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 
-import tensorflow as tf
-
-from components.common import artifacts
+from components.common import artifacts, curves
 from components.common.labelled_features import load_features
 from models.funnel.retriever import Retriever
 from models.ranking import training
@@ -33,7 +29,7 @@ def run(
       config: the section `ranking`.
       model_folder: Model artifact; gets `Format-Serving/`, see
         `models.ranking.training.export`.
-      run_folder: ModelRun artifact; gets `history.json`.
+      run_folder: ModelRun artifact; gets the training curves.
 
     Returns:
       A line for a person.
@@ -41,9 +37,7 @@ def run(
     data, retriever = load_features(folder, retriever_at, contexts)
     features = retriever.pair_features
     fitted = training.fit(data, features.code_sizes, config, features.item_width)
-    tf.io.gfile.makedirs(run_folder)
-    with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
-        json.dump({"epochs": fitted.epochs, "features": list(features.names)}, file)
+    curves.write(run_folder, fitted.epochs, features=list(features.names))
     width = data["features"].shape[-1]
     training.export(
         fitted.model, width, features.item_width, list(data["codes"]), artifacts.model_folder(model_folder)

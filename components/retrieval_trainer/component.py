@@ -38,7 +38,7 @@ def RetrievalTrainer(
       items, item_graph: ItemTransform's outputs.
       text_encoder: the catalogue's text vectors.
       model: towers and item vectors.
-      model_run: history.json.
+      model_run: the training curves.
       config: JSON of :class:`components.retrieval_trainer.settings.Settings`.
       code_version: part of the cache key.
       users, user_graph: UserTransform's outputs, if the shop has a users table.

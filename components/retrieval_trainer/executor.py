@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from components.common import artifacts
+from components.common import artifacts, curves
 from components.retrieval_trainer import blending, training
 from components.retrieval_trainer.examples import Examples, batches, item_rows, owned_rows, read_sessions
 from models.data import arrays
@@ -60,7 +59,7 @@ def run(
         `query_vectors.npz` (the held-out sessions: `vectors` float32 [Q, D] with the scale in
         them, `history_row` int32 [Q, L], `history_age_days` float32 [Q, L]); `weights.npz`, what a
         later model starts from (`models.retrieval.warm_start.Weights`).
-      run_folder: ModelRun artifact; gets `history.json`.
+      run_folder: ModelRun artifact; gets the training curves.
 
     Returns:
       A line for a person.
@@ -87,9 +86,7 @@ def run(
     terms = table_terms(inputs.item_vocabulary, items, vocabularies)
     warm, started = training.start(model, next(iter(holdout)), terms, inputs.previous)
     epochs = training.fit(model, taught, holdout, examples.known, warm, config)
-    tf.io.gfile.makedirs(run_folder)
-    with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
-        json.dump({"epochs": epochs}, file)
+    curves.write(run_folder, epochs)
 
     vectors = training.encode_items(model.item_tower, np.arange(len(items), dtype=np.int32))
     arrays.save(os.path.join(model_folder, artifacts.ITEM_VECTORS), {"vectors": vectors})

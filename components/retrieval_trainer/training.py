@@ -123,6 +123,8 @@ def fit(
     callbacks: list[tf.keras.callbacks.Callback] = [Holdout(holdout, known)]
     if config.mined_negatives:
         callbacks.append(Mining(known, warm))
+    # Else the step would create the optimizer's variables, and be traced twice for it: that takes seconds.
+    model.optimizer.build(model.trainable_variables)
     fitted = model.fit(training, epochs=config.epochs, verbose=0, callbacks=callbacks)
     curves = training_curves(fitted.history)
     return [

@@ -7,8 +7,8 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from components.common import artifacts
-from components.common.artifact_types import RequestHistories
+from components.common import artifacts, search_inputs
+from components.common.artifact_types import RequestHistories, SearchModel
 from components.common.retriever_inputs import RetrieverInputs
 from components.common.retriever_spec import takes_retriever
 from components.common.windows import Windows
@@ -29,6 +29,9 @@ def ServableBuilder(
     histories: OutputArtifact[RequestHistories],
     config: Parameter[str],
     code_version: Parameter[str],
+    catalog: InputArtifact[standard_artifacts.Examples] = None,
+    query_encoder: InputArtifact[standard_artifacts.Model] = None,
+    search: InputArtifact[SearchModel] = None,
 ) -> None:
     """Exports the whole funnel as one SavedModel of stock ops.
 
@@ -41,14 +44,30 @@ def ServableBuilder(
       histories: request state of every user, for clients and demos.
       config: JSON of :class:`components.servable_builder.settings.Settings`.
       code_version: part of the cache key.
+      catalog: CatalogExampleGen's items, with every text column; it and what follows are None in a shop
+        without search.
+      query_encoder: QueryEncoderTrainer's.
+      search: SearchTrainer's.
     """
     del code_version
     settings = Settings.from_json(config)
     windows = Windows.of(raw_sessions, settings.split)
     factory = retriever.factory(settings)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
+    last = factory.at(windows.cutoff)
+    parts = None
+    if search:
+        parts = search_inputs.parts(
+            search_inputs.catalogue(
+                search_inputs.raw_items(catalog.uri), factory.items, settings.items, last.snapshot
+            ),
+            factory.text_vectors[1:],
+            tf.saved_model.load(artifacts.model_folder(query_encoder.uri)),
+            search.uri,
+            settings.search,
+        )
     found = executor.run(
-        retriever=factory.at(windows.cutoff),
+        retriever=last,
         items=factory.items,
         ranking_folder=artifacts.model_folder(ranking_model.uri),
         text_encoder_folder=artifacts.model_folder(text_encoder.uri),
@@ -57,6 +76,7 @@ def ServableBuilder(
         settings=settings,
         model_folder=model.uri,
         histories_folder=histories.uri,
+        search=parts,
     )
     # What the next run's towers start from; Pusher takes it along.
     folders = (retriever.retrieval_model, model.uri)

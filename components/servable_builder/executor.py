@@ -8,21 +8,19 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+from tensorflow_serving.apis import predict_pb2
 
-from components.common import artifacts
-from components.common.candidate_lists import tensor
+from components.common import artifacts, servables
 from components.servable_builder.settings import Settings
 from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
-from models.data.parameters import parameters
 from models.funnel.retriever import Retriever
+from models.funnel.search import SearchParts
 from models.funnel.servable import Funnel
 from schema import names as F
 
 _WARMUP_USERS = 4
-_MODEL = "shelfwise"
 
 
 def run(
@@ -35,6 +33,7 @@ def run(
     settings: Settings,
     model_folder: str,
     histories_folder: str,
+    search: SearchParts | None = None,
 ) -> str:
     """Writes the servable, its warm-up requests and the users' request states.
 
@@ -47,6 +46,7 @@ def run(
       settings: what the component obeys.
       model_folder: Model artifact; gets `Format-Serving/` with `assets.extra/`.
       histories_folder: RequestHistories artifact; gets histories.parquet.
+      search: what SearchTrainer learned; without it, the servable has no `search` and no `suggest`.
 
     Returns:
       A line for a person.
@@ -54,31 +54,18 @@ def run(
     ranker = tf.saved_model.load(ranking_folder)
     encoder = tf.saved_model.load(text_encoder_folder)
     encode: Callable[[tf.Tensor], tf.Tensor] = encoder.encode
-    funnel = Funnel(retriever, ranker, encode, encoder, items, settings)
+    funnel = Funnel(retriever, ranker, encode, encoder, items, settings, search)
     signatures = funnel.signatures()
     folder = artifacts.model_folder(model_folder)
-    module = tf.Module(name="servable")
-    module.parameters = parameters(funnel, signatures.values())
-    tf.saved_model.save(module, folder, signatures=signatures)
-
+    servables.export(funnel, signatures, folder)
     users = write_histories(
         log, as_of, settings.candidates.history_length, os.path.join(histories_folder, artifacts.HISTORIES)
     )
     requests = warmup_requests(signatures, log, items, retriever, as_of, settings.candidates.history_length)
-    path = os.path.join(folder, "assets.extra", "tf_serving_warmup_requests")
-    tf.io.gfile.makedirs(os.path.dirname(path))
-    with tf.io.TFRecordWriter(path) as writer:
-        for request in requests:
-            writer.write(
-                prediction_log_pb2.PredictionLog(predict_log={"request": request}).SerializeToString()
-            )
-    size = sum(
-        tf.io.gfile.stat(os.path.join(at, name)).length
-        for at, _, names in tf.io.gfile.walk(folder)
-        for name in names
-    )
+    servables.write_warmup(requests, folder)
+    size = servables.mebibytes(folder)
     return (
-        f"{len(signatures)} signatures, {retriever.sources.count:,} candidates, {size / 2**20:,.0f} MiB, "
+        f"{len(signatures)} signatures, {retriever.sources.count:,} candidates, {size:,.0f} MiB, "
         f"{len(requests)} warm-up requests, {users:,} request histories"
     )
 
@@ -116,21 +103,12 @@ def warmup_requests(
     """Real requests, a few for each signature, that a server answers before it takes traffic."""
     users = np.unique(log.before(as_of).user)
     users = users[np.linspace(0, len(users) - 1, min(_WARMUP_USERS, len(users))).astype(int)]
-    rows = retriever.sources.candidate_row.numpy()[:8]
+    candidates = retriever.sources.candidate_row.numpy()[:-1]
     requests = []
-    for user in users:
+    for number, user in enumerate(users):
         state = log.histories(np.asarray([user]), as_of, length)
-        known = state | {
-            F.CONTEXT_TIMESTAMP: np.asarray([as_of], np.int64),
-            F.EXCLUDE_ITEM_ID: np.asarray([[""]], object),
-            F.CATEGORY: np.asarray([[""]], object),
-            F.K: np.asarray([10], np.int32),
-            F.DIVERSITY: np.asarray([-1], np.float32),
-            F.DROP_BOUGHT_DAYS: np.asarray([-1], np.float32),
-            F.CANDIDATE_ITEM_ID: items.item_id[rows][None],
-            F.ITEM_ID: items.item_id[rows[:1]],
-            F.TEXT: items.text[rows[:1]],
-        }
+        known = state | {F.CONTEXT_TIMESTAMP: np.asarray([as_of], np.int64)}
+        known |= servables.neutral_inputs(items, np.roll(candidates, -number))
         example = tf.train.Example()
         for name in (
             F.USER_ID,
@@ -147,12 +125,5 @@ def warmup_requests(
             state[F.HISTORY_AGE_DAYS].ravel()
         )
         known["examples"] = np.asarray([example.SerializeToString()], object)
-        for name, function in signatures.items():
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = _MODEL
-            request.model_spec.signature_name = name
-            for spec in function.structured_input_signature[1].values():
-                value = known[spec.name]
-                request.inputs[spec.name].CopyFrom(tf.make_tensor_proto(tensor(value).numpy()))
-            requests.append(request)
+        requests += servables.predict_requests(signatures, known)
     return requests

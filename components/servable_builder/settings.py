@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from components.common.sections import RetrieverSettings
-from schema.config import Ranking, Serving
+from schema.config import Ranking, Search, Serving
 
 
 class Settings(RetrieverSettings):
@@ -11,3 +11,4 @@ class Settings(RetrieverSettings):
 
     ranking: Ranking
     serving: Serving
+    search: Search

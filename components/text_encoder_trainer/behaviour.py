@@ -7,10 +7,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from models.data import example_io
+from components.common.searches import Searches
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
-from schema import names as F
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,34 +60,3 @@ class Behaviour:
         keep = ~texts[self.text]
         per_event = ("household", "item", "text", "session", "timestamp")
         return dataclasses.replace(self, **{name: getattr(self, name)[keep] for name in per_event})
-
-
-@dataclasses.dataclass(frozen=True)
-class Searches:
-    """Queries and what they led to.
-
-    Attributes:
-      query, item_id: object (str) [Q].
-      timestamp: int64 [Q], unix seconds.
-    """
-
-    query: np.ndarray
-    item_id: np.ndarray
-    timestamp: np.ndarray
-
-    @classmethod
-    def read(cls, folders: list[str]) -> Searches:
-        """From split folders of session examples; none where the shop has no query column."""
-        table = example_io.read_table(folders, [F.TIMESTAMP, F.TARGET_ITEM_ID, F.TARGET_QUERY])
-        if F.TARGET_QUERY not in table.schema.names:
-            return cls(np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int64))
-        query = pd.Series(example_io.flat(table, F.TARGET_QUERY)).str.strip().to_numpy(object)
-        start = example_io.first(table, F.TIMESTAMP, 0).astype(np.int64)
-        when = np.repeat(start, example_io.lengths(table, F.TARGET_ITEM_ID))
-        asked = query != ""
-        return cls(query[asked], example_io.flat(table, F.TARGET_ITEM_ID)[asked], when[asked])
-
-    def without(self, items: np.ndarray) -> Searches:
-        """Without what led to some items (ids, object [N])."""
-        keep = ~pd.Series(self.item_id).isin(items).to_numpy(bool)
-        return Searches(self.query[keep], self.item_id[keep], self.timestamp[keep])

@@ -5,9 +5,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
 from components.common import catalogue
+from components.common.searches import Searches
 from components.common.windows import Windows
 from components.text_encoder_trainer import executor
-from components.text_encoder_trainer.behaviour import Searches
 from components.text_encoder_trainer.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
@@ -30,7 +30,7 @@ def TextEncoderTrainer(
       items: transformed items.
       item_graph: ItemTransform's graph.
       model: SavedModel from raw strings, and the catalogue's vectors.
-      model_run: history.json.
+      model_run: the training curves.
       config: JSON of :class:`components.text_encoder_trainer.settings.Settings`.
       code_version: part of the cache key.
       raw_sessions: EventExampleGen's artifact, from which the encoder learns what the two

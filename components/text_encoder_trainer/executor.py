@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -11,8 +10,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from components.common import artifacts
-from components.text_encoder_trainer.behaviour import Behaviour, Searches
+from components.common import artifacts, curves
+from components.common.searches import Searches
+from components.text_encoder_trainer.behaviour import Behaviour
 from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
@@ -53,7 +53,7 @@ def run(
       output: folder of the Model artifact; gets `Format-Serving/` (signature
         `serving_default`: `text` string [B] -> `embedding` float32 [B, E]) and
         `text_vectors.npz` (`vectors` float32 [T, E], `index` int32 [V]).
-      run_folder: ModelRun artifact; gets `history.json`.
+      run_folder: ModelRun artifact; gets the training curves.
 
     Returns:
       A line for a person.
@@ -61,15 +61,14 @@ def run(
     Raises:
       DataError: the events hold no pair to learn from.
     """
+    text_training.set_seed(config.seed)
     texts, index = text_encoder.distinct_texts(items.text)
-    dtype, speed = config.dtype, {}
-    if dtype == "auto":
-        dtype, speed = text_encoder.fastest_dtype(config.preset, config.sequence_length, texts)
+    dtype = text_encoder.dtype_here() if config.dtype == "auto" else config.dtype
     if log is None:
         encoder = TextEncoder(config.preset, config.sequence_length, dtype)
         fitted, learned = Fit([], {}), config.mode
         started = time.monotonic()
-        vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size)
+        vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size, encoder.lengths)
         seconds = time.monotonic() - started
     else:
         behaviour = Behaviour.of(log, searches, items, index, until)
@@ -82,14 +81,11 @@ def run(
 
     path = os.path.join(output, artifacts.TEXT_VECTORS)
     arrays.save(path, {"vectors": vectors, "index": index.astype(np.int32)})
-    tf.io.gfile.makedirs(run_folder)
-    with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
-        json.dump({"epochs": [{"epoch": entry.pop("step")} | entry for entry in fitted.history]}, file)
+    curves.write(run_folder, [{"epoch": entry.pop("step")} | entry for entry in fitted.history])
     _export(encoder, artifacts.model_folder(output))
-    measured = ", ".join(f"{name} {rate:,.0f}" for name, rate in speed.items())
     return (
         f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions "
-        f"in {seconds:,.0f} s ({dtype}{'; texts/s measured: ' + measured if measured else ''}); {learned}"
+        f"in {seconds:,.0f} s ({dtype}); {learned}"
     )
 
 
@@ -177,7 +173,9 @@ def tune(
     if used.all():
         vectors = known.encode(merged, np.arange(products))
     else:
-        vectors = text_encoder.encode_all(merged.function(), texts[:products], config.batch_size)
+        vectors = text_encoder.encode_all(
+            merged.function(), texts[:products], config.batch_size, merged.lengths
+        )
     return merged, vectors, fitted, seconds + time.monotonic() - started
 
 

@@ -32,6 +32,12 @@ def save_parquet(path: str, table: pa.Table) -> None:
     _write(path, sink.getvalue().to_pybytes())
 
 
+def load_parquet(path: str) -> pa.Table:
+    """Reads what :func:`save_parquet` wrote."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return pq.read_table(pa.BufferReader(file.read()))
+
+
 def _write(path: str, content: bytes) -> None:
     tf.io.gfile.makedirs(os.path.dirname(path))
     with tf.io.gfile.GFile(path, "wb") as file:

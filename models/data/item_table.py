@@ -44,6 +44,8 @@ class ItemTable:
     ) -> ItemTable:
         """From transformed items (see `models.data.preprocessing.items_preprocessing_fn`).
 
+        The table is the same in whatever order Transform wrote its records, which differs from run to run.
+
         Args:
           table: list columns, as `models.data.example_io` gives them.
           vocabularies: name -> vocabulary without the reserved first entry.
@@ -57,15 +59,20 @@ class ItemTable:
             values = example_io.first(table, name, default)[order]
             return np.concatenate([np.asarray([default], values.dtype), values])
 
-        weeks = example_io.lengths(table, F.EXPOSURE_WEEK)
+        exposed = np.repeat(row, example_io.lengths(table, F.EXPOSURE_WEEK))
+        by_row = np.argsort(exposed, kind="stable")  # an item's weeks stay as they lie: ascending
+
+        def per_week(name: str) -> np.ndarray:
+            return example_io.flat(table, name)[by_row]
+
         return cls(
             item_id=column(F.ITEM_ID, ""),
             text=column(F.TEXT, ""),
             categorical={name: column(name, 0).astype(np.int32) for name in vocabularies},
             vocabularies={name: np.asarray(["", *values], object) for name, values in vocabularies.items()},
-            exposure_row=np.repeat(row, weeks),
-            exposure_week=example_io.flat(table, F.EXPOSURE_WEEK).astype(np.int64),
-            exposure={name: example_io.flat(table, F.exposure(name)).astype(np.float32) for name in channels},
+            exposure_row=exposed[by_row],
+            exposure_week=per_week(F.EXPOSURE_WEEK).astype(np.int64),
+            exposure={name: per_week(F.exposure(name)).astype(np.float32) for name in channels},
         )
 
     def same_items(self, other: ItemTable) -> bool:

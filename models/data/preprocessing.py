@@ -6,7 +6,7 @@ defined, trained embedding (see id dropout in `models.retrieval.towers`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -71,6 +71,17 @@ def _coded(values: tf.RaggedTensor, vocabulary: Any) -> tf.SparseTensor:
     ).to_sparse()
 
 
+def item_text(columns: Sequence[tf.Tensor]) -> tf.Tensor:
+    """The text of items, string [B], of their text columns (string [B] each): one separator between the
+    parts that exist, lower case, single spaces.
+    """
+    parts = [clean(column) for column in columns]
+    joined = tf.strings.reduce_join(
+        tf.stack([tf.where(part == "", "", tf.strings.join([part, ". "])) for part in parts], 1), 1
+    )
+    return tf.strings.strip(tf.strings.lower(joined, "utf-8"))
+
+
 def items_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str, Any]) -> dict[str, Any]:
     """Items: the text columns joined and cleaned, categories coded.
 
@@ -83,12 +94,7 @@ def items_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[str
       `item_id` string [B], `text` string [B], the categories int64 [B], the exposures as
       they came.
     """
-    parts = [clean(_scalar(inputs[F.text_column(name)], "")) for name in custom_config["text"]]
-    # one separator between the parts that exist, lower case, single spaces
-    joined = tf.strings.reduce_join(
-        tf.stack([tf.where(part == "", "", tf.strings.join([part, ". "])) for part in parts], 1), 1
-    )
-    text = tf.strings.strip(tf.strings.lower(joined, "utf-8"))
+    text = item_text([_scalar(inputs[F.text_column(name)], "") for name in custom_config["text"]])
     out: dict[str, Any] = {F.ITEM_ID: _scalar(inputs[F.ITEM_ID], ""), F.TEXT: text}
     for name in custom_config["categorical"]:
         out[name] = _codes(clean(_scalar(inputs[name], "")), name)

@@ -119,7 +119,7 @@ class RequestParser(tf.Module):
 
     @tf.Module.with_name_scope
     def __call__(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The query tower's inputs (see `models.retrieval.towers.QueryTower`) of a request.
+        """The query tower's inputs (see `models.retrieval.towers.QueryTower`) of a request, and its moment.
 
         Raises:
           tf.errors.InvalidArgumentError: ages or event types of another shape than the item ids.
@@ -138,6 +138,7 @@ class RequestParser(tf.Module):
             "history_row": self.rows(tf.gather(item_ids, order, batch_dims=1)),
             F.HISTORY_AGE_DAYS: age,
             F.HISTORY_EVENT_TYPE: self._event_type.lookup(tf.gather(types, order, batch_dims=1)),
+            "now": timestamp,
             "weekday": weekday_of(timestamp),
             "hour": hour_of(timestamp),
         }

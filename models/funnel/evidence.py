@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.data.frozen import frozen_table
-from models.funnel.calendar import MOST_DAYS
+from models.funnel.own_history import OwnHistory
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import FoundCandidates
 from models.retrieval.sources.candidate_sources import CandidateSources
@@ -79,7 +79,8 @@ class Evidence:
         position: tf.Tensor,
         explored: tf.Tensor,
     ) -> None:
-        self._tables, self._request, self._now, self._found = tables, request, now, found
+        self._tables, self._now, self._found = tables, now, found
+        self._history = OwnHistory(request, tables.bought)
         self._row, self._position, self.explored = row, position, explored
 
     # --- which source the item comes from ------------------------------------------------
@@ -120,16 +121,16 @@ class Evidence:
         """bool: from `new_items`."""
         return self.source == F.NEW_ITEMS
 
+    @functools.cached_property
+    def planned(self) -> tf.Tensor:
+        """bool: from `planned`."""
+        return self.source == F.PLANNED
+
     # --- the item in the history ---------------------------------------------------------
 
     @functools.cached_property
     def own(self) -> dict[str, tf.Tensor]:
-        """What the history says of the item, float32 each.
-
-        `occasions` on which it was bought, age of the `last` one, number of `intervals` between
-        them, their mean `interval` and `spread` (standard deviation) in days, and the age at
-        which it was last `seen` without being bought.
-        """
+        """What the history says of the item; see `OwnHistory.of`."""
         return self._own_and_link[0]
 
     @functools.cached_property
@@ -151,7 +152,14 @@ class Evidence:
     @functools.cached_property
     def any_event(self) -> tf.Tensor:
         """bool [B, 1]: whether the request has a history."""
-        return tf.reduce_any(self._is_event, 1, keepdims=True)
+        return tf.reduce_any(self._history.is_event, 1, keepdims=True)
+
+    # --- whether it is on offer ----------------------------------------------------------
+
+    @functools.cached_property
+    def on_offer(self) -> tf.Tensor:
+        """bool: the chain promotes it in the week of the request."""
+        return self._tables.sources.calendar.now(self._row, self._now)
 
     # --- the own item that it goes with --------------------------------------------------
 
@@ -186,12 +194,14 @@ class Evidence:
     @functools.cached_property
     def category_purchases(self) -> tf.Tensor:
         """float32: occasions on which something of the category was bought."""
-        return tf.linalg.matvec(tf.cast(self._in_category, tf.float32), self._purchases["sums"][..., 0])
+        return tf.linalg.matvec(
+            tf.cast(self._in_category, tf.float32), self._history.purchases["sums"][..., 0]
+        )
 
     @functools.cached_property
     def category_age(self) -> tf.Tensor:
         """float32: days since the last of them."""
-        return tf.reduce_min(tf.where(self._in_category, self._purchases["age"][:, None], _FAR), -1)
+        return tf.reduce_min(tf.where(self._in_category, self._history.purchases["age"][:, None], _FAR), -1)
 
     @functools.cached_property
     def popular(self) -> tf.Tensor:
@@ -215,7 +225,7 @@ class Evidence:
     @functools.cached_property
     def _in_category(self) -> tf.Tensor:
         """bool [B, K, L]: which purchases are of the item's category."""
-        row, code = self._purchases["row"], self.category
+        row, code = self._history.purchases["row"], self.category
         own = tf.gather(self._tables.category, row)
         return (own[:, None] == code[:, :, None]) & self.has_category[:, :, None] & (row > 0)[:, None]
 
@@ -225,61 +235,10 @@ class Evidence:
         return self._tables.sources.strongest_link(self._found, self._position)
 
     @functools.cached_property
-    def _is_event(self) -> tf.Tensor:
-        """bool [B, L]: which places of the history hold an event of an item of the catalogue."""
-        return self._request["history_row"] > 0
-
-    @functools.cached_property
-    def _is_purchase(self) -> tf.Tensor:
-        """bool [B, L]."""
-        return tf.gather(self._tables.bought, self._request[F.HISTORY_EVENT_TYPE]) & self._is_event
-
-    @functools.cached_property
-    def _purchases(self) -> dict[str, tf.Tensor]:
-        """Purchases by item and age, so that neighbours tell intervals: `row` int32 [B, L] (0 for
-        other events), `age` float32 [B, L] and `sums` float32 [B, L, 4], what each adds to the
-        occasions, the intervals, their days and their squares.
-        """
-        only = tf.where(self._is_purchase, self._request["history_row"], 0)
-        age = self._request[F.HISTORY_AGE_DAYS]
-        # oldest first within an item; float64 holds row and age in one number exactly enough
-        key = tf.cast(only, tf.float64) * (MOST_DAYS + 1) - tf.cast(age, tf.float64)
-        order = tf.argsort(key, 1)
-        only, days = tf.gather(only, order, batch_dims=1), tf.gather(age, order, batch_dims=1)
-        again = tf.pad((only[:, 1:] == only[:, :-1]) & (only[:, 1:] > 0), [[0, 0], [1, 0]])
-        interval = tf.where(again, tf.pad(days[:, :-1] - days[:, 1:], [[0, 0], [1, 0]]), 0.0)
-        # lines of one basket have one age: they are one occasion
-        later = interval > 0
-        occasion = (only > 0) & (later | ~again)
-        sums = [occasion, later, interval, interval * interval]
-        return {
-            "row": only,
-            "age": days,
-            "sums": tf.stack([tf.cast(values, tf.float32) for values in sums], -1),
-        }
-
-    @functools.cached_property
     def _own_and_link(self) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         """`own` of the listed items and of the own items that speak for them."""
         # one call for both: op count dominates the cost
-        row = tf.concat([self._row, self.link_row], 1)
-        purchases = self._purchases
-        hit = (purchases["row"][:, None] == row[:, :, None]) & (row > 0)[:, :, None]
-        sums = tf.unstack(tf.matmul(tf.cast(hit, tf.float32), purchases["sums"]), axis=-1)
-        occasions, intervals, total, squares = sums
-        mean = total / tf.maximum(intervals, 1.0)
-        variance = tf.maximum(squares / tf.maximum(intervals, 1.0) - mean * mean, 0.0)
-        seen_row = tf.where(self._is_purchase, 0, self._request["history_row"])
-        seen = (seen_row[:, None] == row[:, :, None]) & (row > 0)[:, :, None]
-        seen_age = self._request[F.HISTORY_AGE_DAYS]
-        both = {
-            "occasions": occasions,
-            "intervals": intervals,
-            "interval": mean,
-            "spread": tf.sqrt(variance),
-            "last": tf.reduce_min(tf.where(hit, purchases["age"][:, None], _FAR), -1),
-            "seen": tf.reduce_min(tf.where(seen, seen_age[:, None], _FAR), -1),
-        }
+        both = self._history.of(tf.concat([self._row, self.link_row], 1))
         halves = {name: tf.split(values, 2, 1) for name, values in both.items()}
         own, of_link = ({name: half[i] for name, half in halves.items()} for i in range(2))
         return own, of_link

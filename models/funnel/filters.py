@@ -10,7 +10,6 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.data.preprocessing import clean
 from models.data.requests import RequestParser, absent, lookup
-from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 
 
@@ -51,8 +50,9 @@ class RequestFilters(tf.Module):
 
     Args:
       parser: turns ids into rows.
-      sources: the candidate sources.
-      categories: None without categories.
+      row_candidate: int32 [V] variable, position of each item row; C where it has none.
+      count: C, positions that are filtered.
+      categories: of those positions; None without categories.
       bought: bool [event types], which event type codes mean "bought".
       drop_bought_days: items bought within this many days are not shown, unless the request says
         otherwise.
@@ -61,13 +61,15 @@ class RequestFilters(tf.Module):
     def __init__(
         self,
         parser: RequestParser,
-        sources: CandidateSources,
+        row_candidate: tf.Variable,
+        count: int,
         categories: Categories | None,
         bought: tf.Tensor,
         drop_bought_days: float,
     ) -> None:
         super().__init__(name="filters")
-        self._parser, self._sources, self._categories = parser, sources, categories
+        self._parser, self._categories = parser, categories
+        self._row_candidate, self._count = row_candidate, count
         self._bought, self._drop_bought_days = bought, drop_bought_days
 
     @tf.Module.with_name_scope
@@ -85,7 +87,7 @@ class RequestFilters(tf.Module):
         drop = bought & (request[F.HISTORY_AGE_DAYS] < days)
         gone = [self._parser.rows(inputs[F.EXCLUDE_ITEM_ID])]
         gone.append(tf.where(drop, request["history_row"], 0))
-        allowed = absent(tf.gather(self._sources.row_candidate, tf.concat(gone, 1)), self._sources.count)
+        allowed = absent(tf.gather(self._row_candidate, tf.concat(gone, 1)), self._count)
         categories = self._categories
         if categories is not None:
             # most requests name none, and looking up every candidate costs more than all the rest here

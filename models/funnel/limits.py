@@ -8,45 +8,82 @@ import tensorflow as tf
 
 from schema import names as F
 from schema.config import Serving
+from schema.config.serving import EVALUATED_ROWS
+
+Inputs = Mapping[str, tf.Tensor]
+_Most = tuple[int, str]  # a limit, and the setting that it comes from
 
 
 class Limits:
     """Refuses requests that would cost far more than what they are sent as.
 
     A tensor of one value may stand for millions (`TensorProto` repeats the last one), so the length of
-    a message bounds nothing.
+    a message bounds nothing. Each method gives the inputs, which cannot be read before they are checked.
 
     Args:
-      serving: `max_rows`, `max_candidates`, `max_explained`.
+      serving: `max_rows` and the other settings of that name.
+      candidates: C, of which each row of a request may have a score.
+      places: candidates that the sources give to a row at most.
     """
 
-    def __init__(self, serving: Serving) -> None:
-        self._rows = serving.max_rows
-        self._candidates, self._explained = serving.max_candidates, serving.max_explained
+    def __init__(self, serving: Serving, candidates: int, places: int) -> None:
+        rows = serving.max_rows, "max_rows"
+        scores = max(serving.max_scores // max(candidates, 1), EVALUATED_ROWS), "max_scores"
+        pairs = serving.max_pairs // serving.pairs_of(places), "max_pairs"
+        self._rows, self._texts = rows, min(rows, (serving.max_texts, "max_texts"))
+        self._scored, self._recommended = min(rows, scores), min(rows, scores, pairs)
+        self._searched = min(self._recommended, self._texts)
+        self._candidates = serving.max_candidates, "max_candidates"
+        self._pairs = serving.max_pairs, "max_pairs"
+        self._explained = serving.max_explained, "max_explained"
 
-    def rows(self, inputs: Mapping[str, tf.Tensor], name: str) -> dict[str, tf.Tensor]:
-        """The inputs, which cannot be read before the number of rows (the size of input `name`) is known."""
-        return _bounded(inputs, tf.size(inputs[name]), self._rows, "rows in a request", "max_rows")
+    def rows(self, inputs: Inputs, name: str) -> dict[str, tf.Tensor]:
+        """Rows (the size of input `name`), each of which costs little."""
+        return _bounded(inputs, tf.size(inputs[name]), self._rows, _ROWS)
 
-    def candidates(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same for the candidates of a row."""
+    def texts(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """Rows that are texts to encode."""
+        return _bounded(inputs, tf.size(inputs[F.TEXT]), self._texts, _ROWS)
+
+    def scored(self, inputs: Inputs, name: str) -> dict[str, tf.Tensor]:
+        """Rows (the size of input `name`) for each of which all candidates get a score."""
+        return _bounded(inputs, tf.size(inputs[name]), self._scored, _ROWS)
+
+    def recommended(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """The same, and for each of which what the sources give is ranked, and the best are shown."""
+        return _bounded(inputs, tf.size(inputs[F.USER_ID]), self._recommended, _ROWS)
+
+    def searched(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """Rows that are queries to encode, for each of which all items get a score and some are ranked."""
+        return _bounded(inputs, tf.size(inputs[F.QUERY]), self._searched, _ROWS)
+
+    def candidates(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """Candidates of a row."""
         count = tf.shape(inputs[F.CANDIDATE_ITEM_ID])[1]
-        return _bounded(inputs, count, self._candidates, f"{F.CANDIDATE_ITEM_ID} in a row", "max_candidates")
+        return _bounded(inputs, count, self._candidates, f"{F.CANDIDATE_ITEM_ID} in a row")
 
-    def explained(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """The same for candidates to explain, each of which is ranked hundreds of times."""
-        count = tf.shape(inputs[F.CANDIDATE_ITEM_ID])[1]
-        return _bounded(
-            inputs, count, self._explained, f"{F.CANDIDATE_ITEM_ID} to explain in a row", "max_explained"
-        )
+    def pairs(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """Candidates of all rows."""
+        return _bounded(inputs, _pairs(inputs), self._pairs, f"{F.CANDIDATE_ITEM_ID} in a request")
+
+    def explained(self, inputs: Inputs) -> dict[str, tf.Tensor]:
+        """Candidates of all rows, each of which is ranked hundreds of times."""
+        of = f"{F.CANDIDATE_ITEM_ID} to explain in a request"
+        return _bounded(inputs, _pairs(inputs), self._explained, of)
 
 
-def _bounded(
-    inputs: Mapping[str, tf.Tensor], count: tf.Tensor, most: int, of: str, setting: str
-) -> dict[str, tf.Tensor]:
+_ROWS = "rows in a request"
+
+
+def _pairs(inputs: Inputs) -> tf.Tensor:
+    return tf.size(inputs[F.CANDIDATE_ITEM_ID], tf.int64)
+
+
+def _bounded(inputs: Inputs, count: tf.Tensor, most: _Most, of: str) -> dict[str, tf.Tensor]:
     # Not `assert_less_equal`, which adds ops to word its message; this is one comparison and one assertion.
+    limit, setting = most
     check = tf.debugging.Assert(
-        count <= most, [f"at most {most} {of} (serving.{setting}); ask in parts. This one has", count]
+        count <= limit, [f"at most {limit} {of} (serving.{setting}); ask in parts. This one has", count]
     )
     # whatever reads an input waits for the check
     with tf.control_dependencies([check]):

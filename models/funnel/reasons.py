@@ -8,7 +8,6 @@ tables (`models.funnel.evidence`), never from what a model believes.
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
@@ -16,6 +15,7 @@ import tensorflow as tf
 from models.funnel.calendar import MOST_DAYS, Calendar
 from models.funnel.evidence import Evidence, EvidenceTables
 from models.funnel.filters import Categories
+from models.funnel.templates import Templates
 from models.funnel.wording import wording
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import FoundCandidates
@@ -37,7 +37,8 @@ class Rule:
       key: the reason's, in `schema.reasons`.
       holds: gives bool [B, K], the listed items that it is given for.
       dates: what its {when} is the age of.
-      needs: what the shop must have for it: `F.CATEGORY`, or a source that may be off.
+      needs: what the shop must have for it: `F.CATEGORY`, a source that may be off, or `F.ON_OFFER`, that
+        it knows its promotions ahead.
     """
 
     key: str
@@ -52,12 +53,14 @@ DEFAULT, SIMILAR = "buy_again_once", "similar"
 # Later ones overrule.
 RULES = (
     Rule("buy_again", lambda about: about.own["occasions"] > 1),
+    Rule("buy_again_on_offer", lambda about: about.bought & about.on_offer, needs=(F.ON_OFFER,)),
     Rule("buy_again_regularly", lambda about: about.regularly),
     Rule("looked_at", lambda about: ~about.bought, SEEN),
     Rule("co_looked_at", lambda about: about.goes_with, LINK),
     Rule("co_purchased", lambda about: about.goes_with & about.link_bought, LINK),
     Rule("context", lambda about: about.by_tower),
     Rule("two_tower", lambda about: about.by_tower & about.any_event),
+    Rule("on_offer", lambda about: about.by_tower & about.on_offer, needs=(F.ON_OFFER,)),
     Rule(
         "often_in_category",
         lambda about: about.by_tower & (about.category_purchases > 1),
@@ -65,6 +68,7 @@ RULES = (
         needs=(F.CATEGORY,),
     ),
     Rule("trending", lambda about: about.trends),
+    Rule("trending_on_offer", lambda about: about.trends & about.on_offer, needs=(F.ON_OFFER,)),
     Rule("trending_in_category", lambda about: about.popular, needs=(F.CATEGORY,)),
     Rule("trending_this_week", lambda about: about.popular_this_week, needs=(F.CATEGORY,)),
     Rule("new_items", lambda about: about.arrived, needs=(F.NEW_ITEMS,)),
@@ -73,6 +77,8 @@ RULES = (
         lambda about: about.arrived & about.has_category,
         needs=(F.NEW_ITEMS, F.CATEGORY),
     ),
+    Rule("planned", lambda about: about.planned, needs=(F.PLANNED,)),
+    Rule("planned_this_week", lambda about: about.planned & about.on_offer, needs=(F.PLANNED,)),
     Rule("exploration_anywhere", lambda about: about.explored),
     Rule("exploration", lambda about: about.explored & about.has_category, needs=(F.CATEGORY,)),
 )
@@ -105,6 +111,7 @@ class Reasons(tf.Module):
         category = None if categories is None else categories.of_row
         self._tables = EvidenceTables(snapshot, sources, category, bought)
         has = {*sources.sizes} | (set() if categories is None else {F.CATEGORY})
+        has |= {F.ON_OFFER} if sources.calendar.promotions.ahead else set()
         self._rules = tuple(rule for rule in RULES if has.issuperset(rule.needs))
         self._with_categories = categories is not None
         self._text = item_text
@@ -116,18 +123,10 @@ class Reasons(tf.Module):
         self._purchases = tf.constant(wording(phrases.purchases, phrases.plural, history_length))
         self._cycle = tf.constant(wording(phrases.days, phrases.plural, MOST_DAYS))
 
-        templates = config.reasons.model_dump()
-        self._number = {name: number for number, name in enumerate(templates)}
         dates = {rule.key: rule.dates for rule in RULES}
-        parts = [re.split(r"\{(\w+)\}", template) for template in templates.values()]
-        most = max(len(part) // 2 for part in parts)
-        literals = [part[::2] + [""] * (most + 1 - len(part[::2])) for part in parts]
-        facts = [
-            [_fact(placeholder, dates.get(name, OWN)) for placeholder in part[1::2]]
-            + [0] * (most + 1 - len(part) // 2)
-            for name, part in zip(templates, parts, strict=True)
-        ]
-        self._literals, self._facts = tf.constant(literals), tf.constant(facts)
+        words = {key: getattr(config.reasons, key) for key in (*dates, DEFAULT, SIMILAR)}
+        when = {(key, "when"): f"when_{dates.get(key, OWN)}" for key in words}
+        self._templates = Templates(words, _FACTS, when)
 
     @tf.Module.with_name_scope
     def __call__(
@@ -152,10 +151,11 @@ class Reasons(tf.Module):
           (source string [B, K], reason string [B, K]).
         """
         about = Evidence(self._tables, request, now, found, row, position, explored)
-        reason = tf.fill(tf.shape(row), self._number[DEFAULT])
+        number = self._templates.number
+        reason = tf.fill(tf.shape(row), number[DEFAULT])
         for rule in self._rules:
-            reason = tf.where(rule.holds(about), self._number[rule.key], reason)
-        return about.source, self.fill(reason, self._said(about, now))
+            reason = tf.where(rule.holds(about), number[rule.key], reason)
+        return about.source, self._templates.fill(reason, self._said(about, now))
 
     def _said(self, about: Evidence, now: tf.Tensor) -> dict[str, tf.Tensor]:
         """string [B, K] each: the facts in words, by the names of `_FACTS`."""
@@ -180,31 +180,18 @@ class Reasons(tf.Module):
           row: int32 [B, 1], the item that was asked about.
           known: bool [B, 1], whether it is; else what trends is listed.
         """
-        reason = tf.where(known, self._number[SIMILAR], self._number["trending"])
-        return self.fill(reason, {"item": self.title(row)})
-
-    def fill(self, reason: tf.Tensor, facts: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Texts of templates.
-
-        Args:
-          reason: int32 [B, K], numbers of templates.
-          facts: string [B, K] each, by the names of `_FACTS`.
-        """
-        nothing = tf.fill(tf.shape(reason), "")
-        known = tf.stack([nothing, *(facts.get(name, nothing) for name in _FACTS)], -1)
-        filled = tf.gather(known, tf.gather(self._facts, reason), batch_dims=2)
-        parts = tf.stack([tf.gather(self._literals, reason), filled], -1)
-        flat = tf.concat([tf.shape(reason), [2 * self._literals.shape[1]]], 0)
-        return tf.strings.reduce_join(tf.reshape(parts, flat), -1)
+        number = self._templates.number
+        reason = tf.where(known, number[SIMILAR], number["trending"])
+        return self._templates.fill(reason, {"item": self.title(row)})
 
     def title(self, row: tf.Tensor) -> tf.Tensor:
         """Items' short names: the first of the parts that their texts are joined from."""
-        return tf.strings.regex_replace(tf.gather(self._text, row), r"^(.*?)\.( .*)?$", r"\1")
+        return title_of(tf.gather(self._text, row))
 
 
-def _fact(placeholder: str, dates: str) -> int:
-    """Which of ("", *_FACTS) a template's placeholder stands for."""
-    return 1 + _FACTS.index(f"when_{dates}" if placeholder == "when" else placeholder)
+def title_of(text: tf.Tensor) -> tf.Tensor:
+    """The first of the parts that items' texts (string, any shape) are joined from."""
+    return tf.strings.regex_replace(text, r"^(.*?)\.( .*)?$", r"\1")
 
 
 def _readable(name: str) -> str:

@@ -103,7 +103,7 @@ class Reranker(tf.Module):
     def __call__(
         self, position: tf.Tensor, probability: tf.Tensor, diversity: tf.Tensor, places: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The first places.
+        """The first places of ranked candidates.
 
         Args:
           position: int32 [B, N], candidates; C where empty.
@@ -114,7 +114,15 @@ class Reranker(tf.Module):
         Returns:
           (position int32 [B, K'], probability float32 [B, K']), K' = min(K, N).
         """
-        value = self._boosted(position, probability)
+        at = self.order(position, self._boosted(position, probability), diversity, places)
+        return tf.gather(position, at, batch_dims=1), tf.gather(probability, at, batch_dims=1)
+
+    def order(
+        self, position: tf.Tensor, value: tf.Tensor, diversity: tf.Tensor, places: tf.Tensor
+    ) -> tf.Tensor:
+        """int32 [B, K']: the slots of the first places, by values (float32 [B, N], negative where empty)
+        that no boost changes; other arguments as `__call__`.
+        """
         size = tf.shape(position)[1]
         places = tf.minimum(places, size)
         head = tf.minimum(self._depth, size)
@@ -122,8 +130,7 @@ class Reranker(tf.Module):
         order = self._order(
             tf.gather(position, at[:, :head], batch_dims=1), value[:, :head] >= 0, diversity, places
         )
-        at = tf.concat([tf.gather(at, order, batch_dims=1), at[:, head:]], 1)[:, :places]
-        return tf.gather(position, at, batch_dims=1), tf.gather(probability, at, batch_dims=1)
+        return tf.concat([tf.gather(at, order, batch_dims=1), at[:, head:]], 1)[:, :places]
 
     def _boosted(self, position: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
         if self._added is None:

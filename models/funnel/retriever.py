@@ -85,7 +85,9 @@ class Retriever(tf.Module):
             name: request[name][:, -self._tower_length :]
             for name in ("history_row", F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)
         }
-        learned = self._towers.query(dict(request) | last) * self._towers.scale
+        # the towers read weekday and hour of the moment
+        inputs = {name: value for name, value in request.items() if name != "now"}
+        learned = self._towers.query(inputs | last) * self._towers.scale
         return tf.concat([learned, self._collaborative(request)], 1)
 
     @tf.Module.with_name_scope

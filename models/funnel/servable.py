@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import request_spec
 from models.funnel.exploration import Explorer, with_new
 from models.funnel.filters import Categories, RequestFilters
 from models.funnel.limits import Limits
+from models.funnel.lists import Lists, largest
+from models.funnel.personal import PersonalFeatures
 from models.funnel.reasons import Reasons
 from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.retriever import Retriever
+from models.funnel.scorer import Scorer
+from models.funnel.search import ProductSearch, SearchPairs, SearchParts, purchase_types
 from models.funnel.signatures import concrete, parse_examples, signature_specs
 from models.ranking.explanations import Explainer
 from models.retrieval.sources.base import FoundCandidates
@@ -39,6 +42,7 @@ class Funnel(tf.Module):
       encode_text: texts (string [B]) to unit vectors.
       items: the catalogue.
       config: the shop.
+      search: what `search` and `suggest` are built from; None leaves them out.
     """
 
     def __init__(
@@ -49,19 +53,19 @@ class Funnel(tf.Module):
         text_encoder: Any,
         items: ItemTable,
         config: Config,
+        search: SearchParts | None = None,
     ) -> None:
         super().__init__(name="funnel")
         self.retriever = retriever
         self._ranker = ranker
-        parts = ranker.item_parts(*retriever.pair_features.of_candidates())
-        self._item_parts = [frozen_table(part.numpy()) for part in parts]
+        self._scorer = Scorer(retriever, ranker)
         self._text_encoder = text_encoder
         self._encode_text = encode_text
-        self._item_text = frozen_table(items.text, tf.string, "item_text")
+        self.lists = Lists(items, retriever.parser.item_ids, config.serving)
         serving, snapshot = config.serving, retriever.snapshot
-        self._default_k, self._max_k = serving.default_k, serving.max_k
-        self._limits = Limits(serving)
-        types = serving.purchase_types or [config.events.default_event_type]
+        sources = retriever.sources
+        self._limits = Limits(serving, sources.count, sum(sources.sizes.values()))
+        types = purchase_types(config)
         bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
         self._categories, codes = None, None
         if config.items.category:
@@ -69,7 +73,12 @@ class Funnel(tf.Module):
             names = items.vocabularies[config.items.category].tolist()
             self._categories = Categories(codes, names, snapshot.candidate_row)
         self.allowed = RequestFilters(
-            retriever.parser, retriever.sources, self._categories, bought, serving.drop_bought_days
+            retriever.parser,
+            retriever.sources.row_candidate,
+            retriever.sources.count,
+            self._categories,
+            bought,
+            serving.drop_bought_days,
         )
         self.reranker = Reranker(
             retriever.item_vectors,
@@ -81,7 +90,7 @@ class Funnel(tf.Module):
         self.explorer = Explorer.of(items, snapshot, retriever.search_vectors.numpy(), codes, serving)
         self.explainer = Explainer(ranker.score, retriever.pair_features.groups, self._average_features())
         self.reasons = Reasons(
-            self._item_text,
+            self.lists.item_text,
             snapshot,
             retriever.sources,
             self._categories,
@@ -89,6 +98,11 @@ class Funnel(tf.Module):
             config.candidates.history_length,
             serving,
         )
+        self.search: ProductSearch | None = None
+        if search is not None:
+            personal = PersonalFeatures(retriever, items, self._scorer)
+            pairs = SearchPairs(search.searcher, search.catalogue, items, retriever.parser, personal, config)
+            self.search = ProductSearch(pairs, search, items, retriever.parser, self.lists, config)
 
     # --- signatures ------------------------------------------------------------------
 
@@ -104,15 +118,15 @@ class Funnel(tf.Module):
             "embed_item": self.embed_item,
             "serving_default": self.rank_examples,
         }
-        return {
-            name: concrete(functions[name], spec, name)
-            for name, spec in signature_specs(self.retriever.contexts).items()
-        }
+        if self.search is not None:
+            functions |= self.search.functions()
+        specs = signature_specs(self.retriever.contexts)
+        return {name: concrete(function, specs[name], name) for name, function in functions.items()}
 
     @tf.Module.with_name_scope
     def recommend(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The best items of each request, as many as it asks for."""
-        inputs = self._limits.rows(inputs, F.USER_ID)
+        inputs = self._limits.recommended(inputs)
         request = self.retriever.parser(inputs)
         query = self.retriever.query(request)
         allowed = self.allowed(inputs, request)
@@ -121,29 +135,29 @@ class Funnel(tf.Module):
         probability = tf.where(found.valid, self.probability(of_pair, found.position), -1.0)
         row, position, score, explored = self.arrange(inputs, request, found, probability)
         source, reason = self.reasons(request, inputs[F.CONTEXT_TIMESTAMP], found, row, position, explored)
-        return self._outputs(row, score, source, reason, self._k(inputs[F.K], inputs[F.USER_ID]))
+        return self.lists.outputs(row, score, source, reason, self.lists.k(inputs[F.K], inputs[F.USER_ID]))
 
     @tf.Module.with_name_scope
     def similar(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The items with the nearest vectors; what trends now for an unknown item."""
-        inputs = self._limits.rows(inputs, F.ITEM_ID)
+        inputs = self._limits.scored(inputs, F.ITEM_ID)
         sources = self.retriever.sources
         row = self.retriever.parser.rows(inputs[F.ITEM_ID])
         known = (row > 0)[:, None]
         own = tf.one_hot(tf.gather(sources.row_candidate, row), sources.count, True, False, dtype=tf.bool)
-        most = min(self._max_k, sources.count)
+        most = min(self.lists.max_k, sources.count)
         near = sources.index.search(self.retriever.item_query(row), most, ~own)
         first = sources.by_trend[:most]
         share = tf.gather(sources.trending, first) / tf.maximum(sources.trending[sources.by_trend[0]], 1.0)
-        k = self._k(inputs[F.K], row)
+        k = self.lists.k(inputs[F.K], row)
         score, position = (
-            tf.where(known, of_item, of_shop[None])[:, : _largest(k)]
+            tf.where(known, of_item, of_shop[None])[:, : largest(k)]
             for of_item, of_shop in zip(near, (share, first), strict=True)
         )
         shape = tf.shape(position)
         source = tf.broadcast_to(tf.where(known, F.SIMILAR, F.TRENDING), shape)
         reason = tf.broadcast_to(self.reasons.similar_to(row[:, None], known), shape)
-        return self._outputs(tf.gather(sources.candidate_row, position), score, source, reason, k)
+        return self.lists.outputs(tf.gather(sources.candidate_row, position), score, source, reason, k)
 
     @tf.Module.with_name_scope
     def rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -152,11 +166,11 @@ class Funnel(tf.Module):
         What is excluded is what `recommend` would be asked to leave out: the sources rank the rest as
         they do there, and so the ranker sees what it was taught with.
         """
-        return self._rank(self._limits.rows(inputs, F.USER_ID))
+        return self._rank(self._limits.scored(inputs, F.USER_ID))
 
     def _rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """`rank` of any number of rows: batch jobs decide how many."""
-        inputs = self._limits.candidates(inputs)
+        inputs = self._limits.pairs(self._limits.candidates(inputs))
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
         found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
@@ -169,7 +183,7 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def explain(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """What speaks for and against given items; all 0 for items that are not candidates."""
-        inputs = self._limits.explained(self._limits.rows(inputs, F.USER_ID))
+        inputs = self._limits.explained(self._limits.scored(inputs, F.USER_ID))
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
         found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
@@ -197,17 +211,18 @@ class Funnel(tf.Module):
     @tf.Module.with_name_scope
     def embed_text(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Unit vectors of texts."""
-        return {F.EMBEDDING: self._encode_text(inputs[F.TEXT])}
+        return {F.EMBEDDING: self._encode_text(self._limits.texts(inputs)[F.TEXT])}
 
     @tf.Module.with_name_scope
     def embed_user(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The query tower's vectors of requests."""
+        inputs = self._limits.rows(inputs, F.USER_ID)
         return {F.EMBEDDING: self.retriever.query(self.retriever.parser(inputs))}
 
     @tf.Module.with_name_scope
     def embed_item(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The item tower's vectors of items; zeros for an unknown one."""
-        row = self.retriever.parser.rows(inputs[F.ITEM_ID])
+        row = self.retriever.parser.rows(self._limits.rows(inputs, F.ITEM_ID)[F.ITEM_ID])
         vectors = tf.gather(self.retriever.search_vectors, row)
         return {F.EMBEDDING: tf.where((row > 0)[:, None], vectors, 0.0)}
 
@@ -218,8 +233,7 @@ class Funnel(tf.Module):
         """float32 [B, N]: the ranker's probability that a candidate (int32 [B, N]) is bought, from
         what `PairFeatures.of_pair` says of it.
         """
-        parts = [tf.gather(part, position) for part in self._item_parts]
-        return tf.sigmoid(self._ranker.score_with(of_pair, *parts))
+        return tf.sigmoid(self._scorer(of_pair, position))
 
     def _average_features(self) -> np.ndarray:
         """float32 [F]: the mean over all candidates, for somebody unknown without a history."""
@@ -231,11 +245,6 @@ class Funnel(tf.Module):
         everything = tf.ones([1, count], tf.bool)
         _, features, _ = self.retriever.describe(request, everything, fixed=tf.range(count)[None])
         return features[0].numpy().mean(0)
-
-    def _k(self, k: tf.Tensor, requests: tf.Tensor) -> tf.Tensor:
-        """int32 [B]: how many items each of the `requests` [B] gets."""
-        tf.debugging.assert_equal(tf.size(k), tf.size(requests), "k: give one value for each request")
-        return tf.minimum(tf.where(k > 0, k, self._default_k), self._max_k)
 
     @tf.Module.with_name_scope
     def arrange(
@@ -259,7 +268,7 @@ class Funnel(tf.Module):
           items; whether it is a new item, bool.
         """
         sources = self.retriever.sources
-        places = _largest(self._k(inputs[F.K], inputs[F.USER_ID]))
+        places = largest(self.lists.k(inputs[F.K], inputs[F.USER_ID]))
         position, score = self.reranker(found.position, probability, inputs[F.DIVERSITY], places)
         row = tf.gather(sources.candidate_row, position)
         if self.explorer is None:
@@ -273,28 +282,3 @@ class Funnel(tf.Module):
             places,
         )
         return with_new(row, position, score, new, sources.count)
-
-    def _outputs(
-        self, row: tf.Tensor, score: tf.Tensor, source: tf.Tensor, reason: tf.Tensor, k: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """The five outputs, [B, the largest k]; a request's places beyond its own k (int32 [B])
-        and those without an item (row 0) are empty.
-        """
-        real = (row > 0) & (tf.range(tf.shape(row)[1]) < k[:, None])
-        row = tf.where(real, row, 0)
-        outputs = {
-            F.ITEM_ID: tf.gather(self.retriever.parser.item_ids, row),
-            F.ITEM_TEXT: tf.gather(self._item_text, row),
-            F.SCORE: tf.where(real, score, 0.0),
-            F.SOURCE: tf.where(real, source, ""),
-            F.REASON: tf.where(real, reason, ""),
-        }
-        missing = [[0, 0], [0, _largest(k) - tf.shape(row)[1]]]
-        return {
-            name: tf.pad(value, missing, constant_values=0.0 if value.dtype.is_floating else "")
-            for name, value in outputs.items()
-        }
-
-
-def _largest(k: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(tf.reduce_max(k), 0)  # a batch of none has no largest

@@ -12,7 +12,8 @@ from schema import names as F
 
 
 def signature_specs(contexts: Sequence[str]) -> dict[str, dict[str, tf.TensorSpec]]:
-    """Inputs of each signature by name (see `docs/serving.md`).
+    """Inputs of every signature by name (see `docs/serving.md`); a shop without search, or without
+    events, has some of them.
 
     Args:
       contexts: the shop's context columns.
@@ -27,13 +28,22 @@ def signature_specs(contexts: Sequence[str]) -> dict[str, dict[str, tf.TensorSpe
         F.DIVERSITY: tf.TensorSpec([None], tf.float32, F.DIVERSITY),
         F.DROP_BOUGHT_DAYS: tf.TensorSpec([None], tf.float32, F.DROP_BOUGHT_DAYS),
     }
+
+    def text(name: str) -> tf.TensorSpec:
+        return tf.TensorSpec([None], tf.string, name)
+
+    searched = {F.QUERY: text(F.QUERY), F.SORT: text(F.SORT)}
+    searched |= {name: tf.TensorSpec([None], tf.float32, name) for name in (F.MIN_PRICE, F.MAX_PRICE)}
+    searched |= {F.BRAND: tf.TensorSpec([None, None], tf.string, F.BRAND)}
     candidates = exclude | {F.CANDIDATE_ITEM_ID: tf.TensorSpec([None, None], tf.string, F.CANDIDATE_ITEM_ID)}
     return {
         "recommend": request | listed,
+        "search": request | listed | searched,
+        "suggest": request | {F.PREFIX: text(F.PREFIX), F.K: k},
         "similar": {F.ITEM_ID: ids, F.K: k},
         "rank": request | candidates,
         "explain": request | candidates,
-        "embed_text": {F.TEXT: tf.TensorSpec([None], tf.string, F.TEXT)},
+        "embed_text": {F.TEXT: text(F.TEXT)},
         "embed_user": request,
         "embed_item": {F.ITEM_ID: ids},
         "serving_default": {"examples": tf.TensorSpec([None], tf.string, "examples")},

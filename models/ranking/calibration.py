@@ -52,15 +52,34 @@ def reliability(
     probability, label, weight = (
         np.asarray(values, np.float64)[chosen] for values in (probability, label, weight)
     )
-    if not len(probability):
-        return []
+    return curve(probability, label, weight, equal_mass(probability, weight, bins))
+
+
+def equal_mass(probability: np.ndarray, weight: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each probability, for bins of equal mass.
+
+    Args:
+      probability, weight: float64 [R]; weights above 0.
+      bins: how many; fewer where probabilities tie.
+
+    Returns:
+      int [R], ascending with the probability, from 0 and without gaps.
+    """
     order = np.argsort(probability, kind="stable")
-    probability, label, weight = probability[order], label[order], weight[order]
+    ascending, mass = probability[order], weight[order]
     # equal probabilities share a bin: else their order, which means nothing, would decide
-    middle = np.cumsum(weight) - weight / 2
-    place = np.minimum((bins * middle / weight.sum()).astype(int), bins - 1)
-    place = place[np.searchsorted(probability, probability)]
-    bin_of = np.unique(place, return_inverse=True)[1]
+    middle = np.cumsum(mass) - mass / 2
+    place = np.minimum((bins * middle / mass.sum()).astype(int), bins - 1)
+    place = place[np.searchsorted(ascending, ascending)]
+    bin_of = np.empty(len(place), int)
+    bin_of[order] = np.unique(place, return_inverse=True)[1]
+    return bin_of
+
+
+def curve(
+    probability: np.ndarray, label: np.ndarray, weight: np.ndarray, bin_of: np.ndarray
+) -> list[dict[str, float]]:
+    """As `reliability`, in bins that are known: float64 [R] and int [R] without gaps."""
     mass = np.bincount(bin_of, weight)
     predicted, observed = (np.bincount(bin_of, weight * values) / mass for values in (probability, label))
     return [

@@ -45,8 +45,8 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     """Trains a ranker and calibrates it on held-out users.
 
     Args:
-      data: `features` float32 [Q, N, F], `codes` name -> int32 [Q, N], `weight` and the labels
-        `schema.names.LABELS` float32 [Q, N], `user_id` object [Q].
+      data: `features` float32 [Q, N, F] in a file (`StoredRows`), `codes` name -> int32 [Q, N],
+        `weight` and the labels `schema.names.LABELS` float32 [Q, N], `user_id` object [Q].
       code_sizes: category -> vocabulary size.
       config: the section `ranking`.
       of_item: how many of the features, the first ones, are the item's alone.
@@ -66,21 +66,27 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     left_out = rng.permutation(users)[: max(1, int(len(users) * config.holdout_share))]
     is_held = np.isin(data[F.USER_ID], left_out)
     held, chosen = np.flatnonzero(is_held), np.flatnonzero(~is_held)
-    with tf.device("CPU"):  # the lists are most of the memory: one copy, and batches are gathered from it
+    features = data["features"]
+    with tf.device("CPU"):
         lists = tf.nest.map_structure(
-            tf.constant, {name: values for name, values in data.items() if name != F.USER_ID}
+            tf.constant,
+            {name: values for name, values in data.items() if name not in (F.USER_ID, "features")},
         )
 
-    def batches(rows: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
-        rows = rows.batch(size, drop_remainder=drop_remainder)
-        gathered = rows.map(lambda row: tf.nest.map_structure(lambda values: tf.gather(values, row), lists))
-        return gathered.prefetch(2)
+    def gather(row: tf.Tensor) -> dict[str, Any]:
+        # the features are most of the memory, and stay where they are
+        numbers = tf.numpy_function(lambda rows: features[rows], [row], tf.float32, stateful=False)
+        numbers = tf.ensure_shape(numbers, [None, *features.shape[1:]])
+        return tf.nest.map_structure(lambda values: tf.gather(values, row), lists) | {"features": numbers}
 
-    model = RankingModel(data["features"].shape[-1], code_sizes, config, of_item)
+    def batches(rows: tf.data.Dataset, size: int, drop_remainder: bool = False) -> tf.data.Dataset:
+        return rows.batch(size, drop_remainder=drop_remainder).map(gather).prefetch(2)
+
+    model = RankingModel(features.shape[-1], code_sizes, config, of_item)
     which, place = np.nonzero(data["weight"][chosen] > 0)
     some = rng.permutation(len(which))[:_ADAPT_ROWS]
     rows = chosen[which[some]], place[some]
-    model.adapt(data["features"][rows], data[F.LABEL][rows] > 0)
+    model.adapt(features.picked(*rows), data[F.LABEL][rows] > 0)
     batch = min(config.batch_size, len(chosen))
     steps = config.epochs * (len(chosen) // batch)
     rate = tf.keras.optimizers.schedules.CosineDecay(config.learning_rate, max(steps, 1), _LAST_RATE)
@@ -94,6 +100,9 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
     training = batches(shuffled, batch, drop_remainder=True)
     validation = batches(tf.data.Dataset.from_tensor_slices(held), min(config.batch_size, len(held)))
     quality: list[float] = []
+    # Else the step would create variables, and be traced twice for it: that takes seconds.
+    model(next(iter(validation)))
+    model.optimizer.build(model.trainable_variables)
 
     def measure(*_: object) -> None:
         per_list = [

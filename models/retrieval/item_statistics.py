@@ -14,14 +14,15 @@ import numpy as np
 
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
+from models.retrieval.promotions import CLOCK_CHANGE, Promotions
 from schema import names as F
 
 _NO_CYCLE_DAYS = 400.0  # of what nobody bought twice
 _NEVER_DAYS = 400.0  # since the last event of what has none, and of what is older
 EXPOSURE_DAYS = (7, 28)  # before the moment: the weeks that ended in them are counted
 _WEEK = 7 * F.SECONDS_PER_DAY
-# Weeks of exposures are 168 hours each, a shop's own weeks an hour more or less where clocks change.
-_CLOCK_CHANGE = 3600
+PRICES = ("price_change_", "price_in_")  # beginnings of the names of what is said of prices
+PROMOTION_EFFECTS = ("log_promotion_lift", "promoted_share")
 
 
 def exposure_statistic(channel: str, days: int) -> str:
@@ -39,6 +40,7 @@ class Past:
       age: float32 [E], their ages in days.
       items: the catalogue of V rows.
       as_of: unix seconds.
+      promotions: of the weeks around it.
     """
 
     log: EventLog
@@ -46,6 +48,7 @@ class Past:
     age: np.ndarray
     items: ItemTable
     as_of: float
+    promotions: Promotions
 
     def count(self, row: np.ndarray) -> np.ndarray:
         """float32 [V], how often each item row is among `row` (int [N])."""
@@ -121,12 +124,38 @@ def _cycle(past: Past) -> dict[str, np.ndarray]:
     return {"log_cycle": np.log1p(cycle)}
 
 
+def _first_purchases(past: Past) -> dict[str, np.ndarray]:
+    """How many users had the item for the first time of late, and their share of its events."""
+    distinct, pair = np.unique(past.pair, return_inverse=True)
+    first = np.zeros(len(distinct), np.float32)
+    np.maximum.at(first, pair, past.age)
+    row = distinct % len(past.items)
+    new = {days: past.count(row[first <= days]) for days in (28, 90)}
+    counts = {f"log_first_purchases_{days}": np.log1p(users) for days, users in new.items()}
+    return counts | {"first_purchase_share_90": new[90] / np.maximum(past.lines_by_days[90], 1)}
+
+
 def _price(past: Past) -> dict[str, np.ndarray]:
-    """Mean price of a unit, in the shop's currency; 0 where nothing was sold."""
+    """Mean price of a unit, in the shop's currency, 0 where nothing was sold; how it changed of late, and
+    how it stands among the prices of the items of each category that were sold.
+    """
     size = len(past.items)
-    value = np.bincount(past.row, past.log.value, minlength=size)
-    quantity = np.bincount(past.row, past.log.quantity, minlength=size)
-    return {"log_price": np.log1p(np.divide(value, quantity, out=np.zeros(size), where=quantity > 0))}
+
+    def mean(chosen: np.ndarray | slice) -> np.ndarray:
+        value = np.bincount(past.row[chosen], past.log.value[chosen], minlength=size)
+        quantity = np.bincount(past.row[chosen], past.log.quantity[chosen], minlength=size)
+        return np.log1p(np.divide(value, quantity, out=np.zeros(size), where=quantity > 0))
+
+    price, sold = mean(slice(None)), past.lines > 0
+    out = {"log_price": price}
+    for days, lines in past.lines_by_days.items():
+        if days < 90:
+            out[f"price_change_{days}"] = np.where(lines > 0, mean(past.age <= days) - price, 0)
+    for name, code in past.items.categorical.items():
+        items = np.bincount(code, sold, minlength=code.max() + 1)
+        usual = np.bincount(code, price * sold, minlength=code.max() + 1) / np.maximum(items, 1)
+        out[f"price_in_{name}"] = np.where(sold & (code > 0), price - usual[code], 0)
+    return out
 
 
 def _categories(past: Past) -> dict[str, np.ndarray]:
@@ -148,7 +177,7 @@ def _exposures(past: Past) -> dict[str, np.ndarray]:
     """
     out = {}
     items = past.items
-    before = past.as_of + _CLOCK_CHANGE - items.exposure_week - _WEEK  # seconds since each week's end
+    before = past.as_of + CLOCK_CHANGE - items.exposure_week - _WEEK  # seconds since each week's end
     for channel, stores in items.exposure.items():
         for days in EXPOSURE_DAYS:
             lately = (before >= 0) & (before < days * F.SECONDS_PER_DAY)
@@ -157,7 +186,26 @@ def _exposures(past: Past) -> dict[str, np.ndarray]:
     return out
 
 
-BLOCKS: tuple[Block, ...] = (_lines, _users, _trends, _ages, _cycle, _price, _categories, _exposures)
+def _promotion_effects(past: Past) -> dict[str, np.ndarray]:
+    """How much more of the item is sold in weeks of promotion, and how much of it in such weeks."""
+    known = past.promotions
+    if not known.channels:
+        return {}
+    return dict(zip(PROMOTION_EFFECTS, (np.log(known.lift), known.share), strict=True))
+
+
+BLOCKS: tuple[Block, ...] = (
+    _lines,
+    _users,
+    _first_purchases,
+    _trends,
+    _ages,
+    _cycle,
+    _price,
+    _categories,
+    _exposures,
+    _promotion_effects,
+)
 
 
 def item_statistics(past: Past) -> tuple[tuple[str, ...], np.ndarray]:

@@ -15,13 +15,15 @@ import scipy.sparse as sp
 from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
-from models.retrieval import collaborative
+from models.retrieval import collaborative, promotions
 from models.retrieval.item_statistics import Past, item_statistics
+from models.retrieval.promotions import Promotions
 from schema import names as F
-from schema.config import Candidates
+from schema.config import Candidates, Exposures
 from schema.errors import DataError
 
 _BLOCK = 2048  # candidates whose neighbours are looked for at a time
+_PROMOTIONS = "promotions/"  # before the names of their arrays in a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Snapshot:
       neighbour_weight: float32 [C, M], cosine similarity, descending.
       collaborative_input: float32 [C, R], closed-form vectors of what a history holds.
       collaborative_output: float32 [C, R], closed-form vectors of what is looked for.
+      promotions: of the weeks around the moment; what a request may know of them, its own moment decides
+        (`models.retrieval.promotions.PromotionCalendar`).
     """
 
     as_of: float
@@ -54,6 +58,7 @@ class Snapshot:
     neighbour_weight: np.ndarray
     collaborative_input: np.ndarray
     collaborative_output: np.ndarray
+    promotions: Promotions
 
     def new_within(self, days: float) -> np.ndarray:
         """bool [V]: item rows, without row 0, that have no event more than `days` before `as_of`."""
@@ -64,19 +69,36 @@ class Snapshot:
 
     def save(self, path: str) -> None:
         """Writes the arrays as one .npz file."""
-        arrays.save(path, dataclasses.asdict(self) | {"stat_names": np.asarray(self.stat_names)})
+        fields = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        fields["stat_names"] = np.asarray(self.stat_names)
+        of_promotions = fields.pop("promotions").fields()
+        arrays.save(path, fields | {_PROMOTIONS + name: value for name, value in of_promotions.items()})
 
     @classmethod
     def load(cls, path: str) -> Snapshot:
         """Reads what :meth:`save` wrote."""
-        fields = arrays.load(path)
+        stored = arrays.load(path)
+        fields = {name: value for name, value in stored.items() if not name.startswith(_PROMOTIONS)}
+        fields["promotions"] = Promotions.of_fields(
+            {
+                name.removeprefix(_PROMOTIONS): value
+                for name, value in stored.items()
+                if name.startswith(_PROMOTIONS)
+            }
+        )
         fields["as_of"] = float(fields["as_of"])
         fields["stat_names"] = tuple(fields["stat_names"].tolist())
         return cls(**fields)
 
 
 def build(
-    log: EventLog, items: ItemTable, as_of: float, config: Candidates, new: np.ndarray | None = None
+    log: EventLog,
+    items: ItemTable,
+    as_of: float,
+    config: Candidates,
+    new: np.ndarray | None = None,
+    exposures: Exposures | None = None,
+    category: str | None = None,
 ) -> Snapshot:
     """Computes the item tables from the events strictly before `as_of`.
 
@@ -86,6 +108,8 @@ def build(
       as_of: unix seconds.
       config: candidate settings (`min_events`, `neighbours`, half-life).
       new: int32 [N], item rows that are candidates whatever their events.
+      exposures: which of the catalogue's exposures are planned; None without any.
+      category: `items.category`.
 
     Returns:
       The snapshot.
@@ -99,7 +123,8 @@ def build(
     known = row > 0
     past, row = past.where(known), row[known]
     age = ((as_of - past.timestamp) / F.SECONDS_PER_DAY).astype(np.float32)
-    events = Past(past, row, age, items, as_of)
+    planned = promotions.build(items, exposures, category, as_of, row, past.timestamp)
+    events = Past(past, row, age, items, as_of, planned)
     chosen = events.lines >= config.min_events
     if new is not None:
         chosen[new] = True
@@ -133,6 +158,7 @@ def build(
         neighbour_weight=weight,
         collaborative_input=inputs,
         collaborative_output=outputs,
+        promotions=planned,
     )
 
 

@@ -15,7 +15,7 @@ import importlib.util
 import json
 import os
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -25,60 +25,32 @@ import pandas as pd
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+from models.text import forward
 from schema import names as F
 from schema.errors import ConfigError, UserError
 
-_BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
-_TIMED_TEXTS = 128
+_BF16_FLAG = "amx_bf16"
 
 
 def has_bfloat16() -> bool:
-    """Whether a matrix unit for bfloat16 exists here (AMX, AVX512-BF16, GPU, TPU)."""
+    """Whether a matrix unit for bfloat16 exists here (AMX, GPU, TPU)."""
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return True
     try:
-        flags = set(
+        flags = (
             Path("/proc/cpuinfo").read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
         )
     except OSError:
         return False
-    return bool(flags & _BF16_FLAGS)
+    return _BF16_FLAG in flags
 
 
-def texts_per_second(preset: str, sequence_length: int, dtype: str, texts: np.ndarray) -> float:
-    """How many of `texts` (object [T]) an encoder of this type encodes in a second.
+def dtype_here() -> str:
+    """The compute type that "auto" stands for on this machine: "bfloat16" with a matrix unit for it.
 
-    Every batch runs twice and the better time counts: the first run builds the graph.
+    It is looked up and not timed: a busy moment must not give the same data and seed another model.
     """
-    encode = TextEncoder(preset, sequence_length, dtype).function()
-    batch = tf.constant(texts.tolist())
-    best = float("inf")
-    encode(batch)
-    for _ in range(2):
-        started = time.perf_counter()
-        encode(batch)
-        best = min(best, time.perf_counter() - started)
-    return len(texts) / best
-
-
-def fastest_dtype(preset: str, sequence_length: int, texts: np.ndarray) -> tuple[str, dict[str, float]]:
-    """The compute type that encodes the shop's texts faster on this machine, by measuring both.
-
-    Args:
-      preset, sequence_length: as in :class:`TextEncoder`.
-      texts: object (str) [T], at least one.
-
-    Returns:
-      ("float32" or "bfloat16", texts/s of each type measured; empty where the machine has no
-      unit for bfloat16, which is then not tried).
-    """
-    if not has_bfloat16():
-        return "float32", {}
-    sample = texts[:: max(1, len(texts) // _TIMED_TEXTS)][:_TIMED_TEXTS]
-    speed = {
-        name: texts_per_second(preset, sequence_length, name, sample) for name in ("float32", "bfloat16")
-    }
-    return max(speed, key=speed.get), speed
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def preset_folder(preset: str) -> str:
@@ -114,6 +86,9 @@ class TextEncoder(tf.Module):
         embeddings stay as they are.
       lora_rank: rank of the updates in mode "lora".
       dropout: share of activations dropped in training.
+      layers: the layers that are used; 0 means every one. Fewer are taken at equal distances, the last
+        one included, and make a shorter encoder to be trained (Sun et al., "Patient knowledge
+        distillation for BERT model compression", EMNLP 2019, begin with such a choice).
 
     Attributes:
       backbone: the `BertBackbone`.
@@ -132,6 +107,7 @@ class TextEncoder(tf.Module):
         trained_layers: int = 0,
         lora_rank: int = 8,
         dropout: float = 0.1,
+        layers: int = 0,
     ) -> None:
         super().__init__(name="text_encoder")
         folder = preset_folder(preset)
@@ -142,11 +118,12 @@ class TextEncoder(tf.Module):
             raise ConfigError(
                 f"text_encoder.preset: '{preset}' cannot be loaded by KerasHub ({error})"
             ) from error
-        layers = self.backbone.transformer_layers
-        self.fixed_layers = max(0, len(layers) - (trained_layers or len(layers)))
+        self._layers = _chosen(self.backbone.transformer_layers, layers)
+        used = len(self._layers)
+        self.fixed_layers = max(0, used - (trained_layers or used))
         self.backbone.trainable = mode != "frozen"
         if mode != "frozen":
-            trained = layers[self.fixed_layers :]
+            trained = self._layers[self.fixed_layers :]
             for layer in self.backbone.layers:
                 layer.trainable = mode == "full" and layer in trained
             if mode == "lora":
@@ -158,7 +135,16 @@ class TextEncoder(tf.Module):
         self._cls = self.vocabulary.index("[CLS]")
         self._sep = self.vocabulary.index("[SEP]")
         self._length = sequence_length
-        self._arguments = (preset, sequence_length, dtype, "frozen", trained_layers)
+        self._arguments = (
+            preset,
+            sequence_length,
+            dtype,
+            "frozen",
+            trained_layers,
+            lora_rank,
+            dropout,
+            layers,
+        )
 
     @property
     def dim(self) -> int:
@@ -190,13 +176,14 @@ class TextEncoder(tf.Module):
             (tokens, bert.position_embedding(tokens), bert.segment_embedding(tf.zeros_like(ids)))
         )
         hidden = bert.embeddings_layer_norm(added)
-        for layer in bert.transformer_layers[: self.fixed_layers]:
-            hidden = layer(hidden, padding_mask=ids > 0)
-        return hidden
+        dtype = hidden.dtype
+        for layer in self._layers[: self.fixed_layers]:
+            hidden = forward.apply(layer, hidden, ids > 0)
+        return tf.cast(hidden, dtype)
 
     @tf.Module.with_name_scope
     def upper(self, hidden: tf.Tensor, ids: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The last layer's output, [N, L, dim] in the compute type.
+        """The last layer's output, [N, L, dim]: float32, in training in the compute type.
 
         Args:
           hidden: from :meth:`lower`.
@@ -205,8 +192,11 @@ class TextEncoder(tf.Module):
         """
         if training and not self.fixed_layers:
             hidden = self.backbone.embeddings_dropout(hidden, training=True)
-        for layer in self.backbone.transformer_layers[self.fixed_layers :]:
-            hidden = layer(hidden, padding_mask=ids > 0, training=training)
+        for layer in self._layers[self.fixed_layers :]:
+            if training:
+                hidden = layer(hidden, padding_mask=ids > 0, training=True)
+            else:
+                hidden = forward.apply(layer, hidden, ids > 0)
         return hidden
 
     @tf.Module.with_name_scope
@@ -227,6 +217,11 @@ class TextEncoder(tf.Module):
         """Longest input in word pieces."""
         return self._length
 
+    def lengths(self, texts: np.ndarray) -> np.ndarray:
+        """Word pieces of each text (object (str) [T]) with both edges, at most `length`, int64 [T]."""
+        pieces = self._tokenizer.tokenize(tf.constant(texts.tolist(), tf.string)).merge_dims(1, -1)
+        return np.minimum(pieces.row_lengths().numpy() + 2, self._length)
+
     def function(self) -> tf.types.experimental.GenericFunction:
         """The encoder as a compiled function of string [N]."""
         spec = tf.TensorSpec([None], tf.string, F.TEXT)
@@ -240,6 +235,12 @@ class TextEncoder(tf.Module):
             self.backbone.save_weights(path)
             plain.backbone.load_weights(path)
         return plain
+
+
+def _chosen(layers: list[keras.layers.Layer], count: int) -> list[keras.layers.Layer]:
+    """`count` of the layers at equal distances, the last one included; all for 0 or too many."""
+    count = min(count or len(layers), len(layers))
+    return [layers[round((place + 1) * len(layers) / count) - 1] for place in range(count)]
 
 
 def _enable_lora(layers: list[keras.layers.Layer], rank: int) -> None:
@@ -288,7 +289,10 @@ def distinct_texts(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def encode_all(
-    encoder: tf.types.experimental.GenericFunction, texts: np.ndarray, batch_size: int
+    encoder: tf.types.experimental.GenericFunction,
+    texts: np.ndarray,
+    batch_size: int,
+    lengths: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Encodes many texts, each distinct one once, short ones together.
 
@@ -296,6 +300,7 @@ def encode_all(
       encoder: maps string [N] to float32 [N, E].
       texts: object (str) [T].
       batch_size: texts a step.
+      lengths: how long an input each text becomes, `TextEncoder.lengths`; by default its letters.
 
     Returns:
       float32 [T, E].
@@ -304,8 +309,9 @@ def encode_all(
       UserError: a vector is not finite.
     """
     distinct, back = distinct_texts(texts)
-    # padding costs as much as text: sort by length so that a batch has little of it
-    order = np.argsort([len(text) for text in distinct], kind="stable")
+    # padding costs as much as text: sorted by length, a batch has little of it (by letters a quarter)
+    size = [len(text) for text in distinct] if lengths is None else lengths(distinct)
+    order = np.argsort(size, kind="stable")
     parts = [
         encoder(tf.constant(distinct[order[start : start + batch_size]].tolist())).numpy()
         for start in range(0, len(order), batch_size)

@@ -15,6 +15,14 @@ import tensorflow as tf
 from models.text.losses import Batch, GroupContrast, MaskedLanguageModel
 
 
+def set_seed(seed: int) -> None:
+    """Seeds what Keras 3 draws by itself, whatever ran in this process before.
+
+    That is the first values of the low-rank updates, and dropout.
+    """
+    keras.utils.set_random_seed(seed)
+
+
 def make_step(
     model: GroupContrast | MaskedLanguageModel,
     optimizer: keras.optimizers.Optimizer,

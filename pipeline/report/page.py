@@ -18,7 +18,7 @@ import jinja2
 
 from pipeline.formats import format_bytes, format_seconds
 from pipeline.record import RunRecord, read_run
-from pipeline.report import charts, sections, summary
+from pipeline.report import charts, search, sections, summary
 from schema.errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -81,6 +81,7 @@ def render(result: dict[str, Any], record: RunRecord | None, run_dir: Path) -> s
         run_dir=str(run_dir),
         tiles=sections.tiles(result),
         quality=sections.quality(result, record, missing),
+        search=search.section(record, missing),
         ranking=sections.ranking(result, missing),
         index=sections.index(record, missing),
         data=sections.data(record, missing),

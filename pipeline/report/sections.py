@@ -181,8 +181,9 @@ def quality(result: dict[str, Any], record: RunRecord | None, missing: Missing) 
 
 def _calibration(calibration: dict[str, Any]) -> dict[str, Any] | None:
     """What the heads predicted and what happened; None for a run that did not measure it."""
+    keys = ("predicted", "observed", "ece", "ece_of_chance", "log_loss", "log_loss_of_rate")
     heads = [
-        {"name": name, **{key: calibration[name].get(key) for key in ("predicted", "observed", "ece")}}
+        {"name": name, **{key: calibration[name].get(key) for key in keys}}
         for name in ("purchase", "repeat", "value")
         if name in calibration
     ]

@@ -59,12 +59,14 @@ def build(
       error: ``{"component": ..., "message": ...}`` of a failed run.
 
     Returns:
-      The JSON object. `metrics` has what the run reached: ``funnel`` and ``baselines.<name>``
-      hold ``{"all": {...}, "novel": {...}}``, ``ranking`` the overall metrics of the Evaluator.
+      The JSON object, to which the runner adds `primary_metric` and `configuration`. `metrics` has
+      what the run reached: ``funnel`` and ``baselines.<name>`` hold ``{"all": {...}, "novel": {...}}``,
+      ``ranking`` the overall metrics of the Evaluator.
       `blessed` is None without a verdict of the evaluators; `infra_refusal` is what InfraValidator
       found wrong with the servable, None if nothing; `pushed_version` is None when nothing was pushed.
     """
     evaluation = funnel_evaluation(record)
+    searched = search_evaluation(record).get("sets") or {}
     ranking, ranking_slices = ranking_metrics(record)
     reached = {stage.name for stage in stages}
     summary: dict[str, Any] = {
@@ -83,6 +85,7 @@ def build(
             "baselines": evaluation.get("baselines", {}),
             "ranking": ranking,
             "ranking_slices": ranking_slices,
+            "search": {name: values["systems"] for name, values in searched.items()},
         },
         "blessed": blessed(record),
         "infra_refusal": infra_refusal(record),
@@ -136,6 +139,13 @@ def closing_lines(summary: dict[str, Any], report: str | None) -> list[str]:
             values = (tasks.get(task, {}).get(metric) for task in ("all", "novel"))
             shown = "  ".join(f"{'-' if value is None else format(value, '.4f'):>8}" for value in values)
             lines.append(f"{name:<{width}}  {shown}")
+    for name, systems in (summary["metrics"].get("search") or {}).items():
+        figures = {system: values.get("ndcg@10") for system, values in systems.items()}
+        shown = [
+            f"{system} {value:.4f}" for system, value in figures.items() if isinstance(value, int | float)
+        ]
+        if shown:
+            lines.append(f"ndcg@10 of {name.replace('_', ' ')} queries: {', '.join(shown)}")
     if summary["blessed"] is not None:
         verdict = "blessed" if summary["blessed"] else "not blessed: nothing new is served"
         refusal = summary.get("infra_refusal")
@@ -151,6 +161,13 @@ def closing_lines(summary: dict[str, Any], report: str | None) -> list[str]:
 def funnel_evaluation(record: RunRecord | None) -> dict[str, Any]:
     """The metrics.json of the run's FunnelEvaluator, {} if it has not run."""
     for _, path in record.find_file("evaluation", "metrics.json") if record else []:
+        return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
+def search_evaluation(record: RunRecord | None) -> dict[str, Any]:
+    """The search_metrics.json of the run's SearchEvaluator, {} if it has not run."""
+    for _, path in record.find_file("evaluation", "search_metrics.json") if record else []:
         return json.loads(path.read_text(encoding="utf-8"))
     return {}
 
@@ -240,6 +257,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     return {
         "name": stage.name,
         "seconds": round(stage.seconds, 3),
+        "processor_seconds": round(stage.processor_seconds, 3),
         "cached": stage.cached,
         "state": stage.state,
         "found": stage.found,

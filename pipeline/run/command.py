@@ -9,13 +9,11 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
-
-import yaml
+from typing import NoReturn
 
 from pipeline.run import execution
 from schema import config as config_lib
-from schema.config.loading import parse_yaml
+from schema.config.loading import parse_settings
 from schema.errors import ConfigError, UserError, find_user_error
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "complete_journey.yaml"
@@ -70,15 +68,7 @@ def load_config(args: argparse.Namespace) -> config_lib.Config:
     Raises:
       ConfigError: a wrong file, key or value.
     """
-    overrides: dict[str, Any] = {}
-    for setting in args.set:
-        key, equals, text = setting.partition("=")
-        if not equals or not all(key.split(".")):
-            raise ConfigError(f"--set {setting}: expected key.path=value, e.g. retrieval.epochs=2")
-        try:
-            overrides[key] = parse_yaml(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting}: '{text}' is not a valid YAML value") from error
+    overrides = parse_settings(args.set)
     if args.sample is not None:
         try:
             overrides["data.sample_users"] = int(args.sample)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -100,7 +101,7 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
         with telemetry_utils.scoped_labels({telemetry_utils.LABEL_TFX_RUNNER: "local"}):
             for index, node in enumerate(nodes, start=1):
                 self._memory.stage_peak()
-                started = time.monotonic()
+                started, processor = time.monotonic(), _processor_seconds()
                 stage = Stage(node.node_info.id, 0.0, False, "failed")
                 try:
                     with progress.running(index):
@@ -113,6 +114,7 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
                             self._launch(pipeline, node, deployment, connection, stage)
                 finally:
                     stage.seconds = time.monotonic() - started
+                    stage.processor_seconds = _processor_seconds() - processor
                     stage.peak_memory_bytes = self._memory.stage_peak()
                     self.stages.append(stage)
                     shown = "" if stage.state == "complete" else stage.state
@@ -163,3 +165,9 @@ class ProgressDagRunner(local_dag_runner.LocalDagRunner):
         stage.state = "cached" if stage.cached else "complete"
         stage.found = findings.describe(record)
         logging.info("component %s: %s, %s", node_id, stage.state, stage.found)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

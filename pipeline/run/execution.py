@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import gc
 import os
 import shutil
 import stat
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +52,17 @@ def run(
       The exit status: 0, 1 after an error, 130 or 143 when interrupted.
 
     Raises:
-      UserError: the folder is in use by another run or cannot be written. Whatever goes wrong
-        after that is printed, logged and recorded, and gives status 1.
+      UserError: the folder is in use by another run or cannot be written, or a shop without events
+        asks for a refresh. Whatever goes wrong after that is printed, logged and recorded, and gives
+        status 1.
     """
     from pipeline.run import progress
 
+    if refresh and config.events is None:
+        raise UserError(
+            "--refresh-index: a shop without events has no towers to keep; run the pipeline without it, "
+            "which re-runs what another catalogue changes"
+        )
     run_dir = Path(os.path.abspath(runs_dir)) / config.name
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -126,6 +133,21 @@ def build_pipeline(config: Config, run_dir: Path, create_pipeline: PipelineFacto
     )
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection while TensorFlow and TFX are imported, and none of what was imported.
+
+    Their millions of objects live as long as the process: the collector would look through them again
+    and again as more are imported, and then as graphs are traced.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 class _Run:
     """One run, from the first import to the report."""
 
@@ -160,8 +182,9 @@ class _Run:
         state, status = "complete", 0
         try:
             state_of_folder.clear_interrupted(self._dir)
-            pipeline = build_pipeline(self._config, self._dir, create_pipeline)
-            runner = self._make_runner(pipeline)
+            with _uncollected():
+                pipeline = build_pipeline(self._config, self._dir, create_pipeline)
+                runner = self._make_runner(pipeline)
             runner.run(pipeline)
         except (KeyboardInterrupt, Exception) as error:
             traceback.print_exc()
@@ -206,8 +229,8 @@ class _Run:
     ) -> None:
         """Writes the summary and the report, and says how the run ended."""
         from pipeline import record as run_record
+        from pipeline.report import board, history, summary
         from pipeline.report import page as report
-        from pipeline.report import summary
 
         record = None
         if runner is not None and runner.run_id is not None:
@@ -233,7 +256,11 @@ class _Run:
             error=self._error,
         )
         result["primary_metric"] = self._config.quality.primary_metric
+        result["configuration"] = self._config.model_dump(mode="json")
         summary.write(self._dir / "summary.json", result)
+        history.keep(self._dir, result)
+        if record is not None:
+            board.publish(record, self._dir, history.stamp(result))
         shown = None
         try:
             shown = _shown(report.write(self._dir))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,25 +33,26 @@ class Tables:
 
     Attributes:
       nodes: the components, in order.
-      items, events: one example an item, one a session.
+      items: one example an item.
+      events: one example a session; None for a shop without events.
       users: one example a user; None for a shop without a users table.
     """
 
     nodes: list[BaseNode]
     items: BaseChannel
-    events: BaseChannel
+    events: BaseChannel | None
     users: BaseChannel | None
 
     @property
     def by_name(self) -> dict[str, BaseChannel]:
         """Those that the shop has, by "Item", "Event" and "User"."""
-        users = {"User": self.users} if self.users is not None else {}
-        return {"Item": self.items, "Event": self.events, **users}
+        tables = {"Item": self.items, "Event": self.events, "User": self.users}
+        return {name: channel for name, channel in tables.items() if channel is not None}
 
     @property
     def raw_sessions(self) -> dict[str, BaseChannel]:
-        """The input of components that need the events themselves, or their windows."""
-        return {"raw_sessions": self.events}
+        """The input of components that need the events themselves, or their windows; empty without events."""
+        return {"raw_sessions": self.events} if self.events is not None else {}
 
     @property
     def raw_users(self) -> dict[str, BaseChannel]:
@@ -79,13 +81,13 @@ class Features:
 
     Attributes:
       nodes: the components, in order.
-      sessions, items: transformed examples.
-      session_graph, item_graph, user_inputs: inputs by name, as model components take them;
-        `user_inputs` is empty for a shop without a users table.
+      sessions: transformed examples; None for a shop without events.
+      session_graph, item_inputs, user_inputs: inputs by name, as model components take them; empty for a
+        shop without that table.
     """
 
     nodes: list[BaseNode]
-    sessions: BaseChannel
+    sessions: BaseChannel | None
     session_graph: dict[str, BaseChannel]
     item_inputs: dict[str, BaseChannel]
     user_inputs: dict[str, BaseChannel]
@@ -98,18 +100,21 @@ def read(config: Config, fingerprint: Fingerprint) -> Tables:
         data_version=fingerprint(_files(config, "items", "users", "exposures")),
         code_version=code_version("components.catalog_example_gen"),
     )
+    tables = Tables(
+        nodes=[rebuilt(catalog)],
+        items=catalog.outputs["items"],
+        events=None,
+        users=catalog.outputs["users"] if config.users is not None else None,
+    )
+    if config.events is None:
+        return tables
     events = EventExampleGen(
         config=event_settings.Settings.of(config).to_json(),
         data_version=fingerprint(_files(config, "events")),
         code_version=code_version("components.event_example_gen"),
         items=catalog.outputs["items"],
     )
-    return Tables(
-        nodes=[rebuilt(catalog), events],
-        items=catalog.outputs["items"],
-        events=events.outputs["examples"],
-        users=catalog.outputs["users"] if config.users is not None else None,
-    )
+    return dataclasses.replace(tables, nodes=[*tables.nodes, events], events=events.outputs["examples"])
 
 
 def check(config: Config, tables: Tables) -> Checked:
@@ -152,16 +157,18 @@ def transform(config: Config, tables: Tables, checked: Checked) -> Features:
             transforms[name].add_upstream_node(checked.gate)
 
     def inputs(name: str, table: str) -> dict[str, BaseChannel]:
+        if table not in transforms:
+            return {}
         outputs = transforms[table].outputs
         return {f"{name}s": outputs["transformed_examples"], f"{name}_graph": outputs["transform_graph"]}
 
     sessions = inputs("session", "Event")
     return Features(
         nodes=list(transforms.values()),
-        sessions=sessions.pop("sessions"),
+        sessions=sessions.pop("sessions", None),
         session_graph=sessions,
         item_inputs=inputs("item", "Item"),
-        user_inputs=inputs("user", "User") if "User" in transforms else {},
+        user_inputs=inputs("user", "User"),
     )
 
 
@@ -203,7 +210,7 @@ def _transform_config(config: Config) -> dict[str, dict[str, object]]:
         },
         "User": {"categorical": list(config.users.categorical) if config.users else []},
         "Event": {
-            "contexts": list(config.events.context),
+            "contexts": list(config.events.context) if config.events else [],
             "min_item_events": config.retrieval.min_item_events,
         },
     }

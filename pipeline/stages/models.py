@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tfx.dsl.components.base.base_node import BaseNode
@@ -175,9 +176,11 @@ def build_servable(
     text_encoder: Model,
     retriever: Retriever,
     ranker: Model,
+    search: Mapping[str, BaseChannel],
 ) -> Model:
-    """All of it as one SavedModel."""
+    """All of it as one SavedModel; `search` is what was learned for the search, empty without."""
     servable = ServableBuilder(
+        **search,
         **tables.raw_sessions,
         **features.session_graph,
         **features.item_inputs,

@@ -20,6 +20,7 @@ from pipeline.stages import evaluation
 from pipeline.stages.data import Tables
 from pipeline.stages.models import Candidates, Model
 from pipeline.stages.nodes import rebuilt
+from pipeline.stages.search import SearchQuality
 from schema.config import Config
 
 
@@ -102,12 +103,16 @@ def try_serving(config: Config, servable: Model) -> Infra:
     return Infra([rebuilt(infra)], infra.outputs["blessing"])
 
 
-def push(servable: Model, quality: Quality, infra: Infra, serving_dir: str) -> Pushed:
-    """Pushes the servable below `serving_dir` if both verdicts bless it."""
+def push(
+    servable: Model, quality: Quality | None, search: SearchQuality, infra: Infra, serving_dir: str
+) -> Pushed:
+    """Pushes the servable below `serving_dir` if all verdicts bless it; `quality` is None without events."""
+    blessings = dict(search.blessing)
+    if quality is not None:
+        blessings |= {"model_blessing": quality.blessing, "ranking_blessing": quality.ranking_blessing}
     pusher = Pusher(
         model=servable.model,
-        model_blessing=quality.blessing,
-        ranking_blessing=quality.ranking_blessing,
+        **blessings,
         infra_blessing=infra.blessing,
         destination=serving_dir,
         code_version=code_version("components.pusher"),

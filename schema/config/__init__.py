@@ -1,7 +1,7 @@
 """Typed configuration of one shop, read from one YAML file.
 
-In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `reasons`,
-`serving`, `quality`, `kubeflow`), all of them together (`shop`), what one component sees of them
+In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `search`,
+`reasons`, `serving`, `quality`, `kubeflow`), all of them together (`shop`), what one component sees of them
 (`settings`) and how a file is read (`loading`). It imports pydantic, PyYAML and `schema.errors`,
 never TensorFlow or TFX: reading a configuration takes milliseconds.
 
@@ -15,10 +15,12 @@ from schema.config.base import Name, Section
 from schema.config.data import Csv, Data, EventColumns, Events, Exposures, Items, Split, Time, Users
 from schema.config.kubeflow import Kubeflow, Resources
 from schema.config.loading import explain, load
-from schema.config.quality import InfraValidation, Matching, Quality
+from schema.config.quality import InfraValidation, Matching, Quality, SearchQuality
 from schema.config.ranking import LabelWindows, Lists, Ranking, Span, Tuning
-from schema.config.reasons import Numbered, Phrases, Reasons
+from schema.config.reasons import Notices, Numbered, Phrases, Reasons
 from schema.config.retrieval import Candidates, Collaborative, Retrieval
+from schema.config.search import Judgements, Search, SearchField, Suggest
+from schema.config.search_training import QueryEncoder, SearchTraining
 from schema.config.serving import Boost, Serving
 from schema.config.settings import Settings, narrow
 from schema.config.shop import Config
@@ -36,23 +38,31 @@ __all__ = [
     "Exposures",
     "InfraValidation",
     "Items",
+    "Judgements",
     "Kubeflow",
     "LabelWindows",
     "Lists",
     "Matching",
     "Name",
+    "Notices",
     "Numbered",
     "Phrases",
     "Quality",
+    "QueryEncoder",
     "Ranking",
     "Reasons",
     "Resources",
     "Retrieval",
+    "Search",
+    "SearchField",
+    "SearchQuality",
+    "SearchTraining",
     "Section",
     "Serving",
     "Settings",
     "Span",
     "Split",
+    "Suggest",
     "TextEncoder",
     "Time",
     "Tuning",

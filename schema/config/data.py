@@ -158,11 +158,24 @@ class Items(Section):
     """The categorical feature that filters, caps and reasons call the category."""
     brand: Name | None = None
     """The categorical feature that is the brand."""
+    price: str | None = None
+    """Column of the price; what is sold for money, averaged, if not given."""
+    added: str | None = None
+    """Column that says when the item was added, by which a search sorts the newest first.
+
+    The item's first event if not given.
+    """
+    popularity: str | None = None
+    """Column of a number that grows with the item's popularity, such as its ratings.
+
+    The number of its events if not given.
+    """
 
     @pydantic.field_validator("categorical")
     @classmethod
     def _free_features(cls, categorical: dict[str, str]) -> dict[str, str]:
-        _free(categorical, [F.ITEM_ID, F.TEXT, "row", "price_band"], (F.TEXT_PREFIX, F.EXPOSURE_PREFIX))
+        taken = [F.ITEM_ID, F.TEXT, *F.ITEM_NUMBERS, "row", "price_band"]
+        _free(categorical, taken, (F.TEXT_PREFIX, F.EXPOSURE_PREFIX))
         return categorical
 
 
@@ -205,6 +218,15 @@ class Time(Section):
         return self
 
 
+class Channel(Section):
+    """A channel of exposures that only some values of its column belong to."""
+
+    column: str
+    """Source column."""
+    values: list[str] = Field(min_length=1)
+    """Values that are an exposure in this channel, such as the places of a leaflet that everybody sees."""
+
+
 class Exposures(Section):
     """What was shown or promoted, aggregated to (item, week)."""
 
@@ -215,17 +237,68 @@ class Exposures(Section):
     time: Time
     store: str | None = None
     """Column of the store: an exposure counts once for each store and week."""
-    channels: dict[Name, str] = {}
-    """Channel name -> source column; a value outside `inactive` is an exposure."""
+    channels: dict[Name, str | Channel] = {}
+    """Channel name -> source column, where a value outside `inactive` is an exposure.
+
+    Or `column` and `values`, of which each is one.
+    """
     inactive: list[str] = ["0", ""]
     """Values that mean "not exposed"."""
+    planned: list[Name] = []
+    """Channels that promote an item in the whole chain, the general one first, then stronger forms of it.
+
+    An item is promoted in a week if `plan_stores` stores have a row. Rows of single stores are never
+    read as a plan: in a table that was written afterwards they can depend on what was sold there.
+    """
+    known_ahead: float = Field(0, ge=0)
+    """Days before the end of a week at which its rows are known; 0 is a log, known when the week is over.
+
+    With 28, a request sees the current week and the next three. It must be true of the moment at which
+    requests are answered: figures that were measured with a horizon that the shop does not have are wrong.
+    """
+    plan_stores: int | None = Field(None, ge=1)
+    """Stores with a row that make an (item, week) a promotion of the chain.
+
+    If not given, 2 where there is a `store` column, else 1.
+    """
+    compared_within: Name | None = None
+    """The categorical feature within which items on offer compete; `items.category` if not given."""
 
     @pydantic.field_validator("channels")
     @classmethod
-    def _free_channels(cls, channels: dict[str, str]) -> dict[str, str]:
+    def _free_channels(cls, channels: dict[str, str | Channel]) -> dict[str, str | Channel]:
         # exposure_week; the statistics log_lines_7, log_lines_28 and log_users_28
         _free(channels, ["week", "lines", "users"])
         return channels
+
+    @pydantic.model_validator(mode="after")
+    def _plans(self) -> Exposures:
+        for name in self.planned:
+            if name not in self.channels:
+                raise ValueError(f"planned: '{name}' is not one of channels {sorted(self.channels)}")
+        if self.known_ahead and not self.planned:
+            raise ValueError("known_ahead: say in `planned` which channels are known ahead")
+        if self.plan_stores is not None and self.plan_stores > 1 and self.store is None:
+            raise ValueError(
+                f"plan_stores: {self.plan_stores} stores cannot be counted without `store`, the column of "
+                "the store; name it, or give 1"
+            )
+        return self
+
+    def column(self, channel: str) -> str:
+        """Source column of a channel."""
+        given = self.channels[channel]
+        return given if isinstance(given, str) else given.column
+
+    def values(self, channel: str) -> list[str] | None:
+        """The values that are an exposure in a channel; None where every value but `inactive` is."""
+        given = self.channels[channel]
+        return None if isinstance(given, str) else given.values
+
+    @property
+    def least_stores(self) -> int:
+        """Stores with a row that make an (item, week) a promotion of the chain."""
+        return self.plan_stores or (2 if self.store else 1)
 
 
 class Split(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,21 @@ class _GivenTwiceError(yaml.MarkedYAMLError):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses equal keys: PyYAML keeps the last one, and what the first one said is lost."""
+    """Refuses equal keys: PyYAML keeps the last one, and what the first one said is lost.
+
+    Values that look like a type and are none, such as the date 2020-13-45, raise YAML errors, too.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError) as error:
+            kind = node.tag.rpartition(":")[2]
+            value = str(node.value)[:80]
+            raise yaml.constructor.ConstructorError(
+                problem=f"'{value}' is no {kind}; correct it, or put it in quotes if it is text",
+                problem_mark=node.start_mark,
+            ) from error
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -75,7 +90,37 @@ def parse_yaml(text: str) -> Any:
     Raises:
       yaml.YAMLError: no YAML, or a mapping with equal keys.
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from error
+    except OverflowError as error:  # of an escape such as "\UFFFFFFFF"
+        raise yaml.MarkedYAMLError(problem="an escape in it is no character") from error
+
+
+def parse_settings(settings: Sequence[str], flag: str = "--set") -> dict[str, Any]:
+    """The overrides of a command line, for :func:`load`.
+
+    Args:
+      settings: texts ``key.path=value``, the values in YAML.
+      flag: what they were given by, for messages; empty for plain arguments.
+
+    Raises:
+      ConfigError: no such text, no YAML, or a mapping with equal keys.
+    """
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        said = f"{flag} {setting}".strip()
+        key, equals, text = setting.partition("=")
+        if not equals or not all(key.split(".")):
+            raise ConfigError(f"{said}: expected key.path=value, e.g. retrieval.epochs=2")
+        try:
+            overrides[key] = parse_yaml(text)
+        except _GivenTwiceError as error:
+            raise ConfigError(f"{said}: {error.problem}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{said}: '{text}' is not a valid YAML value") from error
+    return overrides
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -92,7 +137,8 @@ def _read(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}" if where else ""
-        raise ConfigError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from error
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError(f"{path}{line}: not valid YAML ({problem})") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of sections at the top level")
     return tree

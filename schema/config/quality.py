@@ -17,8 +17,30 @@ class Matching(Section):
     """Largest share of events, and of promoted item-weeks, whose item the catalogue lacks."""
 
 
+class SearchQuality(Section):
+    """What search must reach: on the judgements' test queries, where there are any, and on known items.
+
+    A known item is asked for with words of its own text; its rank is the figure.
+    """
+
+    min_ndcg: float = Field(0.0, ge=0, le=1)
+    """Least NDCG@10 on the judgements' test queries."""
+    min_known_item: float = Field(0.1, ge=0, le=1)
+    """Least mean reciprocal rank of known items."""
+    min_of_lexical: float = Field(0.95, ge=0)
+    """Least figure as a share of what BM25F alone reaches on the judged queries, else on known items."""
+    max_typo_loss: float = Field(0.4, ge=0, le=1)
+    """Largest share of the figure that one typing error in every query may cost."""
+    known_items: int = Field(200, ge=1)
+    """Known items that are asked for."""
+    personal_users: int = Field(150, ge=1)
+    """Users that one-word queries are asked for, where there are events."""
+
+
 class Quality(Matching):
     """When a model is blessed."""
+
+    search: SearchQuality = SearchQuality()
 
     ks: list[Annotated[int, Field(ge=1)]] = Field([10, 20, 50, 100], min_length=1)
     """Cut-offs k of the funnel's metrics."""

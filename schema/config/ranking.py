@@ -54,8 +54,18 @@ class LabelWindows(Section):
 
     windows: int = Field(1, ge=1)
     """Label windows before the evaluation window."""
+    novel_windows: int | None = Field(None, ge=1)
+    """Label windows of the lists of first purchases, if they are to be others than `windows`.
+
+    First purchases are few, so that more windows can pay. The towers learn from what was before all windows.
+    """
     window_days: float = Field(28, gt=0)
     """Length of a label window in days."""
+
+    @property
+    def windows_of_tasks(self) -> dict[str, int]:
+        """Label windows by task: `all` of every purchase, `novel` of first purchases."""
+        return {"all": self.windows, "novel": self.novel_windows or self.windows}
 
 
 class Lists(LabelWindows):

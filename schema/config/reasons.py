@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gettext
+import re
 from typing import Any
 
 import pydantic
@@ -83,4 +84,28 @@ class Reasons(_ReasonTemplates):
                 raise ValueError(
                     f"{reason.key}: unknown {unknown}; known here are {sorted(reason.facts) or 'none'}"
                 )
+        return self
+
+
+class Notices(Section):
+    """What an answer of `search` says about itself, in `notice`; each may name {query} and {words}.
+
+    {query} is what was typed, {words} what was searched for instead.
+    """
+
+    corrected: str = "Showing results for '{words}'"
+    """A word was misspelt."""
+    relaxed: str = "Nothing has all of '{query}': these have '{words}'"
+    """Words, or the price that the search named, had to be dropped."""
+    similar: str = "Nothing has the words of '{query}': these are close to it"
+    """No item has any of the words."""
+    nothing: str = "Nothing in the shop passes these filters"
+    """There is no item to show."""
+
+    @pydantic.model_validator(mode="after")
+    def _names_known_facts(self) -> Notices:
+        for name in type(self).model_fields:
+            unknown = sorted(set(re.findall(r"\{(\w*)\}", getattr(self, name))) - {"query", "words"})
+            if unknown:
+                raise ValueError(f"{name}: unknown {unknown}; known here are ['query', 'words']")
         return self

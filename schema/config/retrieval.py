@@ -81,6 +81,10 @@ class Collaborative(Section):
     """Exponent of that comparison; 0 takes popularity as it was over the whole history."""
 
 
+# Names of the settings that say how many candidates a source gives.
+SOURCES = ("two_tower", "buy_again", "co_purchased", "trending", "new_items", "planned")
+
+
 class Candidates(Section):
     """Candidate sources of the funnel and how many candidates each gives."""
 
@@ -101,6 +105,11 @@ class Candidates(Section):
     """Candidates that are popular of late."""
     new_items: int = Field(0, ge=0)
     """Best-scored candidates out of the items without an event older than `new_days`."""
+    planned: int = Field(0, ge=0)
+    """Candidates that the chain promotes in weeks that are known ahead, of kinds that the user buys.
+
+    It needs `exposures.known_ahead`.
+    """
     neighbours: int = Field(50, ge=1)
     """Co-purchased items kept for each item."""
     history_length: int = Field(512, ge=1)
@@ -114,7 +123,11 @@ class Candidates(Section):
 
     @pydantic.model_validator(mode="after")
     def _some_source(self) -> Candidates:
-        sources = ("two_tower", "buy_again", "co_purchased", "trending", "new_items")
-        if not any(getattr(self, name) for name in sources):
-            raise ValueError(f"{', '.join(sources)} are all 0, so that nothing is a candidate; raise one")
+        if not any(self.sizes.values()):
+            raise ValueError(f"{', '.join(self.sizes)} are all 0, so that nothing is a candidate; raise one")
         return self
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Source -> candidates that it gives."""
+        return {name: getattr(self, name) for name in SOURCES}

@@ -8,7 +8,10 @@ import pydantic
 from pydantic import Field
 
 from schema.config.base import Name, Section
-from schema.config.reasons import Phrases, Reasons
+from schema.config.reasons import Notices, Phrases, Reasons
+
+EVALUATED_ROWS = 32  # of a request, when a model is evaluated
+_SHOWN = 4  # candidates to rank that cost as much memory as an item to show, whose reason the history gives
 
 
 class Boost(Section):
@@ -31,17 +34,33 @@ class Serving(Section):
     """Results where the request does not say how many."""
     max_k: int = Field(200, ge=1)
     """Results at most."""
-    max_rows: int = Field(1024, ge=1)
-    """Rows of a request at most, of `recommend`, `similar`, `rank` and `explain`.
+    max_rows: int = Field(1024, ge=EVALUATED_ROWS)
+    """Rows of a request at most, of every signature but `serving_default`."""
+    max_scores: int = Field(1 << 25, ge=1)
+    """Rows of a request times candidates of the shop at most.
 
-    A server that merges requests must not merge more (its `max_batch_size`).
+    Of `recommend`, `search`, `similar`, `rank` and `explain`, which score all of them for each row; 32
+    rows are allowed however many candidates there are.
+    """
+    max_pairs: int = Field(65_536, ge=1)
+    """Candidates that a request may have ranked, of all its rows together.
+
+    `rank` and `serving_default` count those that they are given, `recommend` as many as its sources give at
+    most (`candidates`) and four for each of `max_k` places. A server that merges requests should merge no
+    more (its `max_batch_size`).
     """
     max_candidates: int = Field(10_000, ge=1)
     """Candidates of a row at most, of `rank` and `serving_default`."""
-    max_explained: int = Field(256, ge=1)
-    """Candidates of a row at most, of `explain`, which ranks each some hundred times."""
+    max_explained: int = Field(512, ge=1)
+    """Candidates of a request at most, of `explain`, which ranks each some hundred times."""
+    max_texts: int = Field(256, ge=1)
+    """Texts of a request at most, of `embed_text` and `search`."""
+    max_query_length: int = Field(200, ge=1, le=1000)
+    """Characters of a search, and of what `suggest` completes, that are read; the rest is cut off."""
     diversity: float = Field(0.77, ge=0, le=1)
     """Strength of maximal marginal relevance, 0 (the ranker's order) to 1; a request may give its own."""
+    search_diversity: float = Field(0, ge=0, le=1)
+    """The same for `search`; the first result stays the first."""
     category_cap: int | None = Field(None, ge=1)
     """Places that one `items.category` may take while there are others."""
     rerank_depth: int = Field(100, ge=1)
@@ -62,7 +81,12 @@ class Serving(Section):
     time_zone: str = "UTC"
     """Time zone of the shop: what "yesterday" and "on Monday" mean in reasons."""
     reasons: Reasons = Reasons()
+    notices: Notices = Notices()
     phrases: Phrases = Phrases()
+
+    def pairs_of(self, places: int) -> int:
+        """What a row of `recommend` counts in `max_pairs`, if its sources give `places` candidates."""
+        return places + _SHOWN * self.max_k
 
     @pydantic.field_validator("time_zone")
     @classmethod

@@ -10,8 +10,12 @@ from schema.config.kubeflow import Kubeflow
 from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
 from schema.config.retrieval import Candidates, Retrieval
-from schema.config.serving import Serving
+from schema.config.search import Search
+from schema.config.search_training import QueryEncoder, SearchTraining
+from schema.config.serving import EVALUATED_ROWS, Serving
 from schema.config.text import TextEncoder
+
+_TFMA_ROWS = 1000  # lists at most that TFMA asks for at once
 
 
 class Config(Section):
@@ -20,8 +24,9 @@ class Config(Section):
     name: Name
     """Name of the pipeline and of its folder below the runs folder."""
     data: Data
-    events: Events
     items: Items
+    events: Events | None = None
+    """What users did; without it the shop has search and similar items, and no recommendations."""
     users: Users | None = None
     exposures: Exposures | None = None
     schema_dir: str = "schema/default"
@@ -31,6 +36,9 @@ class Config(Section):
     retrieval: Retrieval = Retrieval()
     candidates: Candidates = Candidates()
     ranking: Ranking = Ranking()
+    search: Search = Search()
+    query_encoder: QueryEncoder = QueryEncoder()
+    search_training: SearchTraining = SearchTraining()
     serving: Serving = Serving()
     quality: Quality = Quality()
     infra_validator: InfraValidation = InfraValidation()
@@ -45,6 +53,11 @@ class Config(Section):
             name = getattr(self.items, role)
             if name is not None and name not in attributes:
                 raise ValueError(f"items.{role}: '{name}' is not one of items.categorical {attributes}")
+        within = self.exposures.compared_within if self.exposures else None
+        if within is not None and within not in attributes:
+            raise ValueError(
+                f"exposures.compared_within: '{within}' is not one of items.categorical {attributes}"
+            )
         for place, boost in enumerate(self.serving.boosts):
             if boost.attribute not in (*attributes, "item_id"):
                 raise ValueError(
@@ -52,15 +65,20 @@ class Config(Section):
                     f"items.categorical {attributes}"
                 )
         # the ranking head is evaluated on whole lists, through `serving_default`
-        sizes = self.candidates
-        longest = sizes.two_tower + sizes.buy_again + sizes.co_purchased + sizes.trending + sizes.new_items
-        longest = max(longest, self.ranking.eval_list_size)
+        given = sum(self.candidates.sizes.values())
+        longest = max(given, self.ranking.eval_list_size)
+        if self.candidates.planned and not (self.exposures and self.exposures.known_ahead):
+            raise ValueError(
+                "candidates.planned: no promotion is known ahead; say in exposures.known_ahead how long "
+                "ahead, or set it to 0"
+            )
         if self.serving.max_candidates < longest:
             raise ValueError(
                 f"serving.max_candidates: {self.serving.max_candidates} is less than the {longest} "
                 "candidates of a list that the model is evaluated with; raise it, or lower the sizes in "
                 "candidates or ranking.eval_list_size"
             )
+        self._pairs(given, longest)
         if self.serving.category_cap is not None and self.items.category is None:
             raise ValueError("serving.category_cap: there are no categories; name one as items.category")
         for name in self.quality.item_slices:
@@ -68,8 +86,12 @@ class Config(Section):
                 raise ValueError(
                     f"quality.item_slices: '{name}' is not one of items.categorical {attributes}"
                 )
+        self._searched()
         self._measured()
-        self._event_types()
+        if self.events is None:
+            self._without_events()
+        else:
+            self._event_types(self.events)
         if self.users is not None:
             for name in self.users.sensitive:
                 if name not in self.users.categorical:
@@ -78,6 +100,34 @@ class Config(Section):
                         f"{sorted(self.users.categorical)}"
                     )
         return self
+
+    def _searched(self) -> None:
+        """Whether the fields of the search are texts of the items."""
+        known = [*self.items.text, *(role for role in ("brand", "category") if getattr(self.items, role))]
+        for name in self.search.fields:
+            if name not in known:
+                raise ValueError(
+                    f"search.fields: '{name}' is not one of {known} (items.text, brand, category)"
+                )
+        if self.search.title is not None and self.search.title not in known:
+            raise ValueError(f"search.title: '{self.search.title}' is not one of {known}")
+
+    def _pairs(self, given: int, longest: int) -> None:
+        """`given`, `longest`: candidates that the sources give, and of the longest list of the evaluation."""
+        serving, ranking = self.serving, self.ranking
+        rows = min(ranking.eval_users, _TFMA_ROWS)
+        needed = {
+            f"{EVALUATED_ROWS} requests of `recommend`": EVALUATED_ROWS * serving.pairs_of(given),
+            f"{EVALUATED_ROWS} lists of {longest}": EVALUATED_ROWS * longest,
+            f"{rows} lists of ranking.eval_list_size": rows * ranking.eval_list_size,
+        }
+        what, pairs = max(needed.items(), key=lambda one: one[1])
+        if serving.max_pairs < pairs:
+            raise ValueError(
+                f"serving.max_pairs: {serving.max_pairs} is less than the {pairs} candidates of {what}, with "
+                "which the model is evaluated; raise it, or lower serving.max_k, the sizes in candidates, "
+                "ranking.eval_list_size or ranking.eval_users"
+            )
 
     def _measured(self) -> None:
         """Whether what is scored can be answered, and spans what the ranker speaks of."""
@@ -96,17 +146,35 @@ class Config(Section):
                 "raise the other"
             )
 
-    def _event_types(self) -> None:
+    def _without_events(self) -> None:
+        """Whether nothing is asked for that only events can give."""
+        needs = {
+            "users": self.users is not None,
+            "exposures": self.exposures is not None,
+            "data.sample_users": self.data.sample_users is not None,
+            f"text_encoder.mode: {self.text_encoder.mode}": self.text_encoder.mode != "frozen",
+            "serving.purchase_types": self.serving.purchase_types is not None,
+        }
+        for name, given in needs.items():
+            if given:
+                raise ValueError(f"{name}: means nothing without events; remove it, or give the events table")
+        if not self.search.enabled:
+            raise ValueError(
+                "search.enabled: false leaves a shop without events nothing to answer with; set it to true, "
+                "or give the events table"
+            )
+
+    def _event_types(self, events: Events) -> None:
         """Whether the types that something is said of can occur."""
-        known = sorted(self.events.event_weights)
+        known = sorted(events.event_weights)
         if len(known) > 1:
             raise ValueError(
                 f"events.event_weights: {known} are {len(known)} types, and every event counts as a purchase "
                 "in labels, metrics and prices, whatever its type; give one type, and a table of such events"
             )
-        if self.events.default_event_type not in known:
+        if events.default_event_type not in known:
             raise ValueError(
-                f"events.default_event_type: '{self.events.default_event_type}' has no weight in "
+                f"events.default_event_type: '{events.default_event_type}' has no weight in "
                 f"events.event_weights {known}; name the same type in both"
             )
         for name in self.serving.purchase_types or ():

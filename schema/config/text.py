@@ -22,7 +22,7 @@ class TextEncoder(Section):
     batch_size: int = Field(64, ge=1)
     """Texts encoded in one step."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the encoder; "auto" measures both and takes the faster one."""
+    """Precision of the encoder; "auto" is bfloat16 where GPU, TPU or processor (AMX) has a unit for it."""
     trained_layers: int = Field(2, ge=0)
     """Number of topmost layers that are trained; 0 trains all of them."""
     lora_rank: int = Field(16, ge=1)

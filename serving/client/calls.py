@@ -11,14 +11,16 @@ from schema import names as F
 from schema.errors import RequestError
 from schema.events import UserState, texts
 from schema.events import text as as_text
-from serving.client import wire as wire_lib
+from serving.client import outputs
 from serving.client.types import (
     Explanation,
     Metadata,
     RankedItem,
     Recommendation,
+    SearchResult,
     ServerError,
     ServerUnavailable,
+    Suggestion,
     VersionStatus,
 )
 from serving.client.wire import Connection, ModelChoice, Retries, Wire
@@ -158,12 +160,60 @@ class Calls:
             F.DIVERSITY: _wish("diversity", diversity, 1.0),
             F.DROP_BOUGHT_DAYS: _wish("drop_bought_days", drop_bought_days, math.inf),
         }
-        return wire_lib.recommendations(await self._predict("recommend", given))
+        return outputs.recommendations(await self._predict("recommend", given))
+
+    async def search(
+        self,
+        query: str,
+        user: UserState | str = "",
+        *,
+        category: Sequence[str] = (),
+        brand: Sequence[str] = (),
+        min_price: float | None = None,
+        max_price: float | None = None,
+        sort: str = "",
+        exclude_item_id: Sequence[str] = (),
+        k: int = 10,
+        diversity: float | None = None,
+        drop_bought_days: float | None = None,
+    ) -> SearchResult:
+        """What a shopper's words mean for them; other arguments and errors as in `recommend`.
+
+        Args:
+          query: what was typed; "" for everything that the filters leave.
+          user: who asks.
+          category, brand: only items of one of these; empty for all.
+          min_price, max_price: only items whose price is known and within; None for no bound.
+          sort: one of `schema.names.SORTS`; "" is relevance.
+          exclude_item_id, k: as in `recommend`.
+          diversity: of a search by relevance.
+          drop_bought_days: as in `recommend`.
+        """
+        if sort and sort not in F.SORTS:
+            raise RequestError(f"sort: {sort!r} is none of {', '.join(F.SORTS)}")
+        given = _user(user) | {
+            F.QUERY: as_text("query", query),
+            F.CATEGORY: texts("category", category),
+            F.BRAND: texts("brand", brand),
+            F.MIN_PRICE: _wish("min_price", min_price, math.inf),
+            F.MAX_PRICE: _wish("max_price", max_price, math.inf),
+            F.SORT: sort,
+            F.EXCLUDE_ITEM_ID: texts("exclude_item_id", exclude_item_id),
+            F.K: _count("k", k),
+            F.DIVERSITY: _wish("diversity", diversity, 1.0),
+            F.DROP_BOUGHT_DAYS: _wish("drop_bought_days", drop_bought_days, math.inf),
+        }
+        return outputs.found(await self._predict("search", given))
+
+    async def suggest(self, prefix: str, user: UserState | str = "", *, k: int = 8) -> list[Suggestion]:
+        """Completions of what a shopper has typed, likeliest first; arguments and errors as in `search`."""
+        given = _user(user) | {F.PREFIX: as_text("prefix", prefix), F.K: _count("k", k)}
+        return outputs.suggestions(await self._predict("suggest", given))
 
     async def similar(self, item_id: str, *, k: int = 10) -> list[Recommendation]:
         """Items like `item_id`, best first; arguments and errors as in `recommend`."""
         given = {F.ITEM_ID: as_text("item_id", item_id, empty=False), F.K: _count("k", k)}
-        return wire_lib.recommendations(await self._predict("similar", given))
+        return outputs.recommendations(await self._predict("similar", given))
 
     async def rank(
         self,
@@ -178,7 +228,7 @@ class Calls:
         """
         given = _user(user) | _candidates(candidate_item_id)
         given |= {F.EXCLUDE_ITEM_ID: texts("exclude_item_id", exclude_item_id)}
-        return wire_lib.ranked(given[F.CANDIDATE_ITEM_ID], await self._predict("rank", given))
+        return outputs.ranked(given[F.CANDIDATE_ITEM_ID], await self._predict("rank", given))
 
     async def explain(
         self,
@@ -190,20 +240,20 @@ class Calls:
         """Why given items score as they do, in the order given; arguments as in `rank`."""
         given = _user(user) | _candidates(candidate_item_id)
         given |= {F.EXCLUDE_ITEM_ID: texts("exclude_item_id", exclude_item_id)}
-        return wire_lib.explained(given[F.CANDIDATE_ITEM_ID], await self._predict("explain", given))
+        return outputs.explained(given[F.CANDIDATE_ITEM_ID], await self._predict("explain", given))
 
     async def embed_text(self, text: str) -> list[float]:
         """The text encoder's vector of `text`."""
-        return wire_lib.vector(await self._predict("embed_text", {F.TEXT: as_text("text", text)}))
+        return outputs.vector(await self._predict("embed_text", {F.TEXT: as_text("text", text)}))
 
     async def embed_user(self, user: UserState | str = "") -> list[float]:
         """The query tower's vector of a user; arguments as in `recommend`."""
-        return wire_lib.vector(await self._predict("embed_user", _user(user)))
+        return outputs.vector(await self._predict("embed_user", _user(user)))
 
     async def embed_item(self, item_id: str) -> list[float]:
         """The item tower's vector of an item."""
         given = {F.ITEM_ID: as_text("item_id", item_id, empty=False)}
-        return wire_lib.vector(await self._predict("embed_item", given))
+        return outputs.vector(await self._predict("embed_item", given))
 
     async def metadata(self) -> Metadata:
         """Asks the server what the model version can be asked."""

@@ -40,6 +40,8 @@ class Client(Calls):
     """
 
     recommend = _blocking(Calls.recommend)
+    search = _blocking(Calls.search)
+    suggest = _blocking(Calls.suggest)
     similar = _blocking(Calls.similar)
     rank = _blocking(Calls.rank)
     explain = _blocking(Calls.explain)

@@ -106,6 +106,17 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     user.add_argument("--context", action="append", default=[], metavar="NAME=VALUE", help="repeat for more")
 
+    listed = _Parser(add_help=False)
+    listed.add_argument("--k", type=int, default=10, help="how many (%(default)s)")
+    listed.add_argument(
+        "--exclude", action="append", default=[], metavar="ITEM", help="never this item; repeat for more"
+    )
+    listed.add_argument("--category", action="append", default=[], help="only this category; repeat for more")
+    listed.add_argument("--diversity", type=float, help="0 (the ranker's order) to 1 (the shop's setting)")
+    listed.add_argument(
+        "--drop_bought_days", type=float, metavar="DAYS", help="nothing bought so lately (the shop's setting)"
+    )
+
     parser = _Parser(prog=prog, description="Asks a Shelfwise model server.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
@@ -116,16 +127,16 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    added = command("recommend", _run_recommend, "The best items for a user.", user)
-    added.add_argument("--k", type=int, default=10, help="how many (%(default)s)")
-    added.add_argument(
-        "--exclude", action="append", default=[], metavar="ITEM", help="never this item; repeat for more"
-    )
-    added.add_argument("--category", action="append", default=[], help="only this category; repeat for more")
-    added.add_argument("--diversity", type=float, help="0 (the ranker's order) to 1 (the shop's setting)")
-    added.add_argument(
-        "--drop_bought_days", type=float, metavar="DAYS", help="nothing bought so lately (the shop's setting)"
-    )
+    command("recommend", _run_recommend, "The best items for a user.", user, listed)
+    added = command("search", _run_search, "What a shopper's words find.", user, listed)
+    added.add_argument("query", help="what the shopper typed")
+    added.add_argument("--brand", action="append", default=[], help="only this brand; repeat for more")
+    added.add_argument("--min_price", type=float, metavar="PRICE", help="only items that cost this or more")
+    added.add_argument("--max_price", type=float, metavar="PRICE", help="only items that cost this or less")
+    added.add_argument("--sort", default="", choices=F.SORTS, help="order of the results (relevance)")
+    added = command("suggest", _run_suggest, "Completions of what a shopper types.", user)
+    added.add_argument("prefix", help="what was typed so far")
+    added.add_argument("--k", type=int, default=8, help="how many (%(default)s)")
     added = command("similar", _run_similar, "Items like another.")
     added.add_argument("--item", required=True, help="item id")
     added.add_argument("--k", type=int, default=10, help="how many (%(default)s)")
@@ -145,15 +156,51 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _run_recommend(client: Client, options: argparse.Namespace) -> None:
-    results = client.recommend(
-        _user_state(options),
-        exclude_item_id=options.exclude,
-        category=options.category,
-        k=options.k,
-        diversity=options.diversity,
-        drop_bought_days=options.drop_bought_days,
-    )
+    results = client.recommend(_user_state(options), **_list_of(options))
     _print_recommendations(results, options.json)
+
+
+def _list_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What every list of items may be told."""
+    return {
+        "exclude_item_id": options.exclude,
+        "category": options.category,
+        "k": options.k,
+        "diversity": options.diversity,
+        "drop_bought_days": options.drop_bought_days,
+    }
+
+
+def _run_search(client: Client, options: argparse.Namespace) -> None:
+    result = client.search(
+        options.query,
+        _user_state(options),
+        brand=options.brand,
+        min_price=options.min_price,
+        max_price=options.max_price,
+        sort=options.sort,
+        **_list_of(options),
+    )
+    rows = [
+        [row.rank, row.item_id, row.item_text, "" if row.price is None else f"{row.price:.2f}"]
+        + [f"{row.score:.4f}", row.source, row.reason]
+        for row in result.items
+    ]
+    if result.notice and not options.json:
+        print(result.notice)
+    _print(result, ["rank", "item", "product", "price", "score", "source", "reason"], rows, options.json)
+    if options.json:
+        return
+    print(f"{result.total:,} items match")
+    for name, counts in result.facets.items():
+        print(f"{name}: " + ", ".join(f"{value} ({count:,})" for value, count in counts.items()))
+
+
+def _run_suggest(client: Client, options: argparse.Namespace) -> None:
+    results = client.suggest(options.prefix, _user_state(options), k=options.k)
+    _print(
+        results, ["completion", "score"], [[row.text, f"{row.score:.4f}"] for row in results], options.json
+    )
 
 
 def _run_similar(client: Client, options: argparse.Namespace) -> None:
@@ -236,7 +283,7 @@ def _print(results: Any, headers: list[str], rows: list[list[Any]], as_json: boo
 
     table = Table(box=None, pad_edge=False)
     for place, header in enumerate(headers):
-        numeric = bool(rows) and all(_is_number(row[place]) for row in rows)
+        numeric = bool(rows) and all(_is_number(row[place]) for row in rows if row[place] != "")
         table.add_column(header, justify="right" if numeric and header != "item" else "left")
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))  # Text: a product's "[x]" is no markup

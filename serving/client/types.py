@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from schema.errors import UserError
 
@@ -30,6 +30,55 @@ class Recommendation:
     score: float
     source: str
     reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundItem:
+    """One result of search; ranks count from 1. `price` is None where the shop does not know it."""
+
+    rank: int
+    item_id: str
+    item_text: str
+    score: float
+    source: str
+    reason: str
+    price: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What was found, and what was made of the query.
+
+    Attributes:
+      items: best first.
+      total: items of the shop that match; there are more than `items` as a rule.
+      notice: what to tell the shopper, such as that a word was corrected; "" for nothing.
+      corrected_query: the query with misspelt words replaced; "" where none was.
+      relaxed: whether words, or the price that the query named, had to be dropped.
+      relaxed_query: the words that the matching items have.
+      price_range: least and largest price that the query named ("under 20"), None where it did not.
+      facets: "category", "brand" or "price" -> value -> number of matching items, most first.
+      categories, brands: what the query is about, with probabilities, likeliest first.
+    """
+
+    items: Sequence[FoundItem]
+    total: int
+    notice: str
+    corrected_query: str
+    relaxed: bool
+    relaxed_query: str
+    price_range: tuple[float | None, float | None]
+    facets: Mapping[str, Mapping[str, int]]
+    categories: Mapping[str, float]
+    brands: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """One completion of what a shopper has typed so far."""
+
+    text: str
+    score: float
 
 
 @dataclasses.dataclass(frozen=True)

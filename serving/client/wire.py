@@ -6,23 +6,15 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from schema import names as F
 from schema.errors import RequestError
-from serving.client.types import (
-    Explanation,
-    Metadata,
-    RankedItem,
-    Recommendation,
-    SignatureInfo,
-    TensorInfo,
-    VersionStatus,
-)
+from serving.client.types import Metadata, SignatureInfo, TensorInfo, VersionStatus
 
 # What leaves a choice to the shop, where 0 would be a choice.
-_UNSET = {F.DIVERSITY: -1.0, F.DROP_BOUGHT_DAYS: -1.0}
+_UNSET = dict.fromkeys((F.DIVERSITY, F.DROP_BOUGHT_DAYS, F.MIN_PRICE, F.MAX_PRICE), -1.0)
 # Type on the wire -> field of TensorProto, conversion of one value.
 _VALUES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "DT_STRING": ("string_val", lambda value: value.encode("utf-8")),
@@ -301,56 +293,3 @@ def _convert(name: str, dtype: str, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         pass
     raise RequestError(f"{name}: {value!r} is not {wanted}")
-
-
-# ---- outputs of the signatures, each a batch of one
-
-
-def ranked(candidates: Sequence[str], outputs: Mapping[str, Any]) -> list[RankedItem]:
-    """Outputs of `rank` for `candidates`, in their order."""
-    rows = zip(candidates, outputs[F.SCORE][0], outputs[F.P_PURCHASE][0], strict=True)
-    return [RankedItem(item, float(score), float(probability)) for item, score, probability in rows]
-
-
-def explained(candidates: Sequence[str], outputs: Mapping[str, Any]) -> list[Explanation]:
-    """Outputs of `explain` for `candidates`, in their order."""
-    groups, names = ([name.decode() for name in outputs[key][0]] for key in (F.GROUP, F.FEATURE_NAME))
-    columns = (outputs[name][0].tolist() for name in (F.LOG_ODDS, F.BASELINE, F.ATTRIBUTION, F.FEATURE))
-    return [
-        Explanation(
-            item,
-            log_odds,
-            baseline,
-            dict(zip(groups, shares, strict=True)),
-            dict(zip(names, values, strict=True)),
-        )
-        for item, log_odds, baseline, shares, values in zip(candidates, *columns, strict=True)
-    ]
-
-
-def vector(outputs: Mapping[str, Any]) -> list[float]:
-    """Output of the `embed_` signatures."""
-    return outputs[F.EMBEDDING][0].tolist()
-
-
-def recommendations(outputs: Mapping[str, Any]) -> list[Recommendation]:
-    """Outputs of `recommend` and `similar`, best first."""
-    texts = {
-        name: [cell.decode("utf-8", "replace") for cell in outputs[name][0]]
-        for name in (F.ITEM_ID, F.ITEM_TEXT, F.SOURCE, F.REASON)
-    }
-    rows = zip(
-        texts[F.ITEM_ID],
-        texts[F.ITEM_TEXT],
-        outputs[F.SCORE][0],
-        texts[F.SOURCE],
-        texts[F.REASON],
-        strict=True,
-    )
-    # Fewer results than k are padded with empty ids.
-    return [
-        Recommendation(rank, item, item_text, float(score), source, reason)
-        for rank, (item, item_text, score, source, reason) in enumerate(
-            (row for row in rows if row[0]), start=1
-        )
-    ]

@@ -42,6 +42,8 @@ def run(folder, vectors, min_recall=0.95, **settings):
         CONFIG.candidates.model_copy(update=settings),
         min_recall,
         str(folder / "index"),
+        CONFIG.exposures,
+        CONFIG.items.category,
     )
 
 
@@ -59,7 +61,7 @@ def test_the_index_holds_vectors_and_a_snapshot_of_every_moment(vectors, tmp_pat
     for moment in (LABEL_START, CUTOFF):
         got = snapshot.Snapshot.load(artifacts.snapshot_path(base, moment))
         # also from a log that goes on after the moment
-        expected = snapshot.build(tiny_shop.log(), tiny_shop.items(), moment, CONFIG.candidates)
+        expected = tiny_shop.snapshot_at(moment)
         assert got.as_of == moment
         np.testing.assert_array_equal(got.candidate_row, expected.candidate_row)
         np.testing.assert_array_equal(got.stats, expected.stats)

@@ -81,6 +81,24 @@ def test_dictionary_encoded_channels_count_alike():
     assert count(encoded).equals(count(frame))
 
 
+def test_a_channel_can_be_some_values_of_a_column():
+    front = {"column": "mailer_location", "values": ["D", "H"]}
+    channels = {**EXPOSURES.channels, "front": front}
+    exposures = Exposures.model_validate({**EXPOSURES.model_dump(), "channels": channels})
+    frame = make_promotions(4)
+    frame["channel_mailer"] = np.random.default_rng(4).choice(["0", "D", "A", "H", None], len(frame))
+    frame["channel_front"] = frame["channel_mailer"]
+    found = count(frame, exposures).to_pandas()
+    plain = count(frame.assign(channel_mailer=frame["channel_mailer"].replace({"A": "0"})))
+    wanted = plain.to_pandas().set_index(["item_id", "week"])["exposure_mailer"]
+    got = found.set_index(["item_id", "week"])["exposure_front"]
+    assert got[got > 0].equals(wanted[wanted > 0].rename("exposure_front"))
+    assert (found["exposure_mailer"] > found["exposure_front"]).any()
+    roles = {role.name: role.column for role in executor.exposure_roles(exposures)}
+    assert roles["channel_front"] == "mailer_location"
+    assert roles["channel_mailer"] == EXPOSURES.channels["mailer"]
+
+
 def test_without_stores_a_week_counts_one():
     exposures = EXPOSURES.model_copy(update={"store": None})
     frame = make_promotions(2).drop(columns="store")
@@ -214,3 +232,26 @@ def test_settings_ignore_sample_and_sensitivity():
     without = Settings.of(load(path, {"users": None}))
     assert without.users is None
     assert without.exposures is not None
+
+
+def test_numbers_of_an_item_stay_numbers_and_gaps_stay_gaps():
+    settings = ITEMS.model_copy(update={"categorical": {}, "price": "p", "added": "a", "popularity": "n"})
+    frame = pd.DataFrame(
+        {
+            "item_id": ["b", "a", "c"],
+            "text_title": ["x", None, "y"],
+            "item_price": [1.5, None, float("inf")],
+            "item_added": pd.to_datetime([None, "2020-01-02T00:00:01", None]),
+            "item_popularity": pd.array([3, None, 1 << 33], "Int64"),
+        }
+    )
+    roles = executor.item_roles(settings)
+    assert [role.column for role in roles[-3:]] == ["p", "a", "n"]
+    batch = executor.examples(pa.Table.from_batches([executor.attributes(make_chunk(frame), roles)]), roles)
+    assert batch.column("item_id").to_pylist() == [[b"a"], [b"b"], [b"c"]]
+    assert batch.column("item_price").to_pylist() == [None, [1.5], None]
+    assert batch.column("item_added").to_pylist() == [[1_577_923_201], None, None]
+    assert batch.column("item_popularity").to_pylist() == [None, [3.0], [float(1 << 33)]]
+    empty = frame.assign(item_price=None, item_added=None)
+    batch = executor.attributes(make_chunk(empty), roles)
+    assert batch.column("item_price").null_count == batch.column("item_added").null_count == 3

@@ -61,8 +61,9 @@ def evaluated(model, baseline, standing=()):
     examples.split_names = artifact_utils.encode_split_names(["train", "eval", "full"])
     servable = standard_artifacts.Model()
     servable.uri = model
-    last = None
+    last, config = None, evaluation.eval_config(CONFIG)
     if baseline:
+        del config.slicing_specs[1:]  # two models are compared over all; the slices are most of TFMA's work
         # a pushed version is the SavedModel itself
         last = registry.Reference(folder=artifacts.model_folder(baseline), standing=dict(standing))
     outputs = {
@@ -78,7 +79,7 @@ def evaluated(model, baseline, standing=()):
         {"examples": [examples], "model": [servable]},
         {name: [artifact] for name, artifact in outputs.items()},
         {
-            "eval_config": proto_utils.proto_to_json(evaluation.eval_config(CONFIG)),
+            "eval_config": proto_utils.proto_to_json(config),
             "example_splits": json_utils.dumps(["eval"]),
             "module_path": extractors.__name__,
             "baseline": registry.write_reference(last),

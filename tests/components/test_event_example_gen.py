@@ -41,6 +41,8 @@ def make_settings(session_id=True, event_type=True, query=False, **sections):
             "data": {"root": "shop", **sections.get("data", {})},
             "events": events | sections.get("events", {}),
             "split": {"eval_days": 5, "test_days": 5, **sections.get("split", {})},
+            # label windows that begin in the middle of the data; they may not be longer than the windows
+            "ranking": {"windows": 2, "window_days": 3, **sections.get("ranking", {})},
         }
     )
 
@@ -100,28 +102,40 @@ def naive(rows, settings, chosen):
         key = lambda nr: (str(nr[1]["user_id"]), nr[1]["timestamp"], nr[0])  # noqa: E731
     kept.sort(key=key)
     split_of = lambda t: "train" if t < chosen.train_end else "eval" if t < chosen.eval_end else "test"  # noqa: E731
+    days, label_windows = settings.ranking.window_days, settings.ranking.windows
+    limits = {chosen.train_end, chosen.eval_end}
+    for cutoff in (chosen.train_end, chosen.eval_end):
+        limits |= {cutoff - int(days * DAY) * back for back in range(1, label_windows + 1)}
+        if settings.split.strategy == "time":
+            limits |= {cutoff + int(days * DAY) + 1}
+    piece_of = lambda t: sum(t >= limit for limit in limits)  # noqa: E731
     each_event = not settings.events.columns.session_id and settings.events.session_gap_minutes == 0
     groups, last = {}, None
+    wholes, whole_of = {}, {}  # sessions of a user in time order; that of each piece
     for n, row in kept:
         time, user = row["timestamp"], str(row["user_id"])
         if each_event:
-            name = (user, f"{user}-{time}", split_of(time), n)
+            name, whole = (user, f"{user}-{time}", split_of(time), n), n
         elif settings.events.columns.session_id:
-            name = (user, str(row["session_id"]), split_of(time))
+            whole = (user, row["session_id"])
+            name = (user, str(row["session_id"]), split_of(time), piece_of(time))
         else:
             joined = (
                 last is not None
                 and last[0] == user
                 and time - last[1] <= settings.events.session_gap_minutes * 60
-                and split_of(last[1]) == split_of(time)
             )
-            name = last[2] if joined else (user, f"{user}-{time}", split_of(time))
-            last = (user, time, name)
+            whole = last[2] if joined else (user, time)
+            joined = joined and piece_of(last[1]) == piece_of(time)
+            name = last[3] if joined else (user, f"{user}-{time}", split_of(time), piece_of(time))
+            last = (user, time, whole, name)
+        if whole not in wholes.setdefault(user, []):
+            wholes[user].append(whole)
+        whole_of[name] = whole
         groups.setdefault(name, []).append(row)
     text = lambda values: [str(v).encode() for v in values]  # noqa: E731
     types = lambda values: text(r.get("event_type", "purchase") for r in values)  # noqa: E731
     found = {split: [] for split in SPLITS}
-    names = list(groups)  # of each user in time order
     for (user, session, split, *row), lines in groups.items():
         begin = min(line["timestamp"] for line in lines)
         mine = [(n, r) for n, r in kept if str(r["user_id"]) == user]
@@ -130,8 +144,8 @@ def naive(rows, settings, chosen):
         else:
             past = [r for _, r in mine if r["timestamp"] < begin]
         if settings.split.strategy == "leave_one_out":
-            of_user = [name for name in names if name[0] == user]
-            back = len(of_user) - of_user.index((user, session, split, *row))
+            of_user = wholes[user]
+            back = len(of_user) - of_user.index(whole_of[user, session, split, *row])
             split = {1: "test", 2: "eval"}.get(back, "train") if len(of_user) >= 3 else "train"
         past = past[-settings.events.history_length :]
         weights = settings.events.event_weights
@@ -159,7 +173,7 @@ def naive(rows, settings, chosen):
 
 def assert_equal(found, wanted):
     assert {s: len(rows) for s, rows in found.items()} == {s: len(rows) for s, rows in wanted.items()}
-    order = lambda row: (row["user_id"], row["session_id"])  # noqa: E731
+    order = lambda row: (row["user_id"], row["session_id"], row["timestamp"])  # noqa: E731
     for split in SPLITS:
         for left, right in zip(
             sorted(found[split], key=order), sorted(wanted[split], key=order), strict=True
@@ -346,6 +360,25 @@ def test_a_session_that_crosses_a_cutoff_is_cut():
     assert [row["target_item_id"] for row in found["eval"]] == [[b"11"]]
     assert [row["target_item_id"] for row in found["test"]] == [[b"12"], [b"13"]]
     assert found["test"][0]["history_item_id"] == [b"10", b"11"]
+
+
+@pytest.mark.parametrize("session_id", [True, False])
+def test_a_session_is_cut_where_a_label_window_begins_and_ends(session_id):
+    """A cart that lives for days: what it gets in a label window is not known when the window begins."""
+    base = {"user_id": 1, "event_type": "purchase", "quantity": 1, "value": 1.0, "context_store_id": 7}
+    rows = [base | {"timestamp": START + hour * 3600, "item_id": hour} for hour in range(20 * 24 + 1)]
+    if session_id:
+        rows = [row | {"session_id": 5} for row in rows]
+    settings = make_settings(session_id, events={"session_gap_minutes": 60})
+    chosen, found = run(rows, settings)
+    assert (chosen.train_end, chosen.eval_end) == (START + 10 * DAY, START + 15 * DAY)
+    begins = [(row["timestamp"][0] - START) / DAY for split in SPLITS for row in found[split]]
+    # two label windows of 3 days before each cut-off, and 3 days of labels after it, hours being whole
+    assert [round(24 * day) for day in begins] == [0, 96, 168, 216, 240, 288, 313, 360, 433]
+    ends = [*begins[1:], 21]
+    for row, end in zip([row for split in SPLITS for row in found[split]], ends, strict=True):
+        assert all(int(item) < round(24 * end) for item in row["target_item_id"])
+    assert sum(len(row["target_item_id"]) for split in SPLITS for row in found[split]) == len(rows)
 
 
 def test_no_later_event_reaches_an_earlier_example():

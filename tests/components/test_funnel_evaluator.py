@@ -469,17 +469,27 @@ def test_a_ruined_model_of_the_tiny_shop_is_refused(candidates, ruin):
     assert not passes(RUINED[ruin](probability), label, quality)
 
 
-@pytest.mark.parametrize("ruin", RUINED)
-def test_rare_purchases_are_judged_fairly(ruin):
-    """One film in 1,682 of each of 400 users: 20 in a bin, whose share is off by a quarter by chance."""
+@pytest.fixture(scope="module")
+def films():
+    """(probabilities, labels): one film in 1,682 of each of 400 users, float [R].
+
+    20 in a bin, whose share is off by a quarter by chance.
+    """
     rng = np.random.default_rng(5)
     probability = rng.dirichlet(np.full(1682, 0.3), 400)
     label = np.zeros_like(probability)
     label[np.arange(400), [rng.choice(1682, p=row) for row in probability]] = 1
-    probability, label = probability.ravel(), label.ravel()
-    quality = Quality()
-    assert passes(probability, label, quality)
-    assert not passes(RUINED[ruin](probability), label, quality)
+    return probability.ravel(), label.ravel()
+
+
+def test_rare_purchases_are_judged_fairly(films):
+    assert passes(*films, Quality())
+
+
+@pytest.mark.parametrize("ruin", RUINED)
+def test_rare_purchases_of_a_ruined_model_are_refused(films, ruin):
+    probability, label = films
+    assert not passes(RUINED[ruin](probability), label, Quality())
 
 
 def test_chance_alone_moves_a_curve():

@@ -62,20 +62,25 @@ def test_the_candidate_sampler_labels_the_same_lists(novel):
         assert ours[F.LABEL].any()
 
 
-@pytest.mark.parametrize("task", ["all", "novel"])
-def test_the_funnel_evaluator_finds_the_same_items(task):
-    items, log, factory = shop()
-    built = tiny_shop.built()
-    ranker = tiny_shop.load(artifacts.model_folder(built.ranking))
+@functools.cache
+def model():
+    """Of that shop: what FunnelEvaluator asks of a servable."""
+    items, _, factory = shop()
+    ranker = tiny_shop.load(artifacts.model_folder(tiny_shop.built().ranking))
     funnel = Funnel(factory.at(CUTOFF), ranker, None, None, items, CONFIG)
     specs = signature_specs(("store_id",))
     methods = {F.RECOMMEND: funnel.recommend, F.EMBED_ITEM: funnel.embed_item}
-    model = types.SimpleNamespace(
+    return types.SimpleNamespace(
         signatures={name: concrete(method, specs[name], name) for name, method in methods.items()}
     )
-    plain = tiny_shop.load(artifacts.model_folder(built.servable))
+
+
+@pytest.mark.parametrize("task", ["all", "novel"])
+def test_the_funnel_evaluator_finds_the_same_items(task):
+    _, log, _ = shop()
+    plain = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable))
     lists, vectors = [], []
-    for served, events in ((model, log), (plain, tiny_shop.log())):
+    for served, events in ((model(), log), (plain, tiny_shop.log())):
         protocol = Protocol.of(events, WINDOWS, CONFIG.candidates.min_events)
         users = protocol.users(task)
         lists.append(systems.servable(served, protocol, 40, 6)(users, task))

@@ -104,6 +104,45 @@ def test_in_an_object_store_the_main_file_comes_last(model, broken, monkeypatch)
     assert (found.version, found.record) == (version, RECORD)
 
 
+def test_on_a_file_system_no_version_is_seen_before_it_is_whole(model, tmp_path, monkeypatch):
+    """Whoever looks meanwhile, also when the push is killed half-way."""
+    base = tmp_path / "serving"
+    first = push(model, base)
+    copy, seen = tf.io.gfile.copy, []
+
+    def watched(source, target, overwrite=False):
+        seen.append(versions(base))
+        copy(source, target, overwrite)
+        if killed and len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(versions(base))
+
+    monkeypatch.setattr(tf.io.gfile, "copy", watched)
+    killed = True
+    with pytest.raises(KeyboardInterrupt):
+        push(model, base)
+    assert versions(base) == [first]
+    killed = False
+    second = push(model, base)
+    assert versions(base) == [first, second]
+    assert len(seen) > 2 * len(contents(model))
+    assert all(found == [first] for found in seen)
+
+
+def test_on_a_file_system_a_version_appears_in_one_step(model, tmp_path, monkeypatch):
+    base = tmp_path / "serving"
+    copy, seen = tf.io.gfile.copy, []
+
+    def watched(source, target, overwrite=False):
+        copy(source, target, overwrite)
+        seen.append(versions(base))
+
+    monkeypatch.setattr(tf.io.gfile, "copy", watched)
+    version = push(model, base)
+    assert seen == [[]] * 4  # until the last file is there, no server sees a folder
+    assert versions(base) == [version]
+
+
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_versions_only_grow(model, tmp_path, slash):
     base = tmp_path / "serving"
@@ -112,6 +151,20 @@ def test_versions_only_grow(model, tmp_path, slash):
     (base / "99999999999").mkdir()  # a clock that ran ahead
     (base / "not a version").mkdir()
     assert push(model, base) == 100000000000
+
+
+def test_what_a_killed_push_left_is_no_part_of_the_next_one(model, tmp_path):
+    base = tmp_path / "serving"
+    (base / "99999999999").mkdir(parents=True)  # a clock that ran ahead: numbers no longer follow the time
+    left = base / ".100000000000.part"
+    (left / "variables").mkdir(parents=True)
+    (left / "variables" / "variables.index").write_bytes(b"of another model")
+    (left / "assets").mkdir()
+    (left / "assets" / "old.txt").write_bytes(b"a vocabulary that the graph would find")
+    assert push(model, base) == 100000000000
+    pushed = contents(base / "100000000000")
+    del pushed[registry.RECORD]
+    assert pushed == contents(model)
 
 
 def test_a_failure_leaves_no_version(model, tmp_path):

@@ -11,6 +11,7 @@ from components.funnel_evaluator.settings import Settings
 from components.pusher.component import Pusher
 from models.data import arrays
 from models.retrieval.warm_start import Weights
+from schema.errors import UserError
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, END, LABEL_START, TRAIN_END
 
@@ -113,10 +114,11 @@ def test_the_record_of_a_release_and_of_the_next_one(tmp_path):
 
 
 def test_what_one_gate_refuses_is_not_pushed(tmp_path):
-    for refused in ("model_blessing", "infra_blessing"):
+    for refused in ("model_blessing", "infra_blessing", "search_blessing"):
         kinds = {
             "model_blessing": standard_artifacts.ModelBlessing,
             "ranking_blessing": standard_artifacts.ModelBlessing,
+            "search_blessing": standard_artifacts.ModelBlessing,
             "infra_blessing": standard_artifacts.InfraBlessing,
         }
         inputs = {name: artifact(kind, tmp_path / name, blessed=1) for name, kind in kinds.items()}
@@ -126,3 +128,14 @@ def test_what_one_gate_refuses_is_not_pushed(tmp_path):
         call(Pusher, inputs, outputs, destination=str(tmp_path / "serving"))
         assert outputs["pushed_model"].get_int_custom_property("pushed") == 0
         assert registry.versions(str(tmp_path / "serving")) == []
+
+
+def test_what_nobody_judged_is_not_pushed(tmp_path):
+    inputs = {
+        "model": artifact(standard_artifacts.Model, tmp_path / "model"),
+        "infra_blessing": artifact(standard_artifacts.InfraBlessing, tmp_path / "infra", blessed=1),
+    }
+    outputs = {"pushed_model": artifact(standard_artifacts.PushedModel, tmp_path / "pushed")}
+    with pytest.raises(UserError, match="no evaluator judged the model"):
+        call(Pusher, inputs, outputs, destination=str(tmp_path / "serving"))
+    assert registry.versions(str(tmp_path / "serving")) == []

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from schema.config import Lists, load
+from schema.config import LabelWindows, Lists, load
 
 COMPONENTS = [
     "catalog_example_gen",
@@ -21,10 +21,14 @@ COMPONENTS = [
     "servable_builder",
     "funnel_evaluator",
     "infra_validator",
+    "query_encoder_trainer",
+    "search_trainer",
+    "search_evaluator",
 ]
 SHOP = "pipeline/configs/complete_journey.yaml"
 RETRIEVER = {"candidate_sampler", "ranking_tuner", "ranking_trainer", "servable_builder"}
 MODELS = RETRIEVER | {"retrieval_trainer", "candidate_index"}
+SEARCH = {"search_trainer", "search_evaluator"}
 EVENTS = RETRIEVER | {"retrieval_trainer", "funnel_evaluator"}
 
 
@@ -45,19 +49,26 @@ def test_settings_are_read_back_from_their_text(name, config):
     ("changed", "expected"),
     [
         ({"data.sample_users": 7}, {"event_example_gen"}),
-        ({"split.evaluate_on": "eval"}, MODELS | {"text_encoder_trainer", "funnel_evaluator"}),
+        ({"split.evaluate_on": "eval"}, MODELS | SEARCH | {"text_encoder_trainer", "funnel_evaluator"}),
         (
             {"events.min_quantity": 2},
-            (MODELS - {"candidate_index"}) | {"event_example_gen", "funnel_evaluator"},
+            (MODELS - {"candidate_index"}) | SEARCH | {"event_example_gen", "funnel_evaluator"},
         ),
-        ({"items.brand": None}, MODELS | {"text_encoder_trainer"}),
-        ({"users.sensitive": []}, EVENTS),
-        ({"exposures.inactive": ["0", "X"]}, RETRIEVER | {"catalog_example_gen", "candidate_index"}),
-        ({"text_encoder.steps": 3}, {"text_encoder_trainer"}),
-        ({"retrieval.epochs": 9}, RETRIEVER | {"retrieval_trainer"}),
-        ({"candidates.trending": 9}, RETRIEVER | {"candidate_index", "funnel_evaluator"}),
-        ({"candidates.collaborative.rank": 9}, MODELS | {"funnel_evaluator"}),
-        ({"ranking.windows": 7}, MODELS | {"text_encoder_trainer"}),
+        ({"items.brand": None}, MODELS | SEARCH | {"text_encoder_trainer", "query_encoder_trainer"}),
+        ({"users.sensitive": []}, EVENTS | {"search_trainer"}),
+        (
+            {"exposures.inactive": ["0", "X"]},
+            RETRIEVER | {"catalog_example_gen", "candidate_index", "search_trainer"},
+        ),
+        ({"text_encoder.steps": 3}, {"text_encoder_trainer", "query_encoder_trainer"}),
+        ({"retrieval.epochs": 9}, RETRIEVER | {"retrieval_trainer", "search_trainer"}),
+        ({"candidates.trending": 9}, RETRIEVER | SEARCH | {"candidate_index", "funnel_evaluator"}),
+        ({"candidates.collaborative.rank": 9}, MODELS | SEARCH | {"funnel_evaluator"}),
+        ({"ranking.windows": 7}, MODELS | {"text_encoder_trainer", "event_example_gen", "search_trainer"}),
+        ({"search.k1": 9.0}, SEARCH | {"servable_builder"}),
+        ({"query_encoder.steps": 9}, {"query_encoder_trainer"}),
+        ({"search_training.epochs": 9}, SEARCH | {"query_encoder_trainer"}),
+        ({"quality.search.known_items": 9}, SEARCH | {"funnel_evaluator"}),
         ({"ranking.epochs": 9}, RETRIEVER - {"candidate_sampler"}),
         ({"ranking.list_size": 99}, RETRIEVER),
         ({"serving.default_k": 9}, {"servable_builder"}),
@@ -86,7 +97,7 @@ def test_a_frozen_encoder_does_not_see_the_windows():
     assert set(json.loads(frozen.to_json())) == {"items", "text_encoder"}
     tuned = settings("text_encoder_trainer").of(load(SHOP, {"text_encoder.mode": "lora"}))
     assert set(json.loads(tuned.to_json())) == {"items", "text_encoder", "split", "ranking"}
-    assert set(json.loads(tuned.to_json())["ranking"]) == {"windows", "window_days"}
+    assert set(json.loads(tuned.to_json())["ranking"]) == set(LabelWindows.model_fields)
 
 
 def test_reading_settings_loads_neither_tensorflow_nor_tfx():

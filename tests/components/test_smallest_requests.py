@@ -111,6 +111,7 @@ def test_an_empty_list_says_what_padding_says(signatures, full, batch):
         assert_equal(call(signatures[name], inputs), call(signatures[name], padded(inputs)))
 
 
+@pytest.mark.slow  # a server
 def test_every_signature_answers_its_smallest_request_over_grpc(server, signatures):
     stubs = Stubs(server.port)
     for name, function in signatures.items():
@@ -126,6 +127,7 @@ def test_every_signature_answers_its_smallest_request_over_grpc(server, signatur
     assert (ids != b"").all()
 
 
+@pytest.mark.slow  # a server
 @pytest.mark.parametrize("form", ["instances", "inputs"])
 def test_every_signature_answers_its_smallest_request_over_rest(server, signatures, form):
     url = f"http://localhost:{server.rest_port}/v1/models/shelfwise:predict"
@@ -149,6 +151,7 @@ def test_ages_without_items_are_still_refused_by_name(signatures):
         call(function, inputs)
 
 
+@pytest.mark.slow  # a server
 def test_the_client_asks_with_exclusions_as_the_signatures_do(server, signatures):
     exclude = tiny_shop.ITEMS[5:40]
     events = [Event("101", 3.0, "purchase"), Event("103", 2.0, "view")]

@@ -39,6 +39,11 @@ _GRAPH = {"session_graph": "EventTransform.transform_graph"}
 _RAW = {"raw_sessions": "EventExampleGen.examples"}
 _RAW_USERS = {"raw_users": "CatalogExampleGen.users"}
 _RETRIEVED = {"retrieval_model": "RetrievalTrainer.model", "index": "CandidateIndex.index"}
+_SEARCHED = {
+    "catalog": "CatalogExampleGen.items",
+    "query_encoder": "QueryEncoderTrainer.model",
+    "search": "SearchTrainer.search",
+}
 _TABLES = {
     "Item": "CatalogExampleGen.items",
     "User": "CatalogExampleGen.users",
@@ -82,7 +87,26 @@ EDGES = {
     "ServableBuilder": {
         "text_encoder": "TextEncoderTrainer.model",
         "ranking_model": "RankingTrainer.model",
+        **_SEARCHED,
         **(_RAW | _GRAPH | _ITEMS | _USERS | _RETRIEVED),
+    },
+    "QueryEncoderTrainer": {
+        "catalog": "CatalogExampleGen.items",
+        "text_encoder": "TextEncoderTrainer.model",
+        **_ITEMS,
+    },
+    "SearchTrainer": {
+        "catalog": "CatalogExampleGen.items",
+        "text_encoder": "TextEncoderTrainer.model",
+        "query_encoder": "QueryEncoderTrainer.model",
+        "ranking_model": "RankingTrainer.model",
+        **(_RAW | _GRAPH | _ITEMS | _USERS | _RETRIEVED),
+    },
+    "SearchEvaluator": {
+        "catalog": "CatalogExampleGen.items",
+        "search": "SearchTrainer.search",
+        "model": "ServableBuilder.model",
+        **(_RAW | _ITEMS),
     },
     "WarmStartModel": _RAW,
     "BaselineModel": {"model": "ServableBuilder.model"},
@@ -102,6 +126,7 @@ EDGES = {
         "model_blessing": "FunnelEvaluator.blessing",
         "ranking_blessing": "Evaluator.blessing",
         "infra_blessing": "InfraValidator.blessing",
+        "search_blessing": "SearchEvaluator.blessing",
     },
 }
 
@@ -317,7 +342,7 @@ def test_nothing_of_this_machine_is_in_the_spec(compiled, folder):
 def test_the_command_says_what_it_made(compiled):
     first, *notes = compiled[0].splitlines()
     assert first.endswith(
-        f"spec.yaml: pipeline complete-journey, 27 containers of {IMAGE}, root gs://bucket/shop"
+        f"spec.yaml: pipeline complete-journey, 30 containers of {IMAGE}, root gs://bucket/shop"
     )
     assert notes == []
 

@@ -48,6 +48,20 @@ def test_arguments_are_passed_on():
     assert (args.users, args.k) == (["1", "2"], 3)
 
 
+@pytest.mark.parametrize(
+    ("groups", "word"),
+    [
+        ([["Whole milk", "Skim MILK", "milk milk"], ["goat milk", "blue cheese", "soft cheese"]], "milk"),
+        ([["tea 500", "black bread"], ["white bread"]], "bread"),  # short words and numbers are none
+        ([["red wine", "dry wine", "dark beer"], ["beer"]], "beer"),
+        ([["red wine", "dry wine"], []], "wine"),  # nothing in common
+        ([[]], ""),
+    ],
+)
+def test_the_demo_searches_for_a_word_that_both_bought(groups, word):
+    assert demo._common_word(groups) == word
+
+
 def run_demo(*arguments, cwd):
     command = [sys.executable, "-m", "pipeline.demo", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
@@ -145,14 +159,14 @@ def _servers() -> set[psutil.Process]:
 
 @pytest.mark.slow
 def test_serves_asks_and_stops(run_dir, shop, capfd):
-    args = argparse.Namespace(users=["7", "8"], k=4)
+    args = argparse.Namespace(users=["7", "8"], k=4, query="product")
     base_path = run_dir / "serving" / "shelfwise"
     others = _servers()
     with demo._server(base_path, run_dir / "server.log") as port:
         [server] = _servers() - others
-        demo._ask(shop, run_dir, port, args)
+        asked = demo._ask(shop, run_dir, port, args)
     assert not server.is_running()
-    demo._close(run_dir, base_path, time.monotonic() - 125)
+    demo._close(run_dir, base_path, asked, time.monotonic() - 125)
     shown = capfd.readouterr().out
     assert f"serving shelfwise version 3 on port {port}" in shown
     lines = shown.splitlines()
@@ -163,8 +177,15 @@ def test_serves_asks_and_stops(run_dir, shop, capfd):
         ["30", "days", "ago", "101", "Tea", "1", "lb"],
     ]
     tables = [line for line in lines if line.split()[:2] == ["rank", "item"]]
-    assert len(tables) == 2
-    assert sum(bool(re.match(r" *[1-4] +1\d\d +Product ", line)) for line in lines) == 8
+    assert len(tables) == 5  # two recommendations; a search by both users and by a stranger
+    assert sum(bool(re.match(r" *[1-4] +1\d\d +Product ", line)) for line in lines) == 20
+    searches = [line for line in lines if line.startswith("$ ") and " search product " in line]
+    assert ["--user" in line for line in searches] == [True, True, False]
+    assert [line.split("serving.client ")[1] for line in lines[-5:-2]] == [
+        "recommend --user 8",
+        "search product",
+        "suggest pr",
+    ]
     assert any(line.split() == ["funnel", "0.5000", "0.2500"] for line in lines)
     assert f"report: {run_dir}/report.html" in lines
     assert lines[-1] == "demo done in 2 min 05 s"
@@ -172,7 +193,7 @@ def test_serves_asks_and_stops(run_dir, shop, capfd):
 
 @pytest.mark.slow
 def test_server_is_stopped_when_a_client_fails(run_dir, shop):
-    args = argparse.Namespace(users=["nobody"], k=4)
+    args = argparse.Namespace(users=["nobody"], k=4, query=None)
     others = _servers()
     with (
         pytest.raises(demo.StepFailed, match="--users nobody: is not in .*give one of"),

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import record as run_record
+from pipeline.report import history
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +65,7 @@ class Shop:
             env=self.environment(**variables),
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=1200,
         )
 
     def terminate(self, fault, with_a_second_run=False):
@@ -185,6 +186,9 @@ def test_first_cached_failed_killed_and_resumed_runs(shop):
     assert summary["metrics"]["baselines"]["popularity"]["all"]["ndcg@10"] == 0.2
     assert 2e8 < summary["peak_memory_bytes"] < 8e9
     assert sum(stage["seconds"] for stage in summary["stages"]) < summary["total_seconds"]
+    used = {stage["name"]: stage["processor_seconds"] for stage in summary["stages"]}
+    assert max(used, key=used.get) == "StatisticsGen"  # the only one that works
+    assert 0 < used["StatisticsGen"] < 600
     assert "error" not in summary
     states, artifacts = shop.executions(), shop.artifacts()
     assert states["Fragile", "COMPLETE"] == states["Pusher", "COMPLETE"] == 1
@@ -197,6 +201,10 @@ def test_first_cached_failed_killed_and_resumed_runs(shop):
     expected = {(name, "CACHED"): 1 for name in COMPONENTS - {"LatestSchema"}}
     assert new == {**expected, ("LatestSchema", "COMPLETE"): 1}  # a resolver is never CACHED in MLMD
     assert shop.artifacts() == artifacts
+    assert [run.summary["state"] for run in history.runs(shop.run_dir)] == ["complete", "complete", "failed"]
+    kept = {path.relative_to(shop.run_dir).parts[2:4] for path in shop.run_dir.glob("tensorboard/*/*/*/*")}
+    assert kept == {("Fragile", "training"), ("Fragile", "held_out")}
+    assert history.runs(shop.run_dir)[0].summary["configuration"]["items"]["text"] == ["t"]
     again = shop.summary()
     assert all(stage["cached"] for stage in again["stages"])
     for key in ("metrics", "blessed", "pushed_version", "versions"):
@@ -249,7 +257,7 @@ def test_tfx_command_line_names_what_is_wrong(shop):
         env=shop.environment(),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=1200,
     )
     assert wrong.returncode != 0
     assert "unknown key 'unknown'" in wrong.stderr

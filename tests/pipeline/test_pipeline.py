@@ -28,7 +28,22 @@ def test_nodes_of_the_stages_are_all_there_and_once():
         *("CatalogExampleGen", "EventExampleGen", *tables, "DataQualityGate", "TextEncoderTrainer"),
         *("WarmStartModel", "RetrievalTrainer", "CandidateIndex", "CandidateSampler", "RankingTrainer"),
         *("ServableBuilder", "BaselineModel", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
+        *("QueryEncoderTrainer", "SearchTrainer", "SearchEvaluator"),
     }
+
+
+def test_a_shop_without_events_has_what_search_needs_and_no_more():
+    from pipeline.pipeline import create_pipeline
+
+    shop = config_lib.load("pipeline/configs/esci_us.yaml")
+    found = create_pipeline(shop, **LOCAL, fingerprint=lambda files: ",".join(files))
+    assert sorted(node.id for node in found.components) == sorted(
+        [
+            *("CatalogExampleGen", "ItemStatistics", "ItemSchema", "ItemValidator", "DataQualityGate"),
+            *("ItemTransform", "JudgementExampleGen", "TextEncoderTrainer", "QueryEncoderTrainer"),
+            *("SearchTrainer", "CatalogueServableBuilder", "SearchEvaluator", "InfraValidator", "Pusher"),
+        ]
+    )
 
 
 @pytest.mark.parametrize(
@@ -36,6 +51,7 @@ def test_nodes_of_the_stages_are_all_there_and_once():
     [
         ({"retrieval__warm_start": False}, set(), {"WarmStartModel"}),
         ({"ranking__tune": True}, {"RankingTuner"}, set()),
+        ({"search__enabled": False}, set(), {"QueryEncoderTrainer", "SearchTrainer", "SearchEvaluator"}),
     ],
 )
 def test_nodes_that_a_setting_adds_or_takes_away(settings, added, gone):
@@ -47,7 +63,7 @@ def test_a_refresh_rebuilds_the_catalogue_and_what_is_served_and_trains_nothing(
     assert rebuilt_ids(pipeline()) == {
         *("CatalogExampleGen", "ItemStatistics", "ItemValidator", "DataQualityGate"),
         *("CandidateIndex", "ServableBuilder", "Evaluator", "FunnelEvaluator", "InfraValidator", "Pusher"),
-        "BaselineModel",
+        *("BaselineModel", "SearchEvaluator"),
     }
     node = pipeline().components[0]
     assert rebuilt(node) is node

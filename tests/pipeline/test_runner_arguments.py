@@ -59,6 +59,7 @@ def test_settings_replace_values_of_the_configuration():
         (["--set", "=3"], r"--set =3: expected key\.path=value"),
         (["--set", "a..b=3"], r"--set a\.\.b=3: expected key\.path=value"),
         (["--set", "retrieval.epochs=[1"], r"--set .*'\[1' is not a valid YAML value"),
+        (["--set", "candidates={trending: 1, trending: 2}"], r"--set .*'trending' is given twice"),
         (["--set", "retrieval.epoch=3"], r"unknown key 'retrieval\.epoch'"),
         (["--set", "retrieval.epochs=many"], r"retrieval\.epochs"),
         (["--set", "name.x=1"], r"name\.x"),
@@ -194,3 +195,10 @@ def test_closing_lines():
         "model blessed; pushed version 17",
         "report: runs/x/report.html",
     ]
+
+
+def test_a_shop_without_events_has_nothing_to_refresh(tmp_path, capsys):
+    arguments = ["--config", str(ROOT / "pipeline/configs/esci_us.yaml"), "--runs-dir", str(tmp_path)]
+    assert runner.main([*arguments, "--refresh-index"]) == 1
+    assert "--refresh-index: a shop without events has no towers to keep" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Components of the tiny pipeline. Their faults come from the environment, not from parameters,
 so that the cache key of a component is the same with and without its fault."""
 
+import gc
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Examples, Model, ModelBlessing, ModelEvaluation, ModelRun
 
+from components.common import curves
 from schema.errors import DataError
 
 
@@ -23,6 +25,8 @@ def Rows(table: OutputArtifact[Examples], count: Parameter[int]) -> None:
     os.write(2, b"noise from file descriptor 2\n")
     warnings.warn("noise from a warning", stacklevel=1)
     logging.getLogger("tiny").error("noise from a logger")
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 100_000  # what was imported is not looked through again
     Path(table.uri, "rows.txt").write_text("row\n" * count)
     table.set_string_custom_property("summary", f"{count:,} rows")
 
@@ -55,7 +59,7 @@ def Fragile(
     serving.mkdir()
     (serving / "saved_model.pb").write_bytes(b"weights")
     epochs = [{"epoch": 1, "loss": 2.0, "val_loss": 2.1}, {"epoch": 2, "loss": 1.5, "val_loss": 1.8}]
-    Path(model_run.uri, "history.json").write_text(json.dumps({"epochs": epochs}))
+    curves.write(model_run.uri, epochs)
 
 
 @component

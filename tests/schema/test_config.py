@@ -2,7 +2,9 @@
 
 import copy
 import datetime as dt
+import re
 from pathlib import Path
+from typing import Any
 
 import pydantic
 import pytest
@@ -50,6 +52,33 @@ def test_what_is_not_given_has_its_default(write):
     assert read.candidates == config.Candidates()
     assert read.quality.must_beat == ["popularity", "popularity_recent", "personal_frequency"]
     assert read.items.category is None
+
+
+def without_events(**sections):
+    tree = {name: section for name, section in SMALL.items() if name != "events"}
+    return copy.deepcopy(tree) | sections
+
+
+def test_events_may_be_left_out(write):
+    assert config.load(write(without_events())).events is None
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"users": {"path": "u.csv", "user_id": "u"}}, "users: means nothing without events"),
+        ({"data": {"root": "data", "sample_users": 3}}, "data.sample_users: means nothing without events"),
+        ({"text_encoder": {"mode": "lora"}}, "text_encoder.mode: lora: means nothing without events"),
+        ({"serving": {"purchase_types": ["buy"]}}, "serving.purchase_types: means nothing without events"),
+        (
+            {"search": {"enabled": False}},
+            "search.enabled: false leaves a shop without events nothing to answer",
+        ),
+    ],
+)
+def test_what_only_events_can_give_is_refused_without_them(write, sections, said):
+    with pytest.raises(ConfigError, match=said):
+        config.load(write(without_events(**sections)))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "pipeline" / "configs").glob("*.yaml")))
@@ -115,6 +144,52 @@ def test_the_model_s_limit_lets_through_what_it_is_evaluated_with(write):
     tree["ranking"]["eval_list_size"] = 20
     with pytest.raises(ConfigError, match=r"serving.max_candidates: 19 is less than the 20 candidates"):
         config.load(write(tree | {"serving": {"max_candidates": 19}}))
+    shown = {"max_k": 100}
+    for more, needed, of in (
+        ({}, 32 * (15 + 4 * 100), "32 requests of `recommend`"),
+        ({"eval_list_size": 500, "eval_users": 9}, 32 * 500, "32 lists of 500"),
+        ({"eval_list_size": 20, "eval_users": 2000}, 1000 * 20, "1000 lists of ranking.eval_list_size"),
+    ):
+        tree["ranking"] = {"list_size": 8, "eval_list_size": 12, "eval_users": 90, **more}
+        loaded = config.load(write(tree | {"serving": {"max_pairs": needed, **shown}}))
+        assert loaded.serving.max_pairs == needed
+        said = f"serving.max_pairs: {needed - 1} is less than the {needed} candidates of {of}, "
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            config.load(write(tree | {"serving": {"max_pairs": needed - 1, **shown}}))
+    with pytest.raises(ConfigError, match=r"serving.max_rows: .* greater than or equal to 32"):
+        config.load(write(tree | {"serving": {"max_rows": 31}}))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"planned": ["leaflet"]}, r"exposures: planned: 'leaflet' is not one of channels \['mailer'\]"),
+        ({"known_ahead": 7}, r"exposures: known_ahead: say in `planned` which channels"),
+        ({"planned": ["mailer"], "plan_stores": 3}, r"exposures: plan_stores: 3 stores .*without `store`"),
+        ({"compared_within": "kind"}, r"exposures.compared_within: 'kind' is not one of items.categorical"),
+        ({"channels": {"front": {"column": "m", "values": []}}}, r"exposures.channels.front"),
+    ],
+)
+def test_what_is_planned_is_a_channel_that_can_be_counted(write, given, message):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    with pytest.raises(ConfigError, match=message):
+        config.load(write(SMALL | {"exposures": exposures | given}))
+
+
+def test_two_stores_make_a_promotion_where_stores_are_told_apart(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    for given, stores in (({}, 1), ({"store": "s"}, 2), ({"store": "s", "plan_stores": 1}, 1)):
+        assert config.load(write(SMALL | {"exposures": exposures | given})).exposures.least_stores == stores
+
+
+def test_planned_candidates_need_a_plan(write):
+    exposures = {"path": "e.csv", "item_id": "i", "time": {"column": "w"}, "channels": {"mailer": "m"}}
+    tree = SMALL | {"candidates": {"planned": 9}}
+    for given in ({}, {"exposures": exposures | {"planned": ["mailer"]}}):
+        with pytest.raises(ConfigError, match=r"candidates.planned: no promotion is known ahead"):
+            config.load(write(tree | given))
+    known = exposures | {"planned": ["mailer"], "known_ahead": 7}
+    assert config.load(write(tree | {"exposures": known})).candidates.sizes["planned"] == 9
 
 
 def test_periods_need_an_origin(write):
@@ -261,6 +336,52 @@ def test_settings_refuse_what_is_no_part_of_them():
         Part.from_json('{"items": {"path": "i", "item_id": "i", "text": ["t"]}, "ranking": {"epochs": 3}}')
 
 
+def test_a_component_may_see_a_section_without_naming_its_type(write):
+    class Whole(config.Settings):
+        split: Any
+
+    read = config.load(write(SMALL))
+    assert Whole.of(read).split == read.split
+
+
+def test_sections_do_not_change_and_equal_ones_have_equal_json(write):
+    read = config.load(write(SMALL))
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        read.split.eval_days = 3
+    columns = {"brand": "b", "colour": "c"}, {"colour": "c", "brand": "b"}
+    first, second = (read.items.model_copy(update={"categorical": names}) for names in columns)
+    assert first == second
+    assert first.to_json() == second.to_json()
+
+
+def test_a_schema_folder_is_looked_for_here_and_then_in_the_project(write, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given, expected in (
+        ("mine", "mine"),
+        (str(tmp_path / "none"), str(tmp_path / "none")),
+        ("schema/complete_journey", str(ROOT / "schema" / "complete_journey")),
+        ("gs://shop/schemas", "gs://shop/schemas"),
+    ):
+        assert config.load(write(SMALL | {"schema_dir": given})).schema_dir == expected
+
+
+def test_the_encoding_of_files_is_kept_as_it_is_written():
+    assert config.Csv(encoding="CP1252").encoding == "CP1252"
+
+
+@pytest.mark.parametrize(
+    ("span", "reason"),
+    [
+        ({"low": 2.0, "high": 2.0}, "low 2.0 must be below high 2.0"),
+        ({"low": 0.0, "high": 2.0, "log": True}, "a span with log: true must begin above 0"),
+    ],
+)
+def test_a_span_that_holds_no_values_is_refused(span, reason):
+    with pytest.raises(pydantic.ValidationError, match=reason):
+        config.Ranking(tuning={"space": {"dropout": span}})
+
+
 def test_a_section_is_narrowed_to_a_smaller_one():
     whole = config.Ranking(windows=3, window_days=14, list_size=40, epochs=7)
     assert config.narrow(whole, config.LabelWindows) == config.LabelWindows(windows=3, window_days=14)
@@ -284,7 +405,7 @@ def test_what_the_lists_are_cannot_be_tuned():
             dict.fromkeys(
                 (f"candidates.{n}" for n in ("two_tower", "buy_again", "co_purchased", "trending")), 0
             ),
-            "candidates: two_tower, buy_again, co_purchased, trending, new_items are all 0",
+            "candidates: two_tower, buy_again, co_purchased, trending, new_items, planned are all 0",
         ),
         ({"ranking.hidden": [-4]}, "ranking.hidden.0: "),
         ({"ranking.hidden": [32, 0]}, "ranking.hidden.1: "),
@@ -361,7 +482,8 @@ def test_names_of_features_that_are_taken_are_refused(write, section, names):
     for name in names:
         with pytest.raises(ConfigError) as raised:
             config.load(write(tree), {section: {"colour": "c", name: "x"}})
-        assert f"{section}: '{name}' is the name of something else" in str(raised.value)
+        assert f"{section}: '{name}' is the name of something else (" in str(raised.value)
+        assert names[-1] in str(raised.value).partition(" (")[2]  # all that are taken
     config.load(write(tree), {section: {f"{name[0]}_{name}": "x" for name in names}})
 
 

@@ -23,8 +23,8 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     from tests.serving import overlap_model  # TensorFlow: only for tests that need it
 
     folder = tmp_path_factory.mktemp("exports")
-    for version in (1, 2):
-        overlap_model.export(str(folder / str(version)), boost=version - 1)
+    model = overlap_model.export(str(folder / "1"), boost=0)
+    overlap_model.export(str(folder / "2"), boost=1, model=model)
     return {version: folder / str(version) for version in (1, 2)}
 
 

@@ -16,6 +16,7 @@ ITEMS = [str(100 + place) for place in range(50)]
 GROUPS = [place % 10 for place in range(50)]
 CATEGORIES = [f"cat{group}" for group in GROUPS]
 TEXTS = [f"Product {item} of café {group}" for item, group in zip(ITEMS, GROUPS, strict=True)]
+PRICES = [-1.0, *(place / 100 for place in range(1, 50))]  # the first is not known
 DEFAULT_K, MAX_K = 4, 65
 
 STRING = tf.string
@@ -64,6 +65,10 @@ class OverlapModel(tf.Module):
         self._popularity = tf.Variable(popularity(boost))
         self._vectors = tf.Variable(tf.eye(10, 64))
 
+    def boost(self, boost: float) -> None:
+        """Changes what is added to every score."""
+        self._popularity.assign(popularity(boost))
+
     def _scores(self, items: tf.Tensor, ages: tf.Tensor) -> tf.Tensor:
         index = self._table.lookup(items)
         weight = tf.where(index >= 0, 1 / (1 + ages), 0.0)
@@ -104,6 +109,63 @@ class OverlapModel(tf.Module):
         unfiltered = tf.reduce_all(category == "", axis=1, keepdims=True)
         chosen = tf.reduce_any(category[:, :, tf.newaxis] == tf.constant(CATEGORIES), axis=1)
         return self._top(self._scores(items, ages), ~excluded & (unfiltered | chosen), k, "overlap")
+
+    @tf.function(
+        input_signature=[
+            *_USER,
+            _spec("query", [None]),
+            _spec("category", [None, None]),
+            _spec("max_price", [None], tf.float32),
+            _spec("sort", [None]),
+            _spec("k", [None], tf.int32),
+        ]
+    )
+    def search(self, user_id, items, ages, types, store, timestamp, query, category, max_price, sort, k):
+        """Items whose texts hold the query; item n costs n cents, but for the first, which has no price."""
+        texts = tf.strings.lower(tf.constant(TEXTS))
+        held = tf.map_fn(
+            lambda words: tf.strings.regex_replace(texts, words, "") != texts,
+            query,
+            fn_output_signature=tf.bool,
+        )
+        unfiltered = tf.reduce_all(category == "", axis=1, keepdims=True)
+        chosen = tf.reduce_any(category[:, :, tf.newaxis] == tf.constant(CATEGORIES), axis=1)
+        price = tf.constant(PRICES)
+        affordable = (max_price[:, tf.newaxis] < 0) | ((price <= max_price[:, tf.newaxis]) & (price >= 0))
+        shown = held & (unfiltered | chosen) & affordable
+        dearest = tf.where(sort[:, tf.newaxis] == "price_desc", price, 0.0)
+        listed = self._top(self._scores(items, ages) + dearest, shown, k, "words")
+        index = self._table.lookup(listed["item_id"])
+        count = tf.reduce_sum(tf.cast(shown, tf.int32), 1)
+        batch = tf.size(query)
+        return listed | {
+            "price": tf.where(index >= 0, tf.gather(price, tf.maximum(index, 0)), 0.0),
+            "total": count,
+            "relaxed": count == 0,
+            "relaxed_query": query,
+            "corrected_query": tf.fill([batch], ""),
+            "notice": tf.where(count == 0, tf.strings.join(["Nothing has ", query]), ""),
+            "price_range": tf.stack([tf.fill([batch], -1.0), max_price], 1),
+            "facet_name": tf.repeat([["category", "category", ""]], batch, 0),
+            "facet_value": tf.repeat([["cat0", "cat1", ""]], batch, 0),
+            "facet_count": tf.stack([count, count // 2, tf.zeros_like(count)], 1),
+            "intent_category": tf.repeat([["cat0", ""]], batch, 0),
+            "intent_score": tf.repeat([[0.75, 0.0]], batch, 0),
+            "intent_brand": tf.repeat([["", ""]], batch, 0),
+            "intent_brand_score": tf.zeros([batch, 2]),
+        }
+
+    @tf.function(input_signature=[*_USER, _spec("prefix", [None]), _spec("k", [None], tf.int32)])
+    def suggest(self, user_id, items, ages, types, store, timestamp, prefix, k):
+        """The prefix with each of three endings, likeliest first."""
+        ends = tf.repeat(tf.constant([["", "s", " set"]]), tf.size(prefix), 0)
+        shown = tf.range(3) < k[:, tf.newaxis]
+        return {
+            "completion": tf.where(
+                shown, tf.strings.join([tf.repeat(prefix[:, tf.newaxis], 3, 1), ends]), ""
+            ),
+            "score": tf.where(shown, [[3.0, 2.0, 1.0]], 0.0),
+        }
 
     @tf.function(input_signature=[_spec("item_id", [None]), _spec("k", [None], tf.int32)])
     def similar(self, item, k):
@@ -175,22 +237,55 @@ class OverlapModel(tf.Module):
 
     @tf.function(input_signature=[_spec("seconds", [], tf.float64)])
     def busy(self, seconds):
-        """Works for so long: stands for a heavy request."""
+        """Takes so long: stands for a heavy request. It sleeps: the processor is for the tests."""
         end = tf.timestamp() + seconds
-        rounds = tf.while_loop(lambda _: tf.timestamp() < end, lambda count: [count + 1], [tf.constant(0)])
+        rounds = tf.while_loop(lambda _: tf.timestamp() < end, _sleep, [tf.constant(0)])
+        return {"rounds": rounds[0]}
+
+    @tf.function(input_signature=[_spec("begun", []), _spec("until", [])])
+    def held(self, begun, until):
+        """Writes the file `begun`, and answers once there is a file `until`: lasts as long as a test says."""
+
+        def missing(count: tf.Tensor) -> tf.Tensor:
+            # Of the count too: an op without state on a constant need be asked only once.
+            path = tf.strings.join([until, tf.strings.substr(tf.strings.as_string(count), 0, 0)])
+            return tf.size(tf.io.matching_files(path)) == 0
+
+        with tf.control_dependencies([tf.io.write_file(begun, "")]):
+            rounds = tf.while_loop(missing, _sleep, [tf.constant(0)])
         return {"rounds": rounds[0]}
 
 
-def export(path: str, boost: float) -> None:
+def _sleep(count: tf.Tensor) -> list[tf.Tensor]:
+    """Sleeps for 5 ms, then counts one more."""
+    one = tf.data.Dataset.from_tensors(1)
+    late = tf.raw_ops.SleepDataset(
+        input_dataset=tf.data.experimental.to_variant(one),
+        sleep_microseconds=tf.constant(5000, tf.int64),
+        output_types=[tf.int32],
+        output_shapes=[[]],
+    )
+    slept = tf.data.experimental.from_variant(late, one.element_spec)
+    return [slept.reduce(count, lambda total, one: total + one)]
+
+
+def export(path: str, boost: float, model: OverlapModel | None = None) -> OverlapModel:
     """Writes the model as a SavedModel with two warm-up requests.
 
     Args:
       path: the folder to write, of any name.
       boost: see `OverlapModel`.
+      model: one that was exported before: what takes seconds is to trace its functions.
+
+    Returns:
+      The model.
     """
-    model = OverlapModel(boost)
+    model = model or OverlapModel(boost)
+    model.boost(boost)
     names = (
         "recommend",
+        "search",
+        "suggest",
         "similar",
         "similar_scalar",
         "rank",
@@ -202,9 +297,11 @@ def export(path: str, boost: float) -> None:
         "classification",
         "regression",
         "busy",
+        "held",
     )
     tf.saved_model.save(model, path, signatures={name: getattr(model, name) for name in names})
     write_warmup(path, [("similar", {"item_id": ["100"], "k": [3]}), ("embed_text", {"text": ["bread"]})])
+    return model
 
 
 def write_warmup(path: str, requests: list[tuple[str, dict[str, object]]]) -> None:

@@ -26,7 +26,7 @@ class Server(ModelServer):
             out_path=folder / "stdout.txt",
         )
 
-    def wait(self, condition: Callable[[], bool], seconds: float = 180) -> None:
+    def wait(self, condition: Callable[[], bool], seconds: float = 900) -> None:
         """A server that died or was too slow fails the test with its log."""
         try:
             super().wait(condition, seconds)
@@ -45,12 +45,12 @@ class Server(ModelServer):
     def terminate(self) -> int:
         """SIGTERM, and the exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=300)
 
     def close(self) -> None:
         self.stop(grace_seconds=0)
 
 
-def wait_until(condition: Callable[[], bool], server: Server, seconds: float = 180) -> None:
+def wait_until(condition: Callable[[], bool], server: Server, seconds: float = 900) -> None:
     """`server.wait`, as a function."""
     server.wait(condition, seconds)

@@ -27,7 +27,8 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
         [
             *(sys.executable, str(ROOT / "benchmarks" / "serving.py")),
             *(f"--model_base_path={tmp_path}/models", "--seconds=0.4", "--swaps=3", "--memory_seconds=2"),
-            *("--concurrency=1,4", "--batch=1,8"),
+            *("--concurrency=1,4", "--batch=1,8", "--hour_seconds=8", "--swap_seconds=2"),
+            "--only=load,overhead,half,batching,swaps,hostile,malformed,slow,files,kill,memory,hour",
             *(f"--plot={tmp_path}/plot.svg", f"--json={tmp_path}/numbers.json"),
         ],
         capture_output=True,
@@ -41,7 +42,7 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
     assert list(dict.fromkeys(row["section"] for row in rows)) == [
         *("load", "overhead", "half load", "batching off", "batching on", "steady", "swaps", "hostile"),
         *("5% malformed", "90% malformed", "slow clients", "version deleted", "version cut short"),
-        *("disk full", "model folder deleted", "log's disk full", "kill -9", "memory"),
+        *("disk full", "model folder deleted", "log's disk full", "kill -9", "memory", "hour"),
     ]
     for row in rows:
         assert row["failed"] == row["wrong"] == 0, row
@@ -53,6 +54,8 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
     assert re.search(r"malformed requests refused wrongly .* 0 of \d{3,} .*reached", bars)
     assert re.search(r"most memory of a request below 1 MB .* \d+ MB, .* \(bar 256 MB", bars)
     assert re.search(r"longest time of a request below 1 MB .* \d+\.\d\d s, .* \(bar 2 s", bars)
+    assert re.search(r"wrong answers in \d+ minutes .* 0 of \d+ .*reached", bars)
+    assert re.search(r"memory's growth between swaps .* MB/h \(bar 20 MB/h", bars)
     assert "a retrying client is answered by version" in done.stdout
     assert ET.parse(tmp_path / "plot.svg").getroot().tag.endswith("svg")
 

@@ -40,6 +40,8 @@ from models.data import arrays, example_io
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
+from models.retrieval import snapshot
+from models.retrieval.snapshot import Snapshot
 from schema.config import Config
 from tests.shops import cache
 
@@ -88,6 +90,17 @@ CONFIG = Config.model_validate(
             "categorical": {"region": "region", "age": "age"},
             "sensitive": ["age"],
         },
+        "exposures": {
+            "path": "exposures.csv",
+            "item_id": "item",
+            "time": {"column": "week"},
+            "store": "store",
+            "channels": {"display": "display", "mailer": "mailer"},
+            "planned": ["mailer", "display"],
+            "known_ahead": 21,
+            "plan_stores": 3,
+            "compared_within": "brand",
+        },
         "text_encoder": {"sequence_length": 8, "dtype": "float32"},
         "retrieval": {
             "embedding_dim": 8,
@@ -105,6 +118,7 @@ CONFIG = Config.model_validate(
             "co_purchased": 8,
             "trending": 6,
             "new_items": 3,
+            "planned": 4,
             "new_days": 139,  # five candidates as of CUTOFF, all as of LABEL_START
             "neighbours": 7,
             "collaborative": {"rank": 6, "regularization": 5.0},
@@ -113,7 +127,8 @@ CONFIG = Config.model_validate(
         "ranking": {
             "list_size": 16,
             "eval_list_size": 24,
-            "epochs": 2,
+            "epochs": 4,
+            "holdout_share": 0.3,
             "batch_size": 8,
             "hidden": [8],
             "learning_rate": 0.003,
@@ -144,7 +159,8 @@ def _events(base: Path) -> None:
     for user in USERS[:-1]:
         favourites = rng.choice(40, 6, replace=False)
         first = 173 if user == NEWCOMER else rng.uniform(0, 60)
-        times = np.sort(rng.choice(np.arange(int(first * DAY), 200 * DAY), rng.integers(25, 50), False))
+        first = int(first * DAY)
+        times = first + np.sort(rng.choice(200 * DAY - first, rng.integers(25, 50), False))
         for seconds in times:
             when = START + int(seconds)
             store = STORES[rng.integers(3)]
@@ -281,6 +297,12 @@ def items() -> ItemTable:
     return write_items(item_frame(), folder() / "items/Split-items")
 
 
+def snapshot_at(as_of: int, config: Config = CONFIG) -> Snapshot:
+    """Item tables of a moment, of all events and the whole catalogue."""
+    category = config.items.category
+    return snapshot.build(log(), items(), as_of, config.candidates, None, config.exposures, category)
+
+
 @functools.cache
 def vocabularies() -> Vocabularies:
     """Users without the last four of the past; two users lack attributes."""
@@ -318,7 +340,8 @@ def _transformed(base: Path) -> None:
             if not start <= when < end:
                 continue
             mine = of_user[user]
-            history = mine[mine["timestamp"] < when].tail(20)
+            known = np.searchsorted(mine["timestamp"], when)  # they are in order
+            history = mine.iloc[max(known - 20, 0) : known]
             moment = pd.Timestamp(when, unit="s")
             columns["user"].append([users.get(user, 0)])
             columns["timestamp"].append([when])
@@ -452,6 +475,8 @@ def _index(base: Path) -> None:
         CONFIG.candidates,
         0.95,
         str(base),
+        CONFIG.exposures,
+        CONFIG.items.category,
     )
 
 
@@ -492,16 +517,21 @@ def _ranking(base: Path) -> str:
 
 @cache.kept
 def _servable(base: Path) -> str:
+    from tests.shops import tiny_search  # is made of this shop
+
+    ranking_folder = artifacts.model_folder(str(_ranking()[0] / "model"))
+    retriever = factory().at(CUTOFF)
     return servable_executor.run(
-        factory().at(CUTOFF),
+        retriever,
         items(),
-        artifacts.model_folder(str(_ranking()[0] / "model")),
+        ranking_folder,
         artifacts.model_folder(text_encoder()[0]),
         past_log(),
         CUTOFF,
         CONFIG,
         str(base / "model"),
         str(base / "histories"),
+        tiny_search.personal_parts(retriever, load(ranking_folder)),
     )
 
 

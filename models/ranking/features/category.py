@@ -35,10 +35,20 @@ class CategoryCodes(tf.Module):
         self.table = frozen_table(codes, tf.int32)
         self.first = np.cumsum([0, *self.sizes.values()])[:-1].astype(np.int32)
         self.of_candidates = once(lambda pairs: self.of(rows(pairs)))  # int32 [B, N, categories]
+        self.of_history = once(self._of_history)
 
     def of(self, row: tf.Tensor) -> tf.Tensor:
         """int32 [..., categories], the codes of rows (int32 [...])."""
         return tf.gather(self.table, row)
+
+    def _of_history(self, pairs: PairContext) -> tf.Tensor:
+        """int32 [B, L categories], each event's codes, behind each other as `first` says.
+
+        An event without a code counts after all of them.
+        """
+        mine = self.of(pairs.history_row)
+        mine = tf.where(mine > 0, mine + self.first, sum(self.sizes.values()))
+        return tf.reshape(mine, [tf.shape(mine)[0], -1])
 
     def by_name(self, code: tf.Tensor) -> dict[str, tf.Tensor]:
         """category -> int32 [...], of codes int32 [..., categories]."""
@@ -110,9 +120,7 @@ def _history(pairs: PairContext, codes: CategoryCodes, log_price: tf.Tensor) -> 
     shape, kinds = tf.shape(pairs.history_row), len(codes.sizes)
     batch, length = shape[0], shape[1]
     size = sum(codes.sizes.values())
-    mine = codes.of(pairs.history_row)
-    # the categories' codes lie behind each other; an event without a code counts after all of them
-    mine = tf.reshape(tf.where(mine > 0, mine + codes.first, size), [batch, length * kinds])
+    mine = codes.of_history(pairs)
 
     def of_category(of_event: tf.Tensor) -> tf.Tensor:
         """float32 [B, size + 1]: sums of events' values (float32 [B, L])."""

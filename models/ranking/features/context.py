@@ -81,11 +81,14 @@ def totals(pairs: PairContext) -> tf.Tensor:
 
 @once
 def sessions(pairs: PairContext) -> tf.Tensor:
-    """float32 [B, 2]: moments at which something happened, all and decayed by 45 days.
+    """float32 [B, 4]: moments at which something happened: all, decayed by 45 days, and those of the last
+    28 and 90 days.
 
     Events of one session are of one age.
     """
     age = tf.sort(tf.where(is_event(pairs), pairs.request[F.HISTORY_AGE_DAYS], -1.0), axis=1)
     first = tf.concat([tf.ones_like(age[:, :1], tf.bool), age[:, 1:] != age[:, :-1]], 1) & (age >= 0)
     new = tf.cast(first, tf.float32)
-    return tf.stack([tf.reduce_sum(new, 1), tf.reduce_sum(new * tf.pow(2.0, -age / 45.0), 1)], 1)
+    lately = tf.cast(age[..., None] <= [28.0, 90.0], tf.float32)
+    counted = tf.concat([tf.stack([tf.ones_like(age), tf.pow(2.0, -age / 45.0)], -1), lately], -1)
+    return tf.reduce_sum(new[..., None] * counted, 1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.ranking.features.block import OFFER, POPULARITY, Column, FeatureBlock
 from models.ranking.features.context import PairContext
-from models.retrieval.item_statistics import EXPOSURE_DAYS, exposure_statistic
+from models.retrieval.item_statistics import EXPOSURE_DAYS, PRICES, PROMOTION_EFFECTS, exposure_statistic
 from models.retrieval.snapshot import Snapshot
 
 
@@ -24,7 +24,9 @@ def item_statistics(snapshot: Snapshot, channels: Iterable[str]) -> FeatureBlock
       snapshot: item tables.
       channels: exposure channels of the shop.
     """
-    offers = {"log_price"} | {exposure_statistic(name, days) for name in channels for days in EXPOSURE_DAYS}
+    offers = {"log_price", *PROMOTION_EFFECTS}
+    offers |= {name for name in snapshot.stat_names if name.startswith(PRICES)}
+    offers |= {exposure_statistic(name, days) for name in channels for days in EXPOSURE_DAYS}
     stats = snapshot.stats[snapshot.candidate_row]
     # the last row is that of an empty place
     by_position = frozen_table(np.concatenate([stats, np.zeros_like(stats[:1])]), tf.float32)

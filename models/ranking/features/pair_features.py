@@ -15,6 +15,7 @@ from models.ranking.features.category import CategoryCodes, of_categories
 from models.ranking.features.context import PairContext
 from models.ranking.features.item import item_statistics
 from models.ranking.features.own import own_purchases
+from models.ranking.features.promotion import promotions
 from models.ranking.features.ranks import source_ranks
 from models.ranking.features.scores import co_purchases, scores
 from models.ranking.features.user import user_activity
@@ -34,6 +35,7 @@ def blocks_of_pairs(
         source_ranks(sources),
         co_purchases(),
         user_activity(),
+        *promotions(snapshot, sources, codes),
     ]
 
 

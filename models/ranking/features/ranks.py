@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from models.ranking.features.block import GOES_WITH, MATCH, OWN_PURCHASES, POPULARITY, Column, FeatureBlock
+from models.ranking.features.block import (
+    GOES_WITH,
+    MATCH,
+    OFFER,
+    OWN_PURCHASES,
+    POPULARITY,
+    Column,
+    FeatureBlock,
+)
 from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 
 # What a rank in a source explains; a source that is not named here is a match of query and item.
-_GROUPS = {F.BUY_AGAIN: OWN_PURCHASES, F.CO_PURCHASED: GOES_WITH, F.TRENDING: POPULARITY}
+_GROUPS = {F.BUY_AGAIN: OWN_PURCHASES, F.CO_PURCHASED: GOES_WITH, F.TRENDING: POPULARITY, F.PLANNED: OFFER}
 
 
 def source_ranks(sources: CandidateSources) -> FeatureBlock:

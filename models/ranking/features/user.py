@@ -5,8 +5,18 @@ from __future__ import annotations
 import tensorflow as tf
 
 from models.ranking.features.block import ACTIVITY, Feature, FeatureBlock
-from models.ranking.features.context import NEVER_DAYS, PairContext, is_event, recent, sessions, totals
+from models.ranking.features.context import (
+    NEVER_DAYS,
+    PairContext,
+    is_event,
+    once,
+    recent,
+    sessions,
+    totals,
+)
 from schema import names as F
+
+_LATELY_DAYS = 90.0
 
 
 def user_activity() -> FeatureBlock:
@@ -19,6 +29,9 @@ def user_activity() -> FeatureBlock:
             Feature("user_log_sessions_45", ACTIVITY, lambda pairs: sessions(pairs)[:, 1]),
             Feature("user_log_last_age", ACTIVITY, _newest),
             Feature("user_log_span", ACTIVITY, _oldest),
+            Feature("user_log_basket_90", ACTIVITY, lambda pairs: _lately(pairs)[0]),
+            Feature("user_log_new_share_90", ACTIVITY, lambda pairs: _lately(pairs)[1]),
+            Feature("user_log_visit_trend", ACTIVITY, _visit_trend),
         ],
         then=_for_each_candidate,
     )
@@ -37,6 +50,26 @@ def _oldest(pairs: PairContext) -> tf.Tensor:
     """float32 [B], age in days of the first event; 0 where there is none."""
     age = tf.where(is_event(pairs), pairs.request[F.HISTORY_AGE_DAYS], 0.0)
     return tf.maximum(tf.reduce_max(age, 1), 0.0)
+
+
+@once
+def _lately(pairs: PairContext) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of the last 90 days: float32 [B], events a session; and the share of events whose item the history
+    has no earlier event of.
+    """
+    age = pairs.request[F.HISTORY_AGE_DAYS]
+    recent = tf.cast(is_event(pairs) & (age <= _LATELY_DAYS), tf.float32)
+    position = pairs.sources.history(pairs.request)["position"]
+    first = pairs.found.own.of(position)[..., len(pairs.sources.own_names)]
+    count = tf.reduce_sum(recent, 1)
+    new = tf.reduce_sum(recent * tf.cast(age >= first, tf.float32), 1)
+    return count / tf.maximum(sessions(pairs)[:, 3], 1.0), new / tf.maximum(count, 1.0)
+
+
+def _visit_trend(pairs: PairContext) -> tf.Tensor:
+    """float32 [B]: sessions of the last 28 days over what those of the last 90 let expect."""
+    month, quarter = sessions(pairs)[:, 2], sessions(pairs)[:, 3]
+    return (month + 1) / (quarter * (28 / _LATELY_DAYS) + 1)
 
 
 def _for_each_candidate(values: tf.Tensor, pairs: PairContext) -> tf.Tensor:

@@ -11,6 +11,7 @@ import dataclasses
 import tensorflow as tf
 
 from models.retrieval.index.base import VectorIndex
+from models.retrieval.promotions import PromotionCalendar
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.segments import slots_of
 from schema.config import Candidates
@@ -97,11 +98,13 @@ class SourceTables:
 
     Attributes:
       snapshot: item tables as of one moment.
+      calendar: the promotions by the moment of a request.
       index: the search over the candidates' vectors.
       config: the configuration's section.
     """
 
     snapshot: Snapshot
+    calendar: PromotionCalendar
     index: VectorIndex
     config: Candidates
 
@@ -118,6 +121,7 @@ class Asked:
       own_weight: float32 [B, M], their decayed counts; 0 where the slot is empty.
       neighbour: int32 [B, S, K], items bought together with the strongest own candidates.
       co_purchased: float32 [B, C + 1], how much they speak for each candidate.
+      now: int64 [B], unix seconds; 0 = unknown.
     """
 
     query: tf.Tensor
@@ -127,6 +131,7 @@ class Asked:
     own_weight: tf.Tensor
     neighbour: tf.Tensor
     co_purchased: tf.Tensor
+    now: tf.Tensor
 
 
 class Source(tf.Module):

@@ -16,12 +16,14 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.retrieval.index.kinds import build_index
 from models.retrieval.index.plan import Plan
+from models.retrieval.promotions import PromotionCalendar
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import Asked, FoundCandidates, Source, SourceTables, SparseValues
 from models.retrieval.sources.buy_again import BuyAgain
 from models.retrieval.sources.co_purchased import CoPurchased
 from models.retrieval.sources.new_items import NewItems
 from models.retrieval.sources.own_events import COUNTS, OwnEvents
+from models.retrieval.sources.planned import Planned
 from models.retrieval.sources.segments import distinct, segment_extreme, slots_of
 from models.retrieval.sources.trending import Trending
 from models.retrieval.sources.two_tower import TwoTower
@@ -36,6 +38,7 @@ SOURCES: dict[str, type[Source]] = {
     F.TWO_TOWER: TwoTower,
     F.TRENDING: Trending,
     F.NEW_ITEMS: NewItems,
+    F.PLANNED: Planned,
 }
 _SEEDS = 100  # own candidates whose neighbours are looked up
 
@@ -56,6 +59,7 @@ class CandidateSources(tf.Module):
       index: the search over the candidates' vectors.
       sizes: source -> candidates that it gives, of the sources that are on.
       trending: float32 [C] variable, how much each candidate trends.
+      calendar: the chain's promotions by the moment of the request.
       by_trend: int32 [C] variable, positions by descending trend.
     """
 
@@ -65,7 +69,8 @@ class CandidateSources(tf.Module):
         self.candidate_row = frozen_table(np.append(snapshot.candidate_row, 0), tf.int32)
         self.row_candidate = frozen_table(snapshot.row_candidate, tf.int32)
         self.index = build_index(item_vectors, snapshot.candidate_row, plan)
-        tables = SourceTables(snapshot, self.index, config)
+        self.calendar = PromotionCalendar(snapshot.promotions, snapshot.as_of)
+        tables = SourceTables(snapshot, self.calendar, self.index, config)
         sources = {
             name: source(tables, min(getattr(config, name), self.count)) for name, source in SOURCES.items()
         }
@@ -123,7 +128,7 @@ class CandidateSources(tf.Module):
         seed = tf.gather(mine, slot, batch_dims=1)
         neighbour, value = self._co_purchased.links(seed, seed_weight)
         co_purchased = self._co_purchased.scores(neighbour, value)
-        asked = Asked(query, allowed, free, mine, weight, neighbour, co_purchased)
+        asked = Asked(query, allowed, free, mine, weight, neighbour, co_purchased, request["now"])
         rank = self._rank(tf.concat([source.find(asked) for source in self._on.values()], 1))
         position = distinct(rank.position, self.count) if fixed is None else fixed
         return FoundCandidates(

@@ -71,6 +71,12 @@ class ServerCore:
         """Whether every model has a version that serves."""
         return all(manager.available() for manager in self._managers.values())
 
+    def wait_looked(self, stop: threading.Event) -> None:
+        """Waits until each model has a version that serves, or has been looked for in vain, or for `stop`."""
+        while any(not (one.available() or one.looked()) for one in self._managers.values()):
+            if stop.wait(_WAIT_STEP_SECONDS):
+                return
+
     def stop(self) -> None:
         """Stops watching files. What serves goes on serving."""
         self._stop.set()

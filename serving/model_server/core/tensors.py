@@ -104,13 +104,15 @@ def decode(
     count = math.prod(shape)  # Python integers: a product of sizes cannot wrap around
     content = proto.tensor_content
     values = getattr(proto, spec.field) if spec.field and not content else ()
-    _check_contents(content, values if spec.field else range(count), spec, shape, count, max_filled)
+    _check_contents(content, values if spec.field else _elements(proto), spec, shape, count, max_filled)
     try:
         # the usual cases, in a fraction of make_ndarray's time
         if content:
             return np.frombuffer(content, spec.numpy).reshape(shape)
         if count and len(values) == count and spec.field != "half_val":
             return np.fromiter(values, spec.numpy, count).reshape(shape)
+        if spec.dtype == tf.string and not values:  # make_ndarray would fill with str
+            return np.full(shape, b"", object)
         # make_ndarray fills missing values from the last one, as TF Serving does.
         array = tf.make_ndarray(proto)
         if array.shape != shape:  # no values at all for a shape that needs some
@@ -172,6 +174,11 @@ def check_shape(shape: tuple[int, ...], spec: InputSpec) -> None:
             f"Expected input {spec.name} to have shape {describe_shape(spec.shape)} "
             f"but got {describe_shape(shape)}."
         )
+
+
+def _elements(proto: tensor_pb2.TensorProto) -> range:
+    """The values of a type without a field of its own: complex numbers are pairs, quantised ones integers."""
+    return range((len(proto.scomplex_val) + len(proto.dcomplex_val)) // 2 + len(proto.int_val))
 
 
 def _check_contents(

@@ -276,6 +276,7 @@ class VersionManager:
             try:
                 self.poll()
             except Exception:  # the watcher must outlive whatever a file system can do
+                self._looked = self._looks  # whoever waits for the look must not wait for ever
                 self._log_once("watch", "looking at %s failed", self._base_path, exc_info=True)
             self._drop_drained()
             if self._poll_seconds:
@@ -348,6 +349,7 @@ class VersionManager:
                     status.state = State.END
         if done:
             done.clear()
+            del lease  # the last one: what it holds would outlive the collection
             gc.collect()  # a loaded model sits in reference cycles; its tables are large
 
     def _fail(self, version: int, before: Fingerprint, error: StatusError) -> None:

@@ -76,7 +76,8 @@ def _feature_value(name: str, value: Any) -> tuple[str, Any]:
             raise invalid(f"Feature: {name} has {value}. Only int64 is supported.")
         return "int64_list", value
     if isinstance(value, float):
-        return "float_list", float(np.float32(value))
+        with np.errstate(over="ignore"):  # 1e300 is infinite, as in TF Serving
+            return "float_list", float(np.float32(value))
     if isinstance(value, str):
         return "bytes_list", json_values.utf8(value)
     if isinstance(value, dict) and not json_values.is_object(value):

@@ -58,7 +58,8 @@ def write_outputs(outputs: Arrays, rows: bool) -> bytes:
       rows: as `{"predictions": [...]}`, else as `{"outputs": ...}`.
 
     Raises:
-      StatusError: INVALID_ARGUMENT: outputs without a common first dimension in row format.
+      StatusError: INVALID_ARGUMENT: outputs without a common first dimension in row format;
+        UNIMPLEMENTED: complex numbers.
     """
     values = {name: _to_json(name, outputs[name]) for name in sorted(outputs)}
     if not rows:
@@ -248,6 +249,10 @@ def _to_json(name: str, array: np.ndarray) -> Any:
     if array.dtype.kind == "f" and array.dtype.itemsize < 8:
         # Through text: 0.2 of 32 bits shall read 0.2, not 0.20000000298.
         return array.astype(str).astype(np.float64).tolist()
+    if array.dtype.kind == "c":
+        raise StatusError(
+            Code.UNIMPLEMENTED, f"Conversion of output {name} of type {array.dtype.name} to JSON"
+        )
     if array.dtype.kind == "V":  # bfloat16 and others that numpy does not know
         return array.astype(np.float32).astype(str).astype(np.float64).tolist()
     return array.tolist()

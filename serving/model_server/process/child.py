@@ -25,7 +25,7 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parents[3]
 OURS = (sys.executable, "-m", "serving.model_server")
-START_SECONDS = 180.0
+START_SECONDS = 900.0  # a machine that others use too loads slowly
 STOP_SECONDS = 20.0  # between SIGTERM and SIGKILL
 _GUARD = Path(__file__).with_name("guard.py")
 _LOOK_SECONDS = 0.05  # between two looks at what a server does
@@ -59,6 +59,7 @@ class ModelServer:
       program: the server's command line without flags.
       model_name: the name that requests use.
       out_path: file for what it prints, if not `log_path`.
+      scratch: folders of the caller's that are removed if the caller's process is killed.
 
     Raises:
       OSError: the program cannot be started.
@@ -72,6 +73,7 @@ class ModelServer:
         program: Sequence[str] = OURS,
         model_name: str = "shelfwise",
         out_path: str | os.PathLike[str] | None = None,
+        scratch: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         self.base_path = Path(base_path)
         self.log = Path(log_path)
@@ -118,7 +120,7 @@ class ModelServer:
             except OSError:
                 self._folder.cleanup()
                 raise
-        self._guard = self._start_guard()
+        self._guard = self._start_guard(scratch)
 
     def __enter__(self) -> ModelServer:
         return self
@@ -152,7 +154,9 @@ class ModelServer:
         return f"localhost:{self.port}"
 
     def states(self) -> dict[int, tuple[int, str]]:
-        """(state as GetModelStatus numbers it, error message) by version; {} while it knows none."""
+        """(state as GetModelStatus numbers it, error message) by version; {} while it answers nobody."""
+        if self._port is None and not self._port_file.exists():  # its first models are being loaded
+            return {}
         # The messages come with TensorFlow, whose start-up lines are not for whoever waits.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         import grpc
@@ -229,11 +233,11 @@ class ModelServer:
         self._folder.cleanup()
         return status
 
-    def _start_guard(self) -> subprocess.Popen[bytes]:
+    def _start_guard(self, scratch: Sequence[str | os.PathLike[str]]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-I", "-S", str(_GUARD), str(self.process.pid), str(STOP_SECONDS)]
         try:
             return subprocess.Popen(
-                [*command, self._folder.name],
+                [*command, self._folder.name, *(os.path.abspath(folder) for folder in scratch)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

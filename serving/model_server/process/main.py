@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m servi
 
     try:
         server.serve(config, stop)
-    except (server.Refused, ports.NotWritable) as error:
+    except server.Refused as error:
         return _refuse(str(error))
 
 

@@ -45,17 +45,18 @@ class Refused(Exception):
 
 
 def serve(config: flags.Config, stop: threading.Event) -> NoReturn:
-    """Builds the server, answers until `stop` is set, and ends the process with status 0.
+    """Loads the first models, then answers until `stop` is set, and ends the process with status 0.
+
+    The status is 1, after a line on stderr, when somebody took a port while the models were loaded.
 
     Raises:
-      Refused: a port cannot be had, or a file of the command line is wrong.
+      Refused: a file of the command line is wrong.
     """
     files = _read_files(config)
     # What is imported by now never becomes garbage; collections after a version swap would
     # walk all of it while requests wait.
     gc.freeze()
     server = _Server(config, files, stop)
-    server.start()
     try:
         server.core.reload(files.models)
     except StatusError as error:
@@ -64,13 +65,23 @@ def serve(config: flags.Config, stop: threading.Event) -> NoReturn:
         server.core.watch_file(
             config.model_config_file, config.model_config_file_poll_wait_seconds, config_files.read_models
         )
-    stop.wait()
+    # As in TensorFlow Serving, nobody is answered before the first models can answer.
+    server.core.wait_looked(stop)
+    status = 0
+    if not stop.is_set():
+        try:
+            server.start()
+            stop.wait()
+        except (Refused, ports.NotWritable) as error:
+            print(error, file=sys.stderr)
+            status = 1
     server.stop()
     logging.shutdown()
     sys.stdout.flush()
+    sys.stderr.flush()
     # A version may be half-way through loading in its thread, and tearing TensorFlow down
     # under it crashes. Everything that matters has ended.
-    os._exit(0)
+    os._exit(status)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,35 +140,52 @@ class _CountingPool(futures.ThreadPoolExecutor):
 class _Server:
     """Both ports, the models behind them, and health.
 
+    The models are there first: `core` takes a configuration before `start` opens the ports.
+
     Args:
       config: the command line.
       files: what its files say.
       stop: set when the process is to end.
 
     Raises:
-      Refused: a port cannot be had, or gRPC refuses the keys.
+      Refused: gRPC refuses the keys.
     """
 
     def __init__(self, config: flags.Config, files: _Files, stop: threading.Event) -> None:
 
         self._config = config
+        self._files = files
         self._stopping = stop
         self._metrics = Metrics()
         self._pool = _CountingPool(config.grpc_max_threads)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._grpc, self._port = _bind_grpc(config, self._pool, files.ssl)
         self.core = ServerCore(self._make_manager, config.allow_version_labels_for_unavailable_models)
-        executor = _executor(config, files.batching, self._metrics)
-        self._rest = self._bind_rest(executor, files.metrics_path) if config.rest_api_port else None
-        self._add_services(executor)
+        self._executor = _executor(config, files.batching, self._metrics)
+        self._grpc: grpc.Server | None = None
+        self._rest: RestServer | None = None
+        self._announcing = threading.Lock()
+        self._held: list[tuple[str, int]] | None = []  # what serves, until there is a port to tell
+        self._port = 0
+        if files.ssl is not None:
+            _check_keys(config, files.ssl)
 
     def start(self) -> None:
-        """Begins to answer, and writes the files that say at which ports."""
+        """Opens the ports, begins to answer, and writes the files that say at which ports.
+
+        Raises:
+          Refused: a port, or the unix socket, cannot be had.
+          ports.NotWritable: a file cannot be written.
+        """
         if self._config.profiler_port:
             tf.profiler.experimental.server.start(self._config.profiler_port)
             _log.info("profiler on port %d", self._config.profiler_port)
+        self._grpc, self._port = _bind_grpc(self._config, self._pool, self._files.ssl)
+        if self._config.rest_api_port:
+            self._rest = self._bind_rest(self._executor, self._files.metrics_path)
+        self._add_services(self._grpc, self._executor)
         self._grpc.start()
+        _log.info("gRPC on port %d", self._port)
         if self._rest is not None:
             self._rest.start()
             _log.info("REST on port %d", self._rest.port)
@@ -165,6 +193,10 @@ class _Server:
                 ports.write(self._config.rest_api_port_file, self._rest.port)
         if self._config.port_file:
             ports.write(self._config.port_file, self._port)
+        with self._announcing:
+            held, self._held = self._held or [], None
+            for name, version in held:
+                self._say(name, version)
 
     def stop(self) -> None:
         """Takes no more requests and lets those in work end, as long as the grace time allows."""
@@ -175,7 +207,8 @@ class _Server:
         if rest is not None:
             rest.drain()
         until = time.monotonic() + grace
-        _drain(self._grpc, self._pool, grace)
+        if self._grpc is not None:
+            _drain(self._grpc, self._pool, grace)
         if rest is not None:
             rest.stop(until)
         _log.info("stopped")
@@ -202,28 +235,32 @@ class _Server:
         except OSError as error:
             raise Refused(ports.PORT_ERROR.format("rest_api_port", config.rest_api_port)) from error
 
-    def _add_services(self, executor: Executor) -> None:
+    def _add_services(self, server: grpc.Server, executor: Executor) -> None:
 
         as_content = self._config.enable_serialization_as_tensor_content
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(
                 self.core, self._metrics, as_content, executor, self._config.max_filled_elements
             ),
-            self._grpc,
+            server,
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            ModelService(self.core, self._metrics, self._config.enable_reload_config), self._grpc
+            ModelService(self.core, self._metrics, self._config.enable_reload_config), server
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [*filter(None, _SERVICES), health.SERVICE_NAME, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, self._grpc, service_descriptors.pool())
+        reflection.enable_server_reflection(names, server, service_descriptors.pool())
 
     def _make_manager(self, name: str, base_path: str, policy: Policy) -> VersionManager:
 
         def announce(version: int) -> None:
             if not self._stopping.is_set() and self.core.all_serve():
                 self._set_health(health_pb2.HealthCheckResponse.SERVING)
-            print(f"serving {name} version {version} on port {self._port}", flush=True)
+            with self._announcing:
+                if self._held is None:
+                    self._say(name, version)
+                else:
+                    self._held.append((name, version))
 
         return VersionManager(
             name,
@@ -234,6 +271,9 @@ class _Server:
             policy,
             self._config.max_concurrent_requests_per_model,
         )
+
+    def _say(self, name: str, version: int) -> None:
+        print(f"serving {name} version {version} on port {self._port}", flush=True)
 
     def _set_health(self, status: int) -> None:
         for service in _SERVICES:
@@ -295,6 +335,18 @@ def _bind_grpc(
     if config.grpc_socket_path and not bind(f"unix:{config.grpc_socket_path}"):
         raise Refused(f"--grpc_socket_path: {config.grpc_socket_path} cannot be a socket; give another path")
     return server, port
+
+
+def _check_keys(config: flags.Config, ssl: config_files.Ssl) -> None:
+    """Tells of wrong keys now, and not after the minutes that a model may take to load.
+
+    Raises:
+      Refused: gRPC refuses them.
+    """
+    trial = dataclasses.replace(config, port=0, grpc_socket_path=None)
+    server, _ = _bind_grpc(trial, _CountingPool(1), ssl)
+    server.start()  # only what was started lets go of its port
+    server.stop(None).wait()
 
 
 def _bracketed(host: str) -> str:

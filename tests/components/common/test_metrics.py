@@ -65,6 +65,8 @@ def test_an_item_twice_in_a_list_is_refused():
 def test_a_user_without_relevant_items_is_refused():
     with pytest.raises(ValueError, match="without relevant"):
         metrics.per_user(np.zeros((1, 1), int), np.zeros((1, 3), bool), [1])
+    with pytest.raises(ValueError, match="without relevant"):  # one among others
+        metrics.per_user(np.zeros((2, 1), int), np.asarray([[True, False], [False, False]]), [1])
 
 
 def test_summary():

@@ -58,6 +58,11 @@ def test_versions_are_read_oldest_first_and_by_number(base):
     assert registry.read(f"{base}/") == registry.read(base)
 
 
+@pytest.mark.parametrize("kind", [registry.Line, PushRecord, registry.Pushed, Reference])
+def test_what_was_recorded_does_not_change(kind):
+    assert kind.model_config["frozen"]
+
+
 def test_no_folder_is_no_version(base):
     assert registry.read(base) == []
     assert registry.baseline([], "a") is None

@@ -23,7 +23,14 @@ OWN = {
     "CandidateSampler": {"raw_sessions", "raw_users"},
     "RankingTuner": {"candidates"},
     "RankingTrainer": {"candidates", "hyperparameters"},
-    "ServableBuilder": {"raw_sessions", "text_encoder", "ranking_model"},
+    "ServableBuilder": {
+        "raw_sessions",
+        "text_encoder",
+        "ranking_model",
+        "catalog",
+        "query_encoder",
+        "search",
+    },
 }
 
 

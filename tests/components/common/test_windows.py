@@ -92,3 +92,17 @@ def test_label_windows_end_at_the_cutoff_and_meet(windows, days):
     starts = tiny_shop.WINDOWS.label_starts(ranking)
     assert len(starts) == windows
     assert np.diff([*starts, CUTOFF]).tolist() == [int(days * DAY)] * windows
+    assert windows_of(ranking) == [(start, ("all", "novel")) for start in starts]
+
+
+def windows_of(ranking):
+    return list(tiny_shop.WINDOWS.tasks_by_start(ranking).items())
+
+
+def test_first_purchases_may_have_windows_of_their_own():
+    few = CONFIG.ranking.model_copy(update={"windows": 1, "novel_windows": 3})
+    back = [CUTOFF - days * DAY for days in (84, 56, 28)]
+    assert windows_of(few) == [(back[0], ("novel",)), (back[1], ("novel",)), (back[2], ("all", "novel"))]
+    assert tiny_shop.WINDOWS.label_starts(few) == back
+    many = CONFIG.ranking.model_copy(update={"windows": 2, "novel_windows": 1})
+    assert windows_of(many) == [(back[1], ("all",)), (back[2], ("all", "novel"))]

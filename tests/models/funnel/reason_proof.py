@@ -38,6 +38,7 @@ class Shop:
       candidates: items that can be ranked.
       new: those of them that are new: without an event more than `candidates.new_days` before the model.
       as_of: unix seconds of the model.
+      promoted: item -> unix seconds at which the weeks begin in which the chain promotes it.
     """
 
     title: Mapping[str, str]
@@ -47,6 +48,15 @@ class Shop:
     candidates: frozenset[str]
     new: frozenset[str]
     as_of: int
+    promoted: Mapping[str, frozenset[int]] = dataclasses.field(default_factory=dict)
+
+    def offered_soon(self, item: str, now: int) -> bool:
+        """Whether an item is promoted in a week that begins in less than three weeks, or has begun."""
+        return any(-7 * DAY < start - now - 3600 < 14 * DAY for start in self.promoted.get(item, ()))
+
+    def on_offer(self, item: str, now: int) -> bool:
+        """Whether an item is promoted in the week of a moment; the week begins an hour early."""
+        return now > 0 and any(start <= now + 3600 < start + 7 * DAY for start in self.promoted.get(item, ()))
 
     def popular(self, item: str, week: bool) -> bool:
         """Whether an item is one of the ten that its category sells most."""
@@ -105,6 +115,10 @@ def prove(
       The template's name.
     """
     name, said = _read(reason, serving.reasons)
+    if name.endswith("on_offer"):
+        assert shop.on_offer(item, now)
+    elif name in ("buy_again", "buy_again_once", "two_tower", "context", "trending"):
+        assert not shop.on_offer(item, now)  # it would have been said
     mine = [event for event in events if event.item_id == item]
     bought = [event.age_days for event in mine if event.bought]
     if name.startswith("buy_again"):
@@ -113,6 +127,8 @@ def prove(
         occasions = sorted(set(bought))
         if name == "buy_again_once":
             assert len(occasions) == 1
+        elif name == "buy_again_on_offer":
+            assert number_in(said["times"], serving.phrases.times) == len(occasions)
         elif name == "buy_again":
             assert number_in(said["times"], serving.phrases.times) == len(occasions) > 1
         else:
@@ -142,16 +158,21 @@ def prove(
         }
         assert number_in(said["purchases"], serving.phrases.purchases) == len(within) > 1
         check_when(said["when"], min(age for _, age in within), now, serving)
-    elif name in ("two_tower", "context"):
+    elif name in ("two_tower", "context", "on_offer"):
         assert source == "two_tower"
-        assert bool(events) == (name == "two_tower")
+        assert name == "on_offer" or bool(events) == (name == "two_tower")
     elif name.startswith("trending"):
         assert source == "trending"
-        if name != "trending":
+        if name not in ("trending", "trending_on_offer"):
             assert said["category"] == shop.category[item]
             assert shop.popular(item, week=name == "trending_this_week")
         if name == "trending_this_week":
             assert shop.as_of <= now < shop.as_of + 7 * DAY
+    elif name.startswith("planned"):
+        assert source == "planned"
+        assert not mine
+        assert shop.on_offer(item, now) == (name == "planned_this_week")
+        assert shop.offered_soon(item, now or shop.as_of)
     elif name.startswith("new_items"):
         assert source == "new_items"
         assert not mine

@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import artifacts
+from components.common import artifacts, servables
+from components.common.candidate_lists import tensor
+from models.funnel.limits import Limits
 from models.funnel.signatures import concrete, signature_specs
 from schema import names as F
 from schema.config import Serving
+from schema.config.serving import EVALUATED_ROWS
 from tests.models.funnel import tiny_funnel
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import rank_inputs, recommend_inputs
+from tests.shops.tiny_shop import CUTOFF, rank_inputs, recommend_inputs
 
 DEFAULT = Serving()
-SMALL = {"max_rows": 2, "max_candidates": 4, "max_explained": 3}
+ROWS, LISTS = "rows in a request", f"{F.CANDIDATE_ITEM_ID} "
 
 
 @pytest.fixture(scope="module")
@@ -22,12 +25,34 @@ def signatures():
     return tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable)).signatures
 
 
+@pytest.fixture(scope="module")
+def places():
+    """Candidates that the sources give at most."""
+    return sum(tiny_shop.built().factory.at(CUTOFF).sources.sizes.values())
+
+
 def users(rows):
     return tiny_shop.request(["u01"] * rows, [[("101", 3.0)]] * rows)
 
 
+def recommend(rows):
+    return recommend_inputs(users(rows), 1)
+
+
+def items(rows):
+    return {F.ITEM_ID: tf.fill([rows], "101")}
+
+
 def similar(rows):
-    return {F.ITEM_ID: tf.fill([rows], "101"), F.K: tf.fill([rows], 1)}
+    return items(rows) | {F.K: tf.fill([rows], 1)}
+
+
+def texts(rows):
+    return {F.TEXT: tf.fill([rows], "milk")}
+
+
+def examples(rows, candidates):
+    return {"examples": tf.repeat(example(candidates)["examples"], rows)}
 
 
 def example(candidates):
@@ -40,47 +65,115 @@ def ranked(rows, candidates):
     return rank_inputs(users(rows), tf.fill([rows, candidates], "101"))
 
 
-def asked(rows, candidates, explained):
-    """Signature -> requests at a limit."""
-    return {
-        "recommend": [recommend_inputs(users(rows), 1)],
-        "similar": [similar(rows)],
-        "rank": [ranked(rows, 1), ranked(1, candidates)],
-        "explain": [ranked(rows, 1), ranked(1, explained)],
-        "serving_default": [example(candidates)],
-    }
+def searches(rows):
+    values = servables.neutral_inputs(tiny_shop.items(), np.arange(1, 3)) | servables.nobody()
+    values[F.context("store_id")] = np.asarray([""], object)
+    return {name: tf.repeat(tensor(value), rows, 0) for name, value in values.items()}
 
 
-def message(name, at):
-    if name in ("recommend", "similar") or (at == 0 and name != "serving_default"):
-        return "rows in a request .serving.max_rows.; ask in parts"
-    setting = "max_explained" if name == "explain" else "max_candidates"
-    return rf"{F.CANDIDATE_ITEM_ID} .*in a row .serving.{setting}.; ask in parts"
+def message(of, setting, limit):
+    return rf"at most {limit} {of}.*.serving\.{setting}.; ask in parts"
 
 
-OVER = asked(DEFAULT.max_rows + 1, DEFAULT.max_candidates + 1, DEFAULT.max_explained + 1)
+def at_limits(serving, places):
+    """(signature, largest request, one that is too large, what is said of it)."""
+    rows, pairs = serving.max_rows, serving.max_pairs
+    recommended = pairs // (places + 4 * serving.max_k)
+    assert recommended <= rows
+    lists = pairs // serving.max_candidates
+    return [
+        ("recommend", recommend(recommended), recommend(recommended + 1), (ROWS, "max_pairs", recommended)),
+        ("similar", similar(rows), similar(rows + 1), (ROWS, "max_rows", rows)),
+        ("rank", ranked(rows, 1), ranked(rows + 1, 1), (ROWS, "max_rows", rows)),
+        (
+            *("rank", ranked(1, serving.max_candidates), ranked(1, serving.max_candidates + 1)),
+            (LISTS + "in a row", "max_candidates", serving.max_candidates),
+        ),
+        (
+            *("rank", ranked(lists, serving.max_candidates), ranked(lists + 1, serving.max_candidates)),
+            (LISTS + "in a request", "max_pairs", pairs),
+        ),
+        ("explain", ranked(rows, 1), ranked(rows + 1, 1), (ROWS, "max_rows", rows)),
+        (
+            *("explain", ranked(2, serving.max_explained // 2), ranked(2, serving.max_explained // 2 + 1)),
+            (LISTS + "to explain in a request", "max_explained", serving.max_explained),
+        ),
+        ("embed_user", users(rows), users(rows + 1), (ROWS, "max_rows", rows)),
+        ("embed_item", items(rows), items(rows + 1), (ROWS, "max_rows", rows)),
+        (
+            *("serving_default", example(serving.max_candidates), example(serving.max_candidates + 1)),
+            (LISTS + "in a row", "max_candidates", serving.max_candidates),
+        ),
+        (
+            *("serving_default", examples(lists, serving.max_candidates)),
+            *(examples(lists + 1, serving.max_candidates), (LISTS + "in a request", "max_pairs", pairs)),
+        ),
+    ]
 
 
-@pytest.mark.parametrize(
-    ("name", "at"), [(name, at) for name, found in OVER.items() for at in range(len(found))]
-)
-def test_one_more_than_the_limit_is_refused_with_the_setting_s_name(signatures, name, at):
-    with pytest.raises(tf.errors.InvalidArgumentError, match=message(name, at)):
-        signatures[name](**OVER[name][at])
+def test_what_is_exported_has_the_limits(signatures, places):
+    serving, rows = DEFAULT, DEFAULT.max_pairs // (places + 4 * tiny_shop.CONFIG.serving.max_k)
+    assert rows < serving.max_rows
+    over = [
+        ("recommend", recommend(rows + 1), ROWS),
+        ("similar", similar(serving.max_rows + 1), ROWS),
+        ("rank", ranked(serving.max_rows + 1, 1), ROWS),
+        ("rank", ranked(1, serving.max_candidates + 1), "in a row"),
+        ("explain", ranked(1, serving.max_explained + 1), "to explain in a request"),
+        ("embed_text", texts(serving.max_texts + 1), ROWS),
+        ("embed_user", users(serving.max_rows + 1), ROWS),
+        ("embed_item", items(serving.max_rows + 1), ROWS),
+        ("serving_default", example(serving.max_candidates + 1), "in a row"),
+        (F.SEARCH, searches(serving.max_texts + 1), ROWS),
+        (F.SUGGEST, searches(serving.max_rows + 1), ROWS),
+    ]
+    assert {name for name, _, _ in over} == set(signatures)
+    for name, given, of in over:
+        inputs = {each: given[each] for each in signatures[name].structured_input_signature[1]}
+        with pytest.raises(tf.errors.InvalidArgumentError, match=rf"{of} .serving\.max_\w+.; ask in parts"):
+            signatures[name](**inputs)
 
 
-def test_limits_are_settings_and_what_they_allow_is_answered():
-    funnel = tiny_funnel.make(**SMALL)
+def test_limits_are_settings_and_what_they_allow_is_answered(places):
+    small = {"max_rows": 33, "max_candidates": 10, "max_explained": 40, "max_pairs": 3 * (places + 4 * 5) + 1}
+    small |= {"max_k": 5, "default_k": 5}
+    serving = DEFAULT.model_copy(update=small)
+    funnel = tiny_funnel.make(**small)
     specs = signature_specs(("store_id",))
     methods = {"recommend": funnel.recommend, "similar": funnel.similar, "rank": funnel.rank}
     methods |= {"explain": funnel.explain, "serving_default": funnel.rank_examples}
-    allowed = asked(*SMALL.values())
-    over = asked(*(most + 1 for most in SMALL.values()))
-    for name, method in methods.items():
-        function = concrete(method, specs[name], name)
-        for at, inputs in enumerate(allowed[name]):
-            for values in function(**inputs).values():
-                if values.dtype.is_floating:
-                    assert np.isfinite(values).all()
-            with pytest.raises(tf.errors.InvalidArgumentError, match=message(name, at)):
-                function(**over[name][at])
+    methods |= {"embed_user": funnel.embed_user, "embed_item": funnel.embed_item}
+    functions = {name: concrete(method, specs[name], name) for name, method in methods.items()}
+    for name, allowed, over, said in at_limits(serving, places):
+        for values in functions[name](**allowed).values():
+            if values.dtype.is_floating:
+                assert np.isfinite(values).all()
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message(*said)):
+            functions[name](**over)
+
+
+@pytest.mark.parametrize(
+    ("candidates", "places", "setting", "scored", "recommended"),
+    [
+        (100, 10, {"max_k": 20}, 1024, 728),
+        (18_960, 900, {}, 1024, 38),
+        (1_000_000, 900, {}, 33, 33),  # C float32 scores of a row are 4 MB
+        (50_000_000, 900, {}, EVALUATED_ROWS, EVALUATED_ROWS),
+        (1_000_000, 900, {"max_scores": 1 << 27}, 134, 38),
+    ],
+)
+def test_rows_are_bounded_by_what_each_costs(candidates, places, setting, scored, recommended):
+    limits = Limits(Serving(**setting), candidates, places)
+    assert len(limits.scored(similar(scored), F.ITEM_ID)[F.ITEM_ID]) == scored
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {scored} rows"):
+        limits.scored(similar(scored + 1), F.ITEM_ID)
+    assert len(limits.recommended(users(recommended))[F.USER_ID]) == recommended
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {recommended} rows"):
+        limits.recommended(users(recommended + 1))
+
+
+def test_texts_have_a_limit_of_their_own():
+    limits = Limits(Serving(max_texts=3), 100, 10)
+    assert len(limits.texts(texts(3))[F.TEXT]) == 3
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message(ROWS, "max_texts", 3)):
+        limits.texts(texts(4))

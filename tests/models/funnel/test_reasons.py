@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.common import artifacts
-from models.funnel import reasons
+from models.funnel import reasons, search_reasons
 from schema import names as F
 from schema.config import Reasons
 from schema.reasons import REASONS
@@ -16,7 +16,7 @@ from tests.models.funnel.reason_proof import Event, Shop, prove
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, ITEMS, recommend_inputs, text
 
-REQUESTS = 240
+REQUESTS = 160  # fewer than serving.max_pairs allows
 
 
 def proof_shop():
@@ -37,6 +37,14 @@ def proof_shop():
         candidates=(candidates := frozenset(items.item_id[sources.candidate_row.numpy()[:-1]])),
         new=candidates & set(first[first <= CONFIG.candidates.new_days].index),
         as_of=CUTOFF,
+        promoted={
+            row["item_id"]: frozenset(
+                week
+                for week, stores in zip(row["exposure_week"], row["exposure_mailer"], strict=True)
+                if stores >= CONFIG.exposures.least_stores
+            )
+            for _, row in tiny_shop.item_frame().iterrows()
+        },
     )
 
 
@@ -95,7 +103,8 @@ def test_every_reason_holds_in_the_requests_own_data():
     servable = tiny_shop.load(artifacts.model_folder(tiny_shop.built().servable))
     answer = servable.signatures["recommend"](**inputs_of(rows, now))
     seen = proven({name: text(value) for name, value in answer.items()}, rows, now, CONFIG.serving)
-    wanted = set(Reasons.model_fields) - {"similar", "exploration", "exploration_anywhere"}
+    wanted = {key for key in Reasons.model_fields if not key.startswith("search_")}
+    wanted -= {"similar", "exploration", "exploration_anywhere"}
     # every candidate of the tiny shop sells well in its department, or has none; the new ones have one
     assert wanted - set(seen) <= {"trending_in_category", "new_items"}
     assert sum(seen.values()) > 15 * REQUESTS
@@ -154,11 +163,13 @@ def test_every_reason_has_words_and_a_rule():
     """`schema.reasons` and `RULES` are one table in two rooms: the same keys, the same order."""
     keys = [rule.key for rule in reasons.RULES]
     assert len(set(keys)) == len(keys)
-    assert {*keys, reasons.DEFAULT, reasons.SIMILAR} == {reason.key for reason in REASONS}
+    searched = {reason.key for reason in REASONS if reason.key.startswith("search_")}  # SearchReasons'
+    assert {*keys, reasons.DEFAULT, reasons.SIMILAR} == {reason.key for reason in REASONS} - searched
     assert [*Reasons.model_fields] == [reason.key for reason in REASONS]
     # of one source the table lists first what overrules, and so comes last among the rules
     priority = {key: place for place, key in enumerate([reasons.SIMILAR, reasons.DEFAULT, *keys])}
-    for first, second in itertools.pairwise(REASONS):
+    of_lists = [reason for reason in REASONS if reason.key not in searched]
+    for first, second in itertools.pairwise(of_lists):
         if first.source == second.source and second.key != "looked_at":  # it overlaps with none
             assert priority[first.key] > priority[second.key]
 
@@ -166,5 +177,6 @@ def test_every_reason_has_words_and_a_rule():
 def test_every_fact_of_a_reason_is_said():
     for reason in REASONS:
         assert not reason.unknown_facts(reason.template)
+        said = search_reasons.FACTS if reason.key.startswith("search_") else reasons._FACTS
         for fact in reason.facts:
-            assert fact == "when" or fact in reasons._FACTS
+            assert fact == "when" or fact in said

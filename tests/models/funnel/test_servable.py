@@ -28,6 +28,8 @@ def signatures(built):
     loaded = tiny_shop.load(artifacts.model_folder(built.servable))
     names = {
         "recommend",
+        "search",
+        "suggest",
         "similar",
         "rank",
         "explain",
@@ -224,7 +226,7 @@ def test_an_unknown_category_gives_nothing(signatures, inputs):
 
 def test_an_unknown_user_without_history_gets_trends_and_the_towers(everything):
     sources = set(everything[F.SOURCE][2]) - {""}
-    assert {F.TWO_TOWER, F.TRENDING} <= sources <= {F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS}
+    assert {F.TWO_TOWER, F.TRENDING} <= sources <= {F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS, F.PLANNED}
 
 
 def test_both_kinds_of_personal_reasons_occur(everything):
@@ -241,7 +243,8 @@ def test_the_named_source_is_the_one_in_which_the_item_stands_highest(built, inp
             position = int(retriever.positions(tf.constant([item]))[0])
             share = {
                 name: float(found.ranks()[name][row, position]) / retriever.sources.sizes[name]
-                for name in (F.CO_PURCHASED, F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS)
+                for name in retriever.sources.sizes
+                if name != F.BUY_AGAIN
             }
             assert share[source] == min(share.values()) < 1
 

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.slow  # another process imports TensorFlow
 # Ops of TensorFlow Text that the stock model server links in addition to TensorFlow's own: in
 # tensorflow/serving, tensorflow_serving/model_servers/BUILD lists
 # "@org_tensorflow_text//tensorflow_text:ops_lib" in SUPPORTED_TENSORFLOW_OPS. FastBertTokenizer is
-# its fast_bert_normalizer and fast_wordpiece_tokenizer.
-TEXT_OPS = {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets"}
+# its fast_bert_normalizer and fast_wordpiece_tokenizer; a search reads its words with normalize_ops.
+TEXT_OPS = {"FastBertNormalize", "FastWordpieceTokenizeWithOffsets", "CaseFoldUTF8", "NormalizeUTF8"}
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 LIST_OPS = """

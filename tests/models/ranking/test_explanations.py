@@ -137,12 +137,14 @@ def test_every_pair_feature_explains_what_its_name_says():
         "offer": [
             *("log_price", "department_price_gap", "brand_price_gap"),
             *(f"log_{channel}_{days}" for channel in tiny_shop.CHANNELS for days in (7, 28)),
+            *(name for name in features.names if name.startswith("price_") or "promot" in name),
+            "planned_log_rank",
         ],
-        "activity": [name for name in features.names if name.startswith("user_")],
+        "activity": [name for name in features.names if name.startswith("user_log_")],
     }
     named = {name for names in expected.values() for name in names}
     expected["popularity"] = [name for name in features.names if name not in named]
-    assert len(expected["popularity"]) == 18  # all other statistics of the snapshot, and the rank by trend
+    assert len(expected["popularity"]) == 22  # all other statistics of the snapshot, and the rank by trend
     for group, names in expected.items():
         own = member[groups.index(group)]
         assert {name for name, hit in zip(features.names, own, strict=True) if hit} == set(names), group

@@ -18,6 +18,7 @@ from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from tests.models.retrieval import test_sources as naive
 from tests.shops import tiny_shop
+from tests.shops.tiny_shop import CUTOFF, DAY, START
 
 NEVER = 720.0
 
@@ -95,6 +96,65 @@ def naive_pair(history, query, candidate):
     out["user_log_sessions_45"] = math.log1p(sum(0.5 ** (age / 45) for age in moments))
     out["user_log_last_age"] = math.log1p(min([NEVER, *(age for _, age in known)]))
     out["user_log_span"] = math.log1p(max((age for _, age in known), default=0))
+    lately = [(i, age) for i, age in known if age <= 90]
+    quarter, month = len({np.float32(age) for _, age in lately}), {age for age in moments if age <= 28}
+    # an item that is no candidate stands for all such items
+    own = {i for i, _ in known if naive.position_of(i) < naive.sources().count}
+
+    def oldest(item):
+        return max(a for i, a in known if (i == item if item in own else i not in own))
+
+    new = sum(age >= oldest(i) for i, age in lately)
+    out["user_log_basket_90"] = math.log1p(len(lately) / max(quarter, 1))
+    out["user_log_new_share_90"] = math.log1p(new / max(len(lately), 1))
+    out["user_log_visit_trend"] = math.log1p((len(month) + 1) / (quarter * 28 / 90 + 1))
+    return out | naive_promotions(known, item, CUTOFF, out)
+
+
+def week_of(moment):
+    """Number of a moment's week since START; the last hour of a week belongs to the next one."""
+    return math.floor((moment + 3600 - START) / (7 * DAY))
+
+
+@functools.cache
+def stores_of(item, channel):
+    """Week -> stores that promoted the item."""
+    row = tiny_shop.item_frame().set_index("item_id").loc[item]
+    return dict(zip(map(week_of, row["exposure_week"]), row[f"exposure_{channel}"], strict=True))
+
+
+def promoted(item, week, channel="mailer"):
+    return stores_of(item, channel).get(week, 0) >= 3
+
+
+def naive_promotions(known, item, now, stats):
+    """Features of promotions by name; `known` are the history's events."""
+    items, out, current = tiny_shop.items(), {}, week_of(now)
+    ahead = 3  # weeks, of known_ahead 21 days
+    spans = {"last_4": (-4, 0), "last_1": (-1, 0)} | {f"next_{n}": (0, n) for n in (1, 2, ahead)}
+    kind = dict(zip(items.item_id, items.categorical["brand"], strict=True))
+    weight = {i: naive_stat(i, "log_lines_90") for i in items.item_id[1:]}
+    rivals = [i for i in items.item_id[1:] if kind[i] == kind[item] and kind[item] > 0]
+    for span, (first, end) in spans.items():
+        weeks = [current + week for week in range(first, end)]
+        for channel in ("mailer", "display"):
+            out[f"promoted_{channel}_{span}"] = sum(promoted(item, week, channel) for week in weeks)
+        total = sum(weight[i] * sum(promoted(i, week) for week in weeks) for i in rivals)
+        usual = total / sum(weight[i] for i in rivals) if rivals else 0.0
+        out[f"promoted_above_usual_{span}"] = out[f"promoted_mailer_{span}"] - usual
+        lift = math.exp(stats["log_promotion_lift"])
+        if span.startswith("next"):
+            out[f"promoted_gain_{span}"] = out[f"promoted_mailer_{span}"] * max(lift - 1, 0)
+    weeks = sum(promoted(item, current + week) for week in range(ahead))
+    base = naive.shop_snapshot().promotions.base[items.item_id.tolist().index(item)]
+    out["log_lines_expected_next_3"] = math.log1p(base * (ahead + weeks * (lift - 1)))
+    under = [(i, promoted(i, week_of(now - np.float32(age) * DAY))) for i, age in known]
+    share = (sum(on for _, on in under) + 5 * naive.shop_snapshot().promotions.shop_share) / (len(under) + 5)
+    out["user_promoted_share"] = share
+    for name, codes in items.categorical.items():
+        code = dict(zip(items.item_id, codes, strict=True))
+        same = [on for i, on in under if code[i] == code[item] and code[item] > 0]
+        out[f"{name}_promoted_share"] = (sum(same) + 5 * share) / (len(same) + 5)
     return out
 
 
@@ -114,13 +174,42 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     assert len(pair_features().groups) == len(names)
 
 
-@pytest.mark.parametrize("place", range(57))
+@pytest.mark.parametrize("place", range(92))
 def test_feature_equals_the_naive_one(place):
     names = pair_features().names
-    assert len(names) == 57  # the range above
+    assert len(names) == 92  # the range above
     np.testing.assert_allclose(
         computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
     )
+
+
+@pytest.mark.parametrize("days", [-30, -9, -2, 0, 3, 10, 25, 60])
+def test_promotions_are_those_of_the_requests_own_weeks(days):
+    """A servable answers for weeks after its tables were made; an old request knows its own weeks only."""
+    now = CUTOFF + days * DAY
+    history = [("101", 3.0), ("104", 20.5), ("131", 64.0)]
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    parsed = parser(tiny_shop.request(["u01"], [history], timestamp=now))
+    which = naive.sources()
+    every = tf.range(which.count)[None]
+    found = which(parsed, tf.constant(naive.queries()[:1]), tf.ones([1, which.count], tf.bool), every)
+    values = pair_features()(parsed, found)[0].numpy()[0]
+    names = pair_features().names
+    items = tiny_shop.items().item_id[naive.shop_snapshot().candidate_row]
+    for row, item in zip(values, items, strict=True):
+        stats = {"log_promotion_lift": naive_stat(item, "log_promotion_lift")}
+        for name, value in naive_promotions(history, item, now, stats).items():
+            assert row[names.index(name)] == pytest.approx(value, rel=1e-4, abs=2e-5), (item, name)
+
+
+def test_a_request_without_a_moment_is_made_when_the_snapshot_was():
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    which, got = naive.sources(), []
+    for timestamp in (0, CUTOFF):
+        parsed = parser(tiny_shop.request(["u01"], [[("101", 3.0)]], timestamp=timestamp))
+        found = which(parsed, tf.constant(naive.queries()[:1]), tf.ones([1, which.count], tf.bool))
+        got.append(pair_features()(parsed, found)[0].numpy())
+    np.testing.assert_array_equal(*got)
 
 
 def test_text_space_keeps_what_tells_texts_apart():

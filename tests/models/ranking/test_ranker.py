@@ -237,6 +237,7 @@ def test_half_of_the_bins_are_where_purchases_are(bought_from, share):
     assert abs((encoded[1] - encoded[0])[of_first].sum() / bins - share) < 0.1
 
 
+@pytest.mark.slow  # trains a model
 def test_it_learns_to_order_what_comes_again_and_for_how_much():
     model, inputs = make(), batch(lists=40)
     label = inputs["features"][..., 0] > 0.5

@@ -11,7 +11,6 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.data.requests import RequestParser
 from models.ranking.features.pair_features import PairFeatures
-from models.retrieval import snapshot
 from models.retrieval.index.kinds import make_plan
 from models.retrieval.index.plan import Plan
 from models.retrieval.sources.base import Source
@@ -29,7 +28,7 @@ LEARNED = 3  # of them the towers'
 
 @functools.cache
 def shop_snapshot():
-    return snapshot.build(tiny_shop.log(), tiny_shop.items(), CUTOFF, CONFIG.candidates)
+    return tiny_shop.snapshot_at(CUTOFF)
 
 
 @functools.cache
@@ -119,7 +118,17 @@ def naive_scores(history, query):
     new = np.full(count, -1e9)
     for position in naive_new(CONFIG.candidates.new_days):
         new[position] = near[position]
+    promotions, code = table.promotions, tiny_shop.items().categorical["brand"]
+    kind = code[table.candidate_row]
+    planned = np.zeros(count)
+    for position, row in enumerate(table.candidate_row):
+        first = promotions.current  # of three weeks that are known
+        weeks = sum(int(promotions.weeks[row, 0]) >> week & 1 for week in range(first, first + 3))
+        bought = again[(kind == kind[position]) & (kind > 0)].sum()
+        lines = math.log1p(promotions.base[row] * promotions.lift[row])
+        planned[position] = weeks * lines * (0.1 + math.log1p(bought))
     return {
+        F.PLANNED: planned,
         F.BUY_AGAIN: again,
         F.CO_PURCHASED: together,
         F.TWO_TOWER: near,
@@ -164,7 +173,7 @@ def test_each_source_gives_its_naive_top(restricted, k):
         scores = naive_scores(histories()[place], queries()[place])
         expected = naive_top(scores, allowed[place], size)
         for name in SOURCES:
-            if name != F.TWO_TOWER:
+            if name not in (F.TWO_TOWER, F.PLANNED):
                 np.testing.assert_allclose(dense[name][place], scores[name], rtol=1e-4, atol=1e-5)
             limit = min(size[name], which.count)
             ranks = np.full(which.count, limit, np.float32)
@@ -200,7 +209,7 @@ def test_an_empty_history_still_gets_two_tower_and_trending():
     expected = naive_top(scores, np.ones(sources().count, bool), sources().sizes)
     position = found.position[0].numpy()
     assert sorted(position[position < sources().count]) == sorted(
-        {*expected[F.TWO_TOWER], *expected[F.TRENDING], *expected[F.NEW_ITEMS]}
+        {item for name in (F.TWO_TOWER, F.TRENDING, F.NEW_ITEMS, F.PLANNED) for item in expected[name]}
     )
 
 
@@ -253,7 +262,7 @@ def test_without_empty_places_every_candidate_is_left_in_its_order(requests):
 
 
 def test_a_source_of_size_zero_is_off():
-    which = sources(two_tower=0, co_purchased=0, new_items=0)
+    which = sources(two_tower=0, co_purchased=0, new_items=0, planned=0)
     assert which.ranks_of == (F.BUY_AGAIN, F.TRENDING)
     found = find(which)
     assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending

@@ -83,6 +83,7 @@ def test_accidental_hits_are_removed():
     np.testing.assert_allclose(make().compute_loss(inputs), 0.0, atol=1e-5)
 
 
+@pytest.mark.slow  # trains a model
 def test_training_uses_dropout_and_lowers_the_loss():
     model = make(user_dropout=0.5, history_dropout=0.5)
     inputs = batch()

@@ -159,34 +159,13 @@ def test_a_preset_that_is_not_there_is_a_config_error(preset):
         text_encoder.TextEncoder(preset, LENGTH)
 
 
-@pytest.mark.parametrize(("rates", "expected"), [((9.0, 5.0), "float32"), ((5.0, 9.0), "bfloat16")])
-def test_the_type_measured_faster_is_kept(monkeypatch, rates, expected):
-    asked = []
-
-    def measured(preset, length, dtype, texts):
-        asked.append((dtype, len(texts)))
-        return dict(zip(("float32", "bfloat16"), rates, strict=True))[dtype]
-
-    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(text_encoder, "texts_per_second", measured)
-    texts = np.asarray([f"text {number}" for number in range(1000)], object)
-    dtype, speed = text_encoder.fastest_dtype("preset", LENGTH, texts)
-    assert (dtype, speed) == (expected, {"float32": rates[0], "bfloat16": rates[1]})
-    assert [name for name, _ in asked] == ["float32", "bfloat16"]
-    assert all(100 <= size <= 128 for _, size in asked)
+@pytest.mark.parametrize(("unit", "expected"), [(True, "bfloat16"), (False, "float32")])
+def test_the_type_is_that_of_the_machine(monkeypatch, unit, expected):
+    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: unit)
+    assert text_encoder.dtype_here() == expected
 
 
-def test_without_a_unit_for_bfloat16_nothing_is_measured(monkeypatch):
-    monkeypatch.setattr(text_encoder, "has_bfloat16", lambda: False)
-    assert text_encoder.fastest_dtype("preset", LENGTH, np.asarray(["x"], object)) == ("float32", {})
-
-
-def test_texts_per_second_and_bfloat16_vectors():
-    """Both types run, and give nearly the same vectors."""
-    rate = text_encoder.texts_per_second(
-        tiny_shop.bert_preset(1), LENGTH, "bfloat16", np.asarray(TEXTS, object)
-    )
-    assert rate > 0
+def test_bfloat16_vectors_are_nearly_those_of_float32():
     exact = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH)(tf.constant(TEXTS)).numpy()
     rough = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH, "bfloat16")(tf.constant(TEXTS)).numpy()
     assert rough.dtype == np.float32
@@ -243,3 +222,41 @@ def test_one_long_text_does_not_make_all_others_long():
     assert distinct.tolist() == sorted(texts)
     assert distinct[place].tolist() == texts.tolist()
     assert peak < 20 * 2**20  # the array of str alone takes 382 MiB
+
+
+@pytest.mark.parametrize(("mode", "dtype", "near"), [("lora", "float32", 1e-5), ("full", "bfloat16", 0.1)])
+def test_layers_give_what_kerashub_s_give_with_padding_and_low_rank_updates(mode, dtype, near):
+    encoder = text_encoder.TextEncoder(tiny_shop.bert_preset(2), LENGTH, dtype, mode, 1, 2)
+    rng = np.random.default_rng(3)
+    for weight in encoder.trained:  # the updates begin at nothing
+        weight.assign(weight + rng.normal(0, 0.3, weight.shape))
+    ids = encoder.tokenize(tf.constant(TEXTS))
+    assert 0 in ids[0]
+    assert 0 not in ids[3]
+    hidden = encoder.lower(ids)
+    assert hidden.dtype == dtype
+    inputs = {"token_ids": ids, "segment_ids": tf.zeros_like(ids), "padding_mask": tf.cast(ids > 0, tf.int32)}
+    expected = tf.cast(encoder.backbone(inputs)["sequence_output"], tf.float32)
+    got = encoder.upper(hidden, ids)
+    np.testing.assert_allclose(got[ids > 0], expected[ids > 0], atol=near)
+
+
+def test_lengths_are_those_of_the_inputs(encoder):
+    longest = encoder.lengths(np.asarray([*TEXTS, "word " * 50], object))
+    padded = (encoder.tokenize(tf.constant([*TEXTS, "word " * 50])).numpy() > 0).sum(1)
+    np.testing.assert_array_equal(longest, padded)
+    assert longest.max() == LENGTH
+
+
+def test_texts_of_one_length_are_encoded_together():
+    """Letters do not say how many word pieces a text has."""
+    seen = []
+
+    def shapes(texts):
+        seen.append(sorted(texts.numpy().tolist()))
+        return tf.ones([len(texts), 2])
+
+    texts = np.asarray(["aaaaaaaaaaaa", "b c d", "eeeeeeeeeeeeeeeee", "f g h i"], object)
+    words = lambda some: np.asarray([len(text.split()) for text in some])  # noqa: E731
+    text_encoder.encode_all(shapes, texts, 2, words)
+    assert seen == [[b"aaaaaaaaaaaa", b"eeeeeeeeeeeeeeeee"], [b"b c d", b"f g h i"]]

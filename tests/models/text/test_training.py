@@ -107,7 +107,8 @@ def trained(jit_compile, steps=3):
     model = GroupContrast(encoder, 0.1)
     optimizer = text_training.make_optimizer(3e-2, 20)
     step = text_training.make_step(model, optimizer, tf.distribute.get_strategy(), jit_compile)
-    losses = [float(step(batch_of(encoder))) for _ in range(steps)]
+    batch = batch_of(encoder)
+    losses = [float(step(batch)) for _ in range(steps)]
     return losses, [weight.numpy() for weight in model.trained]
 
 
@@ -208,8 +209,9 @@ def test_training_changes_the_top_layers_and_nothing_else(mode, trained_layers, 
     before = {id(weight): weight.numpy() for weight in encoder.backbone.weights}
     model = GroupContrast(encoder, 0.1)
     step = text_training.make_step(model, keras.optimizers.SGD(0.1), tf.distribute.get_strategy(), False)
-    step(batch_of(encoder))
-    step(batch_of(encoder))  # the first step of LoRA changes one of its two factors only
+    batch = batch_of(encoder)
+    step(batch)
+    step(batch)  # the first step of LoRA changes one of its two factors only
     names = {id(weight) for weight in encoder.trained}
     changed = {
         id(weight) for weight in encoder.backbone.weights if (weight.numpy() != before[id(weight)]).any()
@@ -224,8 +226,9 @@ def test_the_merged_encoder_gives_the_trained_ones_vectors(mode):
     before = encoder(tf.constant(TEXTS.tolist())).numpy()
     model = GroupContrast(encoder, 0.1)
     step = text_training.make_step(model, keras.optimizers.Adam(0.05), tf.distribute.get_strategy(), False)
+    batch = batch_of(encoder)
     for _ in range(3):
-        step(batch_of(encoder))
+        step(batch)
     after = encoder(tf.constant(TEXTS.tolist())).numpy()
     assert np.abs(after - before).max() > 0.1
     merged = encoder.merged()

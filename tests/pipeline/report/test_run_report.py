@@ -131,6 +131,9 @@ def record(tmp_path):
                 "predicted": 0.0412,
                 "observed": 0.0399,
                 "ece": 0.0123,
+                "ece_of_chance": 0.0045,
+                "log_loss": 0.1534,
+                "log_loss_of_rate": 0.1678,
                 "curve": [
                     {"weight": 5.0, "predicted": 0.01, "observed": 0.02},
                     {"weight": 5.0, "predicted": 0.3, "observed": 0.25},
@@ -188,7 +191,7 @@ def test_missing_share_counts_empty_values(record):
 
 
 def test_summary_has_what_the_issue_names(record, tmp_path):
-    stages = [summary.Stage("EventStatistics", 1.23456, True, "cached", "x", 10)]
+    stages = [summary.Stage("EventStatistics", 1.23456, True, "cached", "x", 10, 2.34567)]
     result = summary.build(
         name="shop",
         config_path=None,
@@ -207,6 +210,7 @@ def test_summary_has_what_the_issue_names(record, tmp_path):
     read = json.loads((tmp_path / "summary.json").read_text())
     assert read["stages"][0]["name"] == "EventStatistics"
     assert (read["stages"][0]["seconds"], read["stages"][0]["cached"]) == (1.235, True)
+    assert read["stages"][0]["processor_seconds"] == 2.346
     assert read["not_run"] == ["Pusher"]
     assert read["metrics"]["funnel"]["novel"]["ndcg@10"] == 0.06
     assert read["metrics"]["baselines"]["popularity"]["all"]["recall@100"] == 0.5
@@ -327,7 +331,8 @@ def test_report_of_a_finished_run(record, tmp_path):
     text = {name: " ".join(value.split()) for name, value in page.text.items()}
     for wanted in ("0.2500 ± 0.0040", "0.2000", "2,000 users", "26,180 items", "income: <50K", "0.0500"):
         assert wanted in text["quality"], wanted
-    for wanted in ("321,987", "400 users", "purchase0.04120.03990.0123", "value0.18700.1790–"):
+    heads = "purchase0.04120.03990.01230.00450.15340.1678", "value0.18700.1790––––"
+    for wanted in ("321,987", "400 users", *heads):
         assert wanted in text["quality"], wanted
     assert "Why the model is blessed" in text["quality"]
     assert "0.8100" in text["ranking"]

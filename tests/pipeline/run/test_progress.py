@@ -5,13 +5,14 @@ import logging
 import os
 import subprocess
 import sys
-import threading
+from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline.formats import format_seconds
 from pipeline.run import progress
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize(
@@ -81,36 +82,58 @@ def test_output_goes_to_the_log_and_comes_back(tmp_path, capfd):
     assert (root.handlers[:], root.level, sys.stdout, sys.stderr) == before
 
 
-def _interrupted(log):
-    with progress.OutputToLog(log):
+# In a process of its own, as what follows: descriptors and memory of this one are also other tests'.
+_THREE_TIMES = """
+import os, sys
+from pathlib import Path
+from pipeline.run import progress
+
+def interrupted():
+    with progress.OutputToLog(Path(sys.argv[1])):
         print("inside")
         raise KeyboardInterrupt
 
+descriptors = os.listdir("/proc/self/fd")
+for _ in range(3):
+    try:
+        interrupted()
+    except KeyboardInterrupt:
+        print("interrupted")
+assert os.listdir("/proc/self/fd") == descriptors
+"""
 
-def test_output_comes_back_after_an_exception_and_log_is_appended(tmp_path, capfd):
+
+def test_output_comes_back_after_an_exception_and_log_is_appended(tmp_path):
     (tmp_path / "run.log").write_text("earlier run\n")
-    descriptors = psutil.Process().num_fds()
-    for _ in range(3):
-        with pytest.raises(KeyboardInterrupt):
-            _interrupted(tmp_path / "run.log")
-    print("outside")
-    assert capfd.readouterr().out == "outside\n"
+    command = [sys.executable, "-c", _THREE_TIMES, tmp_path / "run.log"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "interrupted\n" * 3
     assert (tmp_path / "run.log").read_text() == "earlier run\n" + "inside\n" * 3
-    assert psutil.Process().num_fds() == descriptors
 
 
-def test_memory_sampler_sees_this_process_and_its_children():
-    with progress.MemorySampler(interval=0.02) as memory:
-        alone = memory.stage_peak()
-        code = "import time; block = b'x' * 120_000_000; print(len(block), flush=True); time.sleep(60)"
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
-            child.stdout.readline()
-            threading.Event().wait(0.2)
-            child.kill()
-        with_child = memory.stage_peak()
-    assert with_child - alone > 110_000_000
-    assert memory.peak_bytes >= with_child
-    assert psutil.Process().memory_info().rss * 0.5 < alone
+_MEASURED = """
+import subprocess, sys, time
+import psutil
+from pipeline.run import progress
+
+with progress.MemorySampler(interval=0.02) as memory:
+    alone = memory.stage_peak()
+    code = "import time; block = b'x' * 120_000_000; print(len(block), flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        end = time.monotonic() + 60
+        while memory.peak_bytes - alone < 110_000_000 and time.monotonic() < end:
+            time.sleep(0.01)  # its thread takes the sample
+        child.kill()
+    with_child = memory.stage_peak()
+assert with_child - alone > 110_000_000
+assert memory.peak_bytes >= with_child
+assert psutil.Process().memory_info().rss * 0.5 < alone
+"""
+
+
+def test_memory_sampler_sees_its_process_and_the_children():
+    subprocess.run([sys.executable, "-c", _MEASURED], cwd=ROOT, check=True)
 
 
 def test_importing_the_progress_code_needs_no_tensorflow():

@@ -21,7 +21,16 @@ import pytest
 
 from schema.events import Event, UserState
 from serving import client as cli
-from serving.client import AsyncClient, Client, Recommendation, RequestError, ServerError, ServerUnavailable
+from serving.client import (
+    AsyncClient,
+    Client,
+    FoundItem,
+    Recommendation,
+    RequestError,
+    ServerError,
+    ServerUnavailable,
+    Suggestion,
+)
 from serving.client.command import main
 from tests.serving import overlap_model
 from tests.serving.process import ROOT, Server
@@ -61,6 +70,53 @@ def test_filters_exclusions_and_fewer_results_than_asked(client: Client) -> None
     results = client.recommend("1", category=["cat3"], exclude_item_id=["103", "143"], k=10)
     assert [row.item_id for row in results] == ["133", "123", "113"]
     assert len(client.recommend("1", k=80)) == 50
+
+
+def test_search_gives_what_was_found_and_what_was_made_of_the_query(client: Client) -> None:
+    user = UserState("1", [Event(*one) for one in HISTORY])
+    result = client.search("café 3", user, k=3)
+    ranked = [item for item in best(HISTORY, 50) if item[-1] == "3"]
+    assert [item.item_id for item in result.items] == ranked[:3]
+    assert result.total == len(ranked)
+    place = overlap_model.ITEMS.index(ranked[0])
+    assert result.items[0] == FoundItem(
+        1,
+        ranked[0],
+        overlap_model.TEXTS[place],
+        pytest.approx(float(overlap_model.expected_scores(HISTORY, 0)[place])),
+        "words",
+        "Group 3 is yours",
+        pytest.approx(place / 100),
+    )
+    assert (result.notice, result.relaxed, result.relaxed_query) == ("", False, "café 3")
+    assert result.facets == {"category": {"cat0": 5, "cat1": 2}}
+    assert (result.categories, result.brands) == ({"cat0": 0.75}, {})
+    assert result.price_range == (None, None)
+
+
+def test_search_passes_filters_and_sort_on(client: Client) -> None:
+    dearest = client.search("product", category=["cat0", "cat3"], max_price=0.3, sort="price_desc", k=50)
+    assert [item.item_id for item in dearest.items] == ["130", "123", "120", "113", "110", "103"]
+    assert dearest.price_range == (None, pytest.approx(0.3))
+    unknown = client.search("product 100")
+    assert [(item.item_id, item.price) for item in unknown.items] == [("100", None)]
+    with pytest.raises(RequestError, match="brand: signature 'search' of the model has no such input"):
+        client.search("product", brand=["acme"])
+
+
+def test_an_empty_page_says_why(client: Client) -> None:
+    result = client.search("bicycle")
+    assert (list(result.items), result.total, result.relaxed) == ([], 0, True)
+    assert result.notice == "Nothing has bicycle"
+
+
+def test_suggest_gives_as_many_as_are_asked_for(client: Client) -> None:
+    assert client.suggest("tea", "1") == [
+        Suggestion("tea", 3),
+        Suggestion("teas", 2),
+        Suggestion("tea set", 1),
+    ]
+    assert client.suggest("tea", k=1) == [Suggestion("tea", 3)]
 
 
 def test_context_names_come_with_or_without_prefix(client: Client) -> None:
@@ -161,9 +217,9 @@ def test_retries_until_a_late_server_is_up_and_follows_a_new_version(
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    # The pauses between the 5 attempts, 30 s in all, are for the time in which the model is loaded.
+    # The pauses between the 5 attempts, a minute in all, are for the time in which the model is loaded.
     with Client(
-        f"localhost:{port}", timeout=120, wait_for_ready=True, initial_backoff=2, max_backoff=16
+        f"localhost:{port}", timeout=300, wait_for_ready=True, initial_backoff=4, max_backoff=32
     ) as patient:
         with futures.ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(patient.recommend, "1", k=1)
@@ -171,7 +227,7 @@ def test_retries_until_a_late_server_is_up_and_follows_a_new_version(
             assert not waiting.done()
             shutil.copytree(exports[1], tmp_path / "1")
             server = start(tmp_path, f"--port={port}")
-            assert waiting.result(timeout=120)[0].score == pytest.approx(0.049)
+            assert waiting.result(timeout=300)[0].score == pytest.approx(0.049)
         shutil.copytree(exports[2], tmp_path / "2")
         server.wait_serving(2)
         assert patient.recommend("1", k=1)[0].score == pytest.approx(1.049)
@@ -276,7 +332,7 @@ def test_command_line_prints_a_table_from_the_user_s_history(server: Server, sho
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -326,6 +382,36 @@ def test_user_without_history_is_said_on_stderr(
     status, _, err = run(server, capsys, "recommend", "--user", "7", "--k", "1")
     assert status == 0
     assert err == "note: no runs/*/histories.parquet here; the request goes without history\n"
+
+
+def test_command_line_searches(server: Server, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = (
+        "search",
+        "product 11",
+        "--category",
+        "cat5",
+        "--max_price",
+        "0.3",
+        "--sort",
+        "price",
+        "--k",
+        "2",
+    )
+    status, out, err = run(server, capsys, *asked)
+    assert (status, err) == (0, "")
+    head, row, total, facets = (line.split() for line in out.splitlines())
+    assert head == ["rank", "item", "product", "price", "score", "source", "reason"]
+    assert row[:2] == ["1", "115"]
+    assert "0.15" in row
+    assert total == ["1", "items", "match"]
+    assert facets == ["category:", "cat0", "(1),", "cat1", "(0)"]
+    status, out, _ = run(server, capsys, *asked, "--json")
+    assert json.loads(out)["items"][0]["price"] == pytest.approx(0.15)
+    status, out, err = run(server, capsys, "search", "bicycle")
+    assert out.splitlines()[0] == "Nothing has bicycle"
+    assert "no results" in err
+    status, out, _ = run(server, capsys, "suggest", "tea", "--user", "7", "--k", "2")
+    assert [line.split() for line in out.splitlines()[1:]] == [["tea", "3.0000"], ["teas", "2.0000"]]
 
 
 def test_the_other_commands(server: Server, shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -389,7 +475,7 @@ def test_server_not_reachable_is_one_line_that_says_how_to_start_it(shop: Path) 
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -51,7 +52,9 @@ def test_a_server_that_does_not_end_is_killed(tmp_path: Path) -> None:
 _STARTER = """
 import sys, time
 from serving.model_server.process.child import ModelServer
-server = ModelServer(sys.argv[1], sys.argv[1] + "/log", program=(sys.executable, "-c", sys.argv[2]))
+server = ModelServer(
+    sys.argv[1], sys.argv[1] + "/log", program=(sys.executable, "-c", sys.argv[2]), scratch=["scratch"]
+)
 server.wait(lambda: "ready" in server.log.read_text())
 print(server.process.pid, server._folder.name, flush=True)
 time.sleep(600)
@@ -66,18 +69,23 @@ def test_a_server_ends_with_a_starter_that_is_killed(deaf: bool, tmp_path: Path)
         text += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         starter = "from serving.model_server.process import child; child.STOP_SECONDS = 0.1\n" + starter
     text += "print('ready', flush=True); time.sleep(600)"
+    (tmp_path / "scratch" / "1").mkdir(parents=True)
     command = [sys.executable, "-c", starter, str(tmp_path), text]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
         pid, folder = process.stdout.readline().split()
         server = psutil.Process(int(pid))
         assert server.is_running()
         assert Path(folder).is_dir()
         process.kill()
     end = time.monotonic() + 60
-    while (Path(folder).exists() or _runs(server)) and time.monotonic() < end:
+    left = [Path(folder), tmp_path / "scratch"]
+    while (any(one.exists() for one in left) or _runs(server)) and time.monotonic() < end:
         time.sleep(0.02)
     assert not _runs(server)
-    assert not Path(folder).exists()
+    assert not any(one.exists() for one in left)
 
 
 def _runs(process: psutil.Process) -> bool:
@@ -88,10 +96,11 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def test_the_guard_ends_with_the_server(tmp_path: Path) -> None:
-    before = {child.pid for child in psutil.Process().children()}
-    with ModelServer(tmp_path, tmp_path / "log", program=program("import time; time.sleep(600)")):
-        assert len({child.pid for child in psutil.Process().children()} - before) == 2
-    assert {child.pid for child in psutil.Process().children()} <= before
+    with ModelServer(tmp_path, tmp_path / "log", program=program("import time; time.sleep(600)")) as server:
+        both = [psutil.Process(started.pid) for started in (server.process, server._guard)]
+        assert str(server.process.pid) in both[1].cmdline()
+        assert all(_runs(process) for process in both)
+    assert not any(process.is_running() for process in both)  # nor is one left as a zombie
 
 
 def test_the_flags_of_each_program(tmp_path: Path) -> None:
@@ -107,6 +116,7 @@ def test_the_flags_of_each_program(tmp_path: Path) -> None:
         assert ours.command[: len(OURS)] == list(OURS)
         assert ours.command.count("--port=7") == 1
         assert ours.process.wait() == 2
+        assert ours.states() == {}  # nobody listens before the models are loaded
     assert "unrecognized arguments: --nonsense" in ours.log.read_text()
 
 

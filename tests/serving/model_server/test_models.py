@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from serving.model_server.core import servable
+from serving.model_server.core import servable, version_folders, version_manager
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.server_core import ServerCore
 from serving.model_server.core.version_manager import Policy, VersionManager
@@ -250,7 +251,7 @@ def test_labels_for_unavailable_versions_where_allowed(exports: dict[int, Path],
         allow_labels_for_unavailable=True,
     )
     labels = 'version_labels { key: "stable" value: %d } version_labels { key: "next" value: 2 }'
-    core.reload(parsed(model("m", tmp_path, labels % 1)), wait_until=time.monotonic() + 20)
+    core.reload(parsed(model("m", tmp_path, labels % 1)), wait_until=time.monotonic() + 60)
     spec = model_pb2.ModelSpec(name="m", version_label="stable")
     with core.lease(spec) as leased:
         assert leased.version == 1
@@ -283,6 +284,52 @@ def test_a_model_that_does_not_serve_is_told_each_time(exports: dict[int, Path],
     core.stop()
 
 
+def test_ports_wait_for_the_first_models(
+    exports: dict[int, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a model that is being loaded; not for one that is broken, absent, or fails every look."""
+    versions(tmp_path / "slow", exports, 1)
+    versions(tmp_path / "unreadable", exports, 1)
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    begun, go, stop = threading.Event(), threading.Event(), threading.Event()
+
+    def load(path: str, version: int) -> servable.Servable:
+        if "slow" in path:
+            begun.set()
+            go.wait()
+        return servable.load(path, version)
+
+    def fingerprint(path: str) -> version_folders.Fingerprint:
+        if "unreadable" in path:
+            raise RuntimeError("whatever a file system can do")
+        return version_folders.fingerprint(path)
+
+    monkeypatch.setattr(version_manager, "fingerprint", fingerprint)
+    core = ServerCore(lambda name, base, policy: VersionManager(name, base, load, 600, policy=policy))
+    core.reload(parsed(*(model(name, tmp_path / name) for name in ("broken", "absent", "unreadable"))))
+    at_once = threading.Thread(target=core.wait_looked, args=(stop,), daemon=True)
+    at_once.start()
+    at_once.join(60)
+    assert not at_once.is_alive()
+    core.reload(parsed(*(model(name, tmp_path / name) for name in ("broken", "slow"))))
+    waiting = [
+        threading.Thread(target=core.wait_looked, args=(one,), daemon=True)
+        for one in (stop, threading.Event())
+    ]
+    for thread in waiting:
+        thread.start()
+    assert begun.wait(60)
+    assert all(thread.is_alive() for thread in waiting)
+    stop.set()  # SIGTERM
+    waiting[0].join(60)
+    assert [thread.is_alive() for thread in waiting] == [False, True]
+    go.set()
+    waiting[1].join(60)
+    assert not waiting[1].is_alive()
+    assert core.states()["slow", 1] == version_manager.State.AVAILABLE
+    core.stop()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "reason"),
@@ -297,5 +344,5 @@ def test_wrong_config_file_ends_the_start_with_one_line(
     path = tmp_path / "models.config"
     path.write_text(text)
     server = start(tmp_path, f"--model_config_file={path}")
-    assert server.process.wait(timeout=60) == 1
+    assert server.process.wait(timeout=300) == 1
     assert server.log.read_text().splitlines()[-1].startswith(f"--model_config_file: {path}: {reason}")

@@ -7,8 +7,9 @@ import gzip
 import http.client
 import json
 import socket
-import threading
 import time
+from concurrent import futures
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -53,7 +54,38 @@ def instance(**more: object) -> dict[str, object]:
     }
 
 
+def test_the_ports_open_when_the_models_are_loaded(rest: Server) -> None:
+    """As TensorFlow Serving's do: until then connections are refused, which load balancers understand."""
+    messages = [json.loads(line)["message"] for line in rest.log.read_text().splitlines() if line[:1] == "{"]
+    places = [
+        next(place for place, message in enumerate(messages) if message.startswith(text))
+        for text in ("loaded version 2 of shelfwise", "gRPC on port", "REST on port")
+    ]
+    assert places == sorted(places)
+
+
 # ---- answers
+
+
+def test_a_search_in_json(url: str) -> None:
+    """Words, truth values and whole numbers; every row has its own."""
+    searches = [("café 3", "price_desc", 2), ("nothing", "", 1)]
+    body = {
+        "signature_name": "search",
+        "instances": [
+            {name: value for name, value in instance().items() if name != "exclude_item_id"}
+            | {"query": query, "sort": sort, "max_price": 0.3, "k": k}
+            for query, sort, k in searches
+        ],
+    }
+    status, answer = call(f"{url}:predict", body)
+    assert status == 200, answer
+    found, nothing = answer["predictions"]
+    assert found["item_id"] == ["123", "113"]
+    assert found["price"] == pytest.approx([0.23, 0.13])
+    assert (found["total"], found["relaxed"], found["notice"]) == (3, False, "")
+    assert found["facet_count"] == [3, 1, 0]
+    assert (nothing["total"], nothing["relaxed"], nothing["notice"]) == (0, True, "Nothing has nothing")
 
 
 def test_row_format(url: str) -> None:
@@ -382,31 +414,31 @@ def test_grpc_message_beyond_the_limit_is_refused(stubs: Stubs) -> None:
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_requests_beyond_the_concurrency_are_refused_at_once(rest: Server, url: str, stubs: Stubs) -> None:
-    busy = {"seconds": np.float64(5.0)}
+def test_requests_beyond_the_concurrency_are_refused_at_once(
+    rest: Server, url: str, stubs: Stubs, tmp_path: Path
+) -> None:
+    begun = [tmp_path / f"begun{number}" for number in range(3)]
+    end = tmp_path / "end"  # the requests in work last until the test makes it
 
-    def refused(signature: str, inputs: dict) -> bool:
+    def work(mine: Path) -> None:
+        while not mine.exists():  # an earlier test's request may hold a place for a moment
+            try:
+                stubs.predict("held", {"begun": str(mine), "until": str(end)}, timeout=300)
+            except grpc.RpcError as error:
+                if error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+
+    with futures.ThreadPoolExecutor(3) as pool:
+        working = [pool.submit(work, mine) for mine in begun]
         try:
-            stubs.predict(signature, inputs)
-        except grpc.RpcError as error:
-            return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        return False
-
-    def work() -> None:  # until it is let in: the question below may hold a place for a moment
-        while refused("busy", busy):
-            pass
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-
-    wait_until(lambda: refused("embed_text", {"text": ["a"]}), rest)  # all three are in work
-    with pytest.raises(grpc.RpcError) as raised:
-        stubs.predict("embed_text", {"text": ["a"]})
-    assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert call(f"{url}:predict", {"signature_name": "embed_text", "instances": ["a"]})[0] == 429
-    for thread in threads:
-        thread.join()
+            wait_until(lambda: all(mine.exists() for mine in begun), rest)
+            with pytest.raises(grpc.RpcError) as raised:
+                stubs.predict("embed_text", {"text": ["a"]})
+            assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert call(f"{url}:predict", {"signature_name": "embed_text", "instances": ["a"]})[0] == 429
+        finally:
+            end.touch()
+    assert all(one.exception() is None for one in working)
     assert stubs.predict("embed_text", {"text": ["a"]}).model_spec.version.value == 2
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
@@ -38,6 +39,7 @@ def test_mutual_tls_lets_only_known_clients_in(
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "1").symlink_to(exports[1])
     server = start(tmp_path / "models", f"--ssl_config_file={config}").wait_serving(1)
+    assert {one.port for one in listening(server)} == {server.port}
 
     def ask(key: bytes | None, certificate: bytes | None, roots: bytes) -> None:
         credentials = grpc.ssl_channel_credentials(roots, key, certificate)
@@ -58,14 +60,32 @@ def test_mutual_tls_lets_only_known_clients_in(
         Stubs(server.port).predict("embed_text", {"text": ["a"]}, timeout=5)  # in the clear
 
 
+def listening(server: Server) -> list[Any]:
+    """Addresses (ip, port) at which a server listens."""
+    connections = psutil.Process(server.process.pid).net_connections()
+    return [one.laddr for one in connections if one.status == psutil.CONN_LISTEN]
+
+
 def test_both_ports_listen_where_host_says(rest: Server) -> None:
-    listening = [
-        one.laddr
-        for one in psutil.Process(rest.process.pid).net_connections()
-        if one.status == psutil.CONN_LISTEN
-    ]
-    assert {one.port for one in listening} == {rest.port, rest.rest_port}
-    assert {one.ip.removeprefix("::ffff:") for one in listening} <= {"127.0.0.1", "::1"}
+    assert {one.port for one in listening(rest)} == {rest.port, rest.rest_port}
+    assert {one.ip.removeprefix("::ffff:") for one in listening(rest)} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.slow
+def test_keys_that_do_not_fit_are_refused_before_anything_is_loaded(
+    start: Callable[..., Server], exports: dict[int, Path], tmp_path: Path
+) -> None:
+    ours = Authority()
+    key, _ = ours.issue("server")
+    _, certificate = ours.issue("another")
+    config = write(tmp_path / "ssl.config", key, certificate, None)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "1").symlink_to(exports[1])
+    server = start(tmp_path / "models", f"--ssl_config_file={config}")
+    assert server.process.wait(timeout=180) == 1
+    text = server.log.read_text()
+    assert text.splitlines()[-1] == f"--ssl_config_file: {config}: gRPC refuses its keys"
+    assert "loaded version" not in text
 
 
 def test_wrong_ssl_file(tmp_path: Path) -> None:

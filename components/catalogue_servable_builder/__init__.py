@@ -1,0 +1,1 @@
+"""CatalogueServableBuilder: the SavedModel of a shop without events."""

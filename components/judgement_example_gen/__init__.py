@@ -1,0 +1,1 @@
+"""JudgementExampleGen: what people judged to be right for a query."""

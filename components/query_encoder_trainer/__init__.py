@@ -1,0 +1,1 @@
+"""QueryEncoderTrainer: the encoder of queries, for the items' vectors as they are."""

@@ -1,0 +1,1 @@
+"""SearchEvaluator: whether the servable's search is good enough to be pushed."""
