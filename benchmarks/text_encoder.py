@@ -258,7 +258,9 @@ def train_towers(
     def query(users: np.ndarray) -> np.ndarray:
         inputs = protocol.past.histories(users, run.windows.cutoff, length)
         inputs[F.CONTEXT_TIMESTAMP] = np.full(len(users), run.windows.cutoff)
-        return towers.query(parser({name: tensor(value) for name, value in inputs.items()})).numpy()
+        request = parser({name: tensor(value) for name, value in inputs.items()})
+        del request["now"]  # the towers know a moment by its weekday and hour
+        return towers.query(request).numpy()
 
     return {
         "tower_seconds": seconds,

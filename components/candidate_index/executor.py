@@ -114,8 +114,8 @@ def run(
     config: Candidates,
     min_recall: float,
     output: str,
-    exposures: Exposures | None = None,
-    category: str | None = None,
+    exposures: Exposures | None,
+    category: str | None,
 ) -> dict[str, str | int | float]:
     """Writes the index.
 

@@ -332,9 +332,9 @@ def test_a_vector_may_differ_by_the_rounding_of_bfloat16_and_no_more():
     own = rng.normal(size=(2, 384)).astype(np.float32)
     own /= np.linalg.norm(own, axis=-1, keepdims=True)
     rounded = own * (1 + rng.uniform(-(2**-8), 2**-8, own.shape).astype(np.float32))
-    assert executor._equal("embedding", rounded, own)
+    assert executor._equal("embed_item", "embedding", rounded, own)
     wrong = own.copy()
     wrong[1] = own[0]  # one row of the batch is another's
-    assert not executor._equal("embedding", wrong, own)
-    assert not executor._equal("embedding", own * 1.05, own)
-    assert not executor._equal("score", np.float32([0.5, 0.02]), np.float32([0.5, 0.01]))
+    assert not executor._equal("embed_item", "embedding", wrong, own)
+    assert not executor._equal("embed_item", "embedding", own * 1.05, own)
+    assert not executor._equal("rank", "score", np.float32([0.5, 0.02]), np.float32([0.5, 0.01]))

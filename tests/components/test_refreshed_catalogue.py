@@ -49,7 +49,17 @@ def index():
     )
     queries = executor.load_queries(towers, tiny_shop.items(), catalogue())
     found = executor.run(
-        tiny_shop.past_log(), catalogue(), vectors, queries, new, [CUTOFF], CONFIG.candidates, 0.95, out
+        tiny_shop.past_log(),
+        catalogue(),
+        vectors,
+        queries,
+        new,
+        [CUTOFF],
+        CONFIG.candidates,
+        0.95,
+        out,
+        CONFIG.exposures,
+        CONFIG.items.category,
     )
     return out, found
 

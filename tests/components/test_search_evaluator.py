@@ -53,3 +53,30 @@ def test_each_condition_refuses(given, quality, lost):
 def test_a_shop_without_judgements_is_judged_by_known_items():
     found = verdict.checks(values(sets=("known_item",)), SearchQuality(min_ndcg=0.9))
     assert [check.name for check in found] == ["least.known_item", "lexical.known_item", "typos.known_item"]
+
+
+@pytest.mark.parametrize(("count", "lost"), [(20, set()), (2000, {"lexical.known_item"})])
+def test_few_queries_refuse_no_model_by_their_draw(count, lost):
+    """The same difference, once within chance and once not."""
+    rng = np.random.default_rng(3)
+    found = values(sets=("known_item",))
+    words = rng.uniform(size=count)
+    ours = np.clip(words + rng.normal(scale=0.4, size=count), 0, 1)
+    ours += 0.85 * words.mean() - ours.mean()
+    found["known_item"] = {"search": {"mrr": ours}, "bm25f": {"mrr": words}}
+    found["known_item_typos"]["search"] = {"mrr": ours * 0.9}
+    checks = verdict.checks(found, SearchQuality(min_of_lexical=0.95))
+    assert failed(checks) == lost
+    assert ("within chance" in checks[1].text) == (not lost)
+
+
+@pytest.mark.parametrize(("count", "lost"), [(20, set()), (2000, {"typos.known_item"})])
+def test_few_queries_with_typing_errors_refuse_none_either(count, lost):
+    rng = np.random.default_rng(4)
+    found = values(sets=("known_item",))
+    ours = rng.uniform(size=count)
+    typed = np.where(rng.uniform(size=count) < 0.5, ours, 0.0)
+    typed *= 0.55 * ours.mean() / typed.mean()
+    found["known_item"]["search"] = found["known_item"]["bm25f"] = {"mrr": ours}
+    found["known_item_typos"]["search"] = {"mrr": typed}
+    assert failed(verdict.checks(found, SearchQuality(max_typo_loss=0.4))) == lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -77,8 +78,9 @@ def serve(config: flags.Config, stop: threading.Event) -> NoReturn:
             status = 1
     server.stop()
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # its disk is full
+            stream.flush()
     # A version may be half-way through loading in its thread, and tearing TensorFlow down
     # under it crashes. Everything that matters has ended.
     os._exit(status)
@@ -273,7 +275,9 @@ class _Server:
         )
 
     def _say(self, name: str, version: int) -> None:
-        print(f"serving {name} version {version} on port {self._port}", flush=True)
+        # A full disk under what is printed is no reason not to answer.
+        with contextlib.suppress(OSError):
+            print(f"serving {name} version {version} on port {self._port}", flush=True)
 
     def _set_health(self, status: int) -> None:
         for service in _SERVICES:
