@@ -150,10 +150,13 @@ def results(run: RunModels, ours: Ours, trees: bool, horizons: list[float]) -> d
             top = lists.recommend(ours, ours.protocol.users(task), task, scores[task])
             out[task].append(Result(name, top))
 
-    if trees:
-        lists = OwnLists(run)
-        add("lightgbm on our features", lists, lists.trees())
+    exposures = run.config.exposures
+    own = OwnLists(run) if trees else None
+    if own is not None:
+        add("lightgbm on our features", own, own.trees())
     for days in horizons:
-        lists = OwnLists(run, days)
+        same = own is not None and exposures is not None and days == exposures.known_ahead
+        # features of all lists take minutes, and those of the configured horizon are there already
+        lists = own if same else OwnLists(run, days)
         add(f"ranker, {days:g} days ahead", lists, lists.network())
     return out
