@@ -41,9 +41,9 @@ def run(
       items_dir: folder or URL of CatalogExampleGen's items; without it no event is looked up there.
 
     Returns:
-      {"splits": {name: sessions}, "events", "users", "rows", "guests" (rows without a user), "unmatched" (events whose item the
-      catalogue lacks), "train_end", "eval_end",
-      "data_end" (unix seconds)}; also written to summary.json in `output_dir`.
+      {"splits": {name: sessions}, "events", "users", "rows", "guests" (rows without a user), "unmatched"
+      (events whose item the catalogue lacks), "train_end", "eval_end", "data_end" (unix seconds)};
+      also written to summary.json in `output_dir`.
 
     Raises:
       DataError: files, columns, values, unknown event types, unknown items or empty windows.

@@ -9,7 +9,6 @@ from components.common.columns import as_strings, to_micros
 from components.common.tables import Chunk, Role
 from schema.config import Events
 
-
 #: What the id of a guest's session begins with as the id of a user.
 GUEST = "guest-"
 

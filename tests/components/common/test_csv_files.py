@@ -214,7 +214,7 @@ def test_gzip_by_content(tmp_path, name, packed):
 
 @pytest.mark.parametrize("name", ["t.csv.zst", "t.csv"])
 def test_zstd_by_content(tmp_path, name):
-    packed = pa.compress("id,title\n1,Tea\n", "zstd", asbytes=True)
+    packed = pa.compress(b"id,title\n1,Tea\n", "zstd", asbytes=True)
     assert read(write(tmp_path, packed, name)) == [("1", "Tea")]
 
 
