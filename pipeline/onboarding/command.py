@@ -66,8 +66,8 @@ def init(options: argparse.Namespace, say: Callable[[str], None], ask: Callable[
         say("\n".join(telling.plan_lines(plan)))
     zone = proposal.zone_of(plans, answers)
     choices = _choices(plans, zone, folder, answers, say)
-    answers.starting("guests")  # asked when the rows have been counted
-    answers.get("decimal")
+    for key in ("guests", "dates"):  # asked when the rows are counted, and where there is a doubt
+        answers.get(key)
     answers.check_used()
 
     folder.mkdir(parents=True, exist_ok=True)

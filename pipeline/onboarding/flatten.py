@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +18,20 @@ from components.common.columns import as_strings
 def fold(name: str) -> str:
     """A column's name without regard to case, blanks, underscores and hyphens."""
     return re.sub(r"[\s_\-]+", "", name.strip().lower())
+
+
+_looked_up: contextvars.ContextVar[set[str] | None] = contextvars.ContextVar("looked_up", default=None)
+
+
+@contextlib.contextmanager
+def lookups() -> Iterator[set[str]]:
+    """The names of the columns that are found meanwhile by :class:`Rows`."""
+    names: set[str] = set()
+    token = _looked_up.set(names)
+    try:
+        yield names
+    finally:
+        _looked_up.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +94,17 @@ def by_row(parents: np.ndarray, values: pa.Array, count: int) -> pa.Array:
     return values.take(pa.array(place, mask=place < 0))
 
 
+def joined(separator: str, *columns: pa.Array) -> pa.Array:
+    """What columns of text say, one behind the other, without nulls; null where all are.
+
+    Arrow's `binary_join_element_wise` with `null_handling="skip"` loses rows of nulls (seen in 18.1).
+    """
+    found, *others = columns
+    for column in others:
+        found = pc.coalesce(pc.binary_join_element_wise(found, column, separator), found, column)
+    return found
+
+
 def forward(column: pa.Array) -> pa.Array:
     """Nulls filled with the value of the nearest row above that has one."""
     return pc.fill_null_forward(column)
@@ -104,6 +131,8 @@ def _walk(table: pa.Table, path: str) -> pa.Array | None:
     index = next((n for n, name in enumerate(table.schema.names) if fold(name) == top), None)
     if index is None:
         return None
+    if (names := _looked_up.get()) is not None:
+        names.add(table.schema.names[index])
     chunked = table.column(index)
     found = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
     for part in rest:

@@ -18,7 +18,7 @@ from pipeline.onboarding import values
 from pipeline.onboarding.derive import Catalogue
 from pipeline.onboarding.proposal import Plan, learned_type
 from pipeline.onboarding.roles import type_of
-from pipeline.onboarding.vocabulary import CANCELLED, SERVICE_IDS
+from pipeline.onboarding.vocabulary import CANCELLED
 from schema.errors import DataError
 
 _NO_USER = ("(not set)", "null", "NULL", "None", "nan", "NaN", "NA")
@@ -184,7 +184,7 @@ def _columns(
         columns["value"] = value
     if plan.column("query"):
         columns["query"] = values.to_text(get("query"))
-    service = pc.fill_null(pc.match_substring_regex(item, SERVICE_IDS), False)
+    service = pc.fill_null(pc.match_substring_regex(item, plan.service), False)
     report.service.update(item.filter(service).to_pylist())
     goods = pc.and_(pc.is_valid(item), pc.invert(service))
     if quantity is not None:

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from pipeline.onboarding import roles as roles_lib
 from pipeline.onboarding import values
 from pipeline.onboarding.files import Source
-from pipeline.onboarding.flatten import fold
+from pipeline.onboarding.flatten import fold, lookups
 from pipeline.onboarding.formats import Format, recognise
 from pipeline.onboarding.questions import Answers
 from pipeline.onboarding.roles import Guess
+from pipeline.onboarding.vocabulary import SERVICE_CODES, SERVICE_WORDS
 from schema.errors import ConfigError, DataError
 
 _NEEDED = {
@@ -29,6 +30,7 @@ _TIMES = ("timestamp", "added", "time")
 _NUMBERS = ("quantity", "price", "value", "popularity")
 _STRENGTH = ("purchase", "cart", "favourite", "view")
 _SEPARATORS = (" > ", ">", "|", " / ", "/")
+_NUMBERED = 0.8  # share of the rows whose item has a digit in its id, where ids are numbers
 _MANY = 0.2  # share of the values that hold a separator of category paths
 
 
@@ -50,6 +52,7 @@ class Plan:
       marks: role -> what stands before the decimals of its column.
       separator: what stands between names of a category path, "" where categories are no paths.
       pseudonyms: whether users are named by keyed hashes.
+      service: pattern of item ids that are no goods.
     """
 
     table: str
@@ -65,6 +68,7 @@ class Plan:
     marks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     separator: str = ""
     pseudonyms: bool = False
+    service: str = ""
 
     def shaped(self, table: pa.Table) -> pa.Table:
         """Flat rows of rows as read."""
@@ -146,7 +150,8 @@ def _plan(
 ) -> Plan:
     plan = Plan(table, tuple(sources), sources[0].columns, form, others, {}, {})
     heads = [source.sample() for source in sources[:1] + sources[1:][-1:]]
-    sample = pa.concat_tables([plan.shaped(head) for head in heads], promote_options="permissive")
+    with lookups() as read:
+        sample = pa.concat_tables([plan.shaped(head) for head in heads], promote_options="permissive")
     if not sample.num_rows:
         raise DataError(f"{sources[0].path}: the file has no rows; give a file with data")
     left: dict[str, str] = {}
@@ -159,6 +164,10 @@ def _plan(
             for name in sample.schema.names
             if name not in columns.values()
         }
+        unread = [name for name in heads[0].schema.names if name not in {*read, *sample.schema.names}]
+        for name in unread if form.shape else ():
+            column = heads[0].column(name).combine_chunks()
+            left[name] = roles_lib.unusable(name, column) or "the format has no use for it"
     else:
         found, left = roles_lib.guess(table, sample)
     _answered(table, found, left, sample, answers)
@@ -166,7 +175,7 @@ def _plan(
         left |= dict.fromkeys(source.repeated, "its name is there twice")
     taken = {one.column for one in found.values()}
     few, sensitive = (), ()
-    if table in ("items", "users", "promotions"):
+    if table != "events" and (form is None or form.attributes):
         few, sensitive = roles_lib.attributes(sample, taken)
         left = {name: reason for name, reason in left.items() if name not in few}
     return dataclasses.replace(
@@ -179,6 +188,7 @@ def _plan(
         times=_times(table, found, sample, answers),
         marks=_marks(found, sample, answers),
         separator=_separator(form, found, sample),
+        service=_service(found, sample, answers) if table == "events" else "",
         pseudonyms="user_id" in found and _is_personal(found["user_id"].column, sample),
     )
 
@@ -273,6 +283,16 @@ def _separator(form: Format | None, found: Mapping[str, Guess], sample: pa.Table
             if share >= (0.01 if form and mark == form.separator else _MANY):
                 return mark
     return ""
+
+
+def _service(found: Mapping[str, Guess], sample: pa.Table, answers: Answers) -> str:
+    if answers.get("no_goods") == "keep":
+        return "^$"
+    ids = values.to_ids(sample.column(found["item_id"].column).combine_chunks()).drop_null()
+    digits = pc.sum(pc.match_substring_regex(ids, r"\d")).as_py() or 0
+    # "M" is a manual line where ids are numbers, and may be an item where they are letters
+    words = [SERVICE_WORDS, *([SERVICE_CODES] if digits > _NUMBERED * len(ids) else [])]
+    return f"(?i)^({'|'.join(words)})$"
 
 
 def _is_personal(name: str, sample: pa.Table) -> bool:

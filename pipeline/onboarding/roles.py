@@ -33,10 +33,10 @@ ROLES = {
             "value",
             "currency",
         ),
-        *("status", "query", "title", "category", "brand"),
+        *("status", "query", "category", "brand", "title"),
     ),
     "items": (
-        *("item_id", "title", "description", "category", "brand", "price", "currency", "added", "popularity"),
+        *("item_id", "category", "brand", "title", "description", "price", "currency", "added", "popularity"),
     ),
     "users": ("user_id",),
     "promotions": ("item_id", "store", "time"),
@@ -114,7 +114,7 @@ def attributes(sample: pa.Table, taken: set[str]) -> tuple[list[str], list[str]]
         if name in taken or unusable(name, column) or pa.types.is_nested(column.type):
             continue
         count = pc.count_distinct(column).as_py()
-        if 1 < count <= _FEW and count < max(len(column) * 0.5, 3):
+        if 1 < count <= min(_FEW, len(column) // 2):
             few.append(name)
     return few, [name for name in few if _holds(_plain(name), SENSITIVE)]
 

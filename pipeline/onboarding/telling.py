@@ -78,7 +78,7 @@ def report_lines(report: Report) -> list[str]:
     lines = [left_out("events", report.kept, report.out, report.rows)]
     if report.service:
         some = ", ".join(f"{name} ({count:,})" for name, count in report.service.most_common(_SHOWN))
-        lines.append(f"  no goods: {some}; name them in the shop's own table to keep them out for good")
+        lines.append(f"  no goods: {some} (--answer no_goods=keep keeps them)")
     return lines
 
 

@@ -18,8 +18,8 @@ from components.common.columns import as_strings
 _TIME = pa.timestamp("us", "UTC")
 _ISO = r"^\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?$"
 _ZONED = r"\d:\d{2}.*(Z|[+-]\d{2}:?\d{2})$"
-#: Digits of a whole number of these units since 1970, for the years 2001 to 2286.
-_UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
+#: Digits of a whole number of these units since 1970, for the years 1973 to 2286.
+_UNITS = {9: "s", 10: "s", 12: "ms", 13: "ms", 15: "us", 16: "us", 18: "ns", 19: "ns"}
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", ", %I:%M %p")
 _DAYS = {"day_first": ("%d/%m/%Y", "%d/%m/%y"), "month_first": ("%m/%d/%Y", "%m/%d/%y")}
 _MONTHS = ("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%Y%m%d")
@@ -174,7 +174,7 @@ def to_text(array: pa.Array) -> pa.Array:
         text = pa.array([html.unescape(v) for v in coded.dictionary.to_pylist()], pa.string()).take(
             coded.indices
         )
-    text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r"[\s\p{Cc}]+", " "))
+    text = pc.utf8_trim_whitespace(pc.replace_substring_regex(text, r"[\s\p{Cc}\p{Z}]+", " "))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 

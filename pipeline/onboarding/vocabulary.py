@@ -53,7 +53,11 @@ _ID = _words("id no number code key nr num hash nummer")
 
 NAMES: dict[str, Names] = {
     "user_id": Names(
-        _words("userid customerid visitorid clientid memberid householdid shopperid buyerid user customer"),
+        _words(
+            "userid customerid visitorid clientid memberid householdid shopperid "
+            "buyerid user customer client "
+            "visitor member shopper buyer household kunde uid"
+        ),
         _words("customer user visitor client member shopper buyer household kunde cliente"),
         _ID,
     ),
@@ -67,7 +71,10 @@ NAMES: dict[str, Names] = {
         _words("date time created purchased datum fecha"),
     ),
     "session_id": Names(
-        _words("orderid invoiceno invoice basketid transactionid sessionid receiptid ordernumber"),
+        _words(
+            "orderid invoiceno invoice basketid transactionid sessionid receiptid "
+            "ordernumber order basket session bon"
+        ),
         _words("order invoice basket transaction session receipt ticket bill cart rechnung"),
         _ID,
     ),
@@ -85,7 +92,8 @@ NAMES: dict[str, Names] = {
     ),
     "title": Names(
         _words("title name productname itemname productdisplayname description bezeichnung displayname"),
-        _words("title productname itemname productdescription itemdescription"),
+        _words("title product item article artikel produkt movie book film track"),
+        _words("title name description desc bezeichnung"),
     ),
     "description": Names(
         _words("description longdescription bodyhtml details text bulletpoints shortdescription"),
@@ -118,9 +126,10 @@ SENSITIVE = _words(
 )
 #: Order states under which nothing was sold in the end.
 CANCELLED = _words("cancelled canceled voided refunded failed trash void storno returned")
-#: Item ids of lines that are no goods: carriage, fees, samples, adjustments, vouchers and tests.
-SERVICE_IDS = (
-    r"(?i)^(post|postage|dot|dotcom postage|shipping|delivery|freight|carriage|m|manual|d|discount|s|"
-    r"samples?|b|bank charges|cruk|amazonfee|fees?|c2|pads|adjust\d*|voucher|gift_\w+|giftcard|"
-    r"gift[ _-]?card.*|tip|test\d*|test[ _-].*|dummy|donation|insurance|surcharge|rounding)$"
+#: Item ids of lines that are no goods, as alternatives of a pattern: carriage, fees, vouchers, tests.
+SERVICE_WORDS = (
+    r"postage|dotcom postage|shipping|delivery|freight|carriage|manual|discount|samples?|bank charges|"
+    r"amazonfee|adjust\d*|voucher|gift_\d\w*|gift[ _-]?card.*|test\d*|test[ _-].*|dummy|donation|surcharge"
 )
+#: The same as short codes, which may be items of a shop whose ids are words.
+SERVICE_CODES = r"post|dot|m|d|s|b|c2|pads|cruk|fees?|tip"

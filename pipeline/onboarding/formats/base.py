@@ -34,6 +34,7 @@ class Format:
       words: event type as written -> one of the types of `roles.TYPES`.
       no_user: words that mean "no user".
       ordered_only: the times only say the order of a user's events.
+      attributes: whether further columns with few values are attributes; else they are left out.
       note: what a person should know.
     """
 
@@ -53,6 +54,7 @@ class Format:
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
     no_user: tuple[str, ...] = ()
     ordered_only: bool = False
+    attributes: bool = False
     note: str = ""
 
     def matches(self, columns: tuple[str, ...]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.onboarding.flatten import Rows, by_row, explode, rows
+from pipeline.onboarding.flatten import Rows, by_row, explode, joined, rows
 from pipeline.onboarding.formats.base import Format
 
 _UNSET = ("(not set)", "(none)", "")
@@ -33,7 +33,7 @@ def _analytics(table: pa.Table, _: Mapping[str, pa.Table]) -> pa.Table:
     fields = ("item_id", "item_name", "item_brand", "price", "quantity", "item_revenue")
     columns |= {name: _set(element.text(name)) for name in fields}
     levels = [_set(element.text(f"item_category{n}")) for n in ("", *range(2, 6))]
-    columns["item_category"] = _set(pc.binary_join_element_wise(*levels, " > ", null_handling="skip"))
+    columns["item_category"] = _set(joined(" > ", *levels))
     flat = pa.table(columns)
     return _once_an_order(flat)
 

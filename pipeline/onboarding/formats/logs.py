@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.onboarding.flatten import rows
+from pipeline.onboarding.flatten import joined, rows
 from pipeline.onboarding.formats.base import Format
 from schema.errors import DataError
 
@@ -87,7 +87,7 @@ def _instacart_products(table: pa.Table, others: Mapping[str, pa.Table]) -> pa.T
             other = rows(others[f"{name}s"])
             key = other.text(name).take(pc.index_in(key, other.text(f"{name}_id")))
         columns[name] = key
-    path = pc.binary_join_element_wise(columns["department"], columns["aisle"], " > ", null_handling="skip")
+    path = joined(" > ", columns["department"], columns["aisle"])
     return pa.table({**columns, "path": path})
 
 
@@ -99,8 +99,8 @@ def _articles(table: pa.Table, _: Mapping[str, pa.Table]) -> pa.Table:
         {
             "article_id": source.text("article_id"),
             "prod_name": source.text("prod_name"),
-            "detail_desc": pc.binary_join_element_wise(*words, " ", null_handling="skip"),
-            "path": pc.binary_join_element_wise(*levels, " > ", null_handling="skip"),
+            "detail_desc": joined(" ", *words),
+            "path": joined(" > ", *levels),
             "department_name": source.text("department_name"),
         }
     )
@@ -182,6 +182,7 @@ FORMATS = (
         upper=True,
         zone="UTC",
         separator="|",
+        attributes=True,
     ),
     Format(
         "Amazon Personalize users",
@@ -190,6 +191,7 @@ FORMATS = (
         {"user_id": "USER_ID"},
         lacks=("ITEM_ID",),
         upper=True,
+        attributes=True,
     ),
     Format(
         "Instacart order lines",
@@ -238,5 +240,6 @@ FORMATS = (
         "users",
         ("customer_id", "club_member_status", "age"),
         {"user_id": "customer_id"},
+        attributes=True,
     ),
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.onboarding.flatten import explode, forward, rows, within
+from pipeline.onboarding.flatten import explode, forward, joined, rows, within
 from pipeline.onboarding.formats.base import Format
 
 _NO_TEXT = pa.scalar(None, pa.string())
@@ -58,7 +58,7 @@ def _shopify_products(table: pa.Table, _: Mapping[str, pa.Table]) -> pa.Table:
     found = pa.table(
         {
             "SKU": pc.coalesce(sku, handle),
-            "Title": pc.binary_join_element_wise(title, option, " - ", null_handling="skip"),
+            "Title": joined(" - ", title, option),
             "Body (HTML)": text,
             "Vendor": vendor,
             "Product Category": kind,
