@@ -52,6 +52,11 @@ def init(options: argparse.Namespace, say: Callable[[str], None], ask: Callable[
     given = {table: getattr(options, table) for table in TABLES if getattr(options, table)}
     if not given.keys() & {"events", "items"}:
         raise ConfigError("give --events or --items: files or folders of the shop")
+    for table in ("users", "promotions"):
+        if table in given and "events" not in given:
+            raise ConfigError(
+                f"--{table}: means nothing without --events; give the events too, or leave it out"
+            )
     output = Path(options.output)
     name = re.sub(r"[^a-z0-9_]+", "_", output.stem.lower()).strip("_") or "shop"
     name = name if name[0].isalpha() else f"shop_{name}"
@@ -123,8 +128,13 @@ def _prepare(
     written = pq.read_schema(folder / "events.parquet").names if seen else []
     kept = {table: plan for table, plan in plans.items() if table != "users" or users is not None}
     tree = writing.sections(name, str(folder), kept, items, seen, written, made)
-    writing.write(output, tree, remarks)
-    config = configuration.load(output)
+    part = output.with_name(f".{output.name}.part")
+    try:
+        writing.write(part, tree, remarks)
+        config = configuration.load(part)
+        part.replace(output)
+    finally:
+        part.unlink(missing_ok=True)
     schema_dir = folder / "schema"
     schema_dir.mkdir(exist_ok=True)
     (schema_dir / "items.pbtxt").write_text(schemas.items(config, items), encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime as dt
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from pipeline.onboarding.vocabulary import CANCELLED
 from schema.errors import DataError
 
 _NO_USER = ("(not set)", "null", "NULL", "None", "nan", "NaN", "NA")
+_AHEAD = dt.timedelta(days=2)  # of clocks and zones that are wrong
 _FEW_TYPES = 1000  # names of event types; more are no types
 
 
@@ -35,6 +37,7 @@ class Choices:
       types: event type as written -> one of `vocabulary.TYPES`.
       learned: the type that is learned from.
       currency: of money; rows in others are left out. None where nothing says.
+      latest: later events cannot have happened.
     """
 
     zone: str
@@ -42,6 +45,7 @@ class Choices:
     types: Mapping[str, str]
     learned: str
     currency: str | None = None
+    latest: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC) + _AHEAD)
 
 
 @dataclasses.dataclass
@@ -166,6 +170,12 @@ def _columns(
         column = get(role)
         return None if column is None else values.to_numbers(column, plan.marks.get(role, "point"))
 
+    for role in ("item_id", "user_id", "session_id"):
+        if (column := get(role)) is not None and (bad := values.broken_ids(column)):
+            raise DataError(
+                f"{plan.sources[0].path}: column '{plan.column(role)}' holds '{bad}': a spreadsheet has "
+                "rounded these ids, and they cannot be told apart; export the file again, and do not open it there"
+            )
     item = values.to_ids(get("item_id"), ("(not set)",))
     user = values.to_ids(get("user_id"), (*_NO_USER, *(plan.format.no_user if plan.format else ())))
     if plan.pseudonyms:
@@ -223,9 +233,10 @@ def _kept(
         leave_out(pc.less_equal(columns["quantity"], 0), "are returns or voids (quantity of 0 or less)")
     leave_out(pc.is_null(columns["item_id"]), "name no item")
     leave_out(pc.invert(goods), "are no goods (carriage, fees, vouchers, tests)")
-    leave_out(
-        pc.invert(values.plausible(columns["timestamp"])), "have no time from 1990 to 2100 that can be read"
-    )
+    times = columns["timestamp"]
+    leave_out(pc.invert(values.plausible(times)), "have no time from 1990 to 2100 that can be read")
+    # one order of next year would move every window there
+    leave_out(pc.invert(values.plausible(times, choices.latest)), "are later than tomorrow")
     if choices.currency and (found := _currency(table, plan)) is not None:
         leave_out(pc.not_equal(found, choices.currency), f"are not in {choices.currency}")
     if "value" in columns:

@@ -96,9 +96,9 @@ def to_times(array: pa.Array, form: TimeFormat, zone: str) -> pa.Array:
     return _local(pc.strptime(text, format=form.kind, unit="us", error_is_null=True), zone)
 
 
-def plausible(times: pa.Array) -> pa.Array:
-    """Booleans [rows]: a time from 1990 to 2100; false where there is none."""
-    low, high = pa.scalar(_EARLIEST, _TIME), pa.scalar(_LATEST, _TIME)
+def plausible(times: pa.Array, latest: dt.datetime = _LATEST) -> pa.Array:
+    """Booleans [rows]: a time from 1990 to `latest`; false where there is none."""
+    low, high = pa.scalar(_EARLIEST, _TIME), pa.scalar(latest, _TIME)
     return pc.fill_null(pc.and_(pc.greater(times, low), pc.less(times, high)), False)
 
 
@@ -149,6 +149,15 @@ def to_ids(array: pa.Array, null_words: tuple[str, ...] = ()) -> pa.Array:
     if pc.all(floats).as_py():  # nulls are skipped; a column of "1.0" and "1.5" stays as it is
         text = pc.replace_substring_regex(text, r"\.0$", "")
     return text
+
+
+def broken_ids(array: pa.Array) -> str | None:
+    """An id that a spreadsheet has rounded ("1.23E+18"); None where there is none."""
+    if not _is_text(array):
+        return None
+    rounded = pc.match_substring_regex(_trimmed(array), r"^\d([.,]\d+)?[eE]\+\d+$")
+    found = pc.index(rounded, True).as_py()
+    return None if found < 0 else str(array[found].as_py())
 
 
 def pseudonyms(ids: pa.Array, key: bytes) -> pa.Array:
