@@ -174,7 +174,7 @@ def _columns(
         if (column := get(role)) is not None and (bad := values.broken_ids(column)):
             raise DataError(
                 f"{plan.sources[0].path}: column '{plan.column(role)}' holds '{bad}': a spreadsheet has "
-                "rounded these ids, and they cannot be told apart; export the file again, and do not open it there"
+                "rounded these ids, and they cannot be told apart; export the file again and do not open it"
             )
     item = values.to_ids(get("item_id"), ("(not set)",))
     user = values.to_ids(get("user_id"), (*_NO_USER, *(plan.format.no_user if plan.format else ())))
