@@ -29,7 +29,11 @@ class Catalogue:
         self._plan = plan
         self._titles: list[pa.Table] = []
         self._rest: list[pa.Table] = []
-        self._columns = {role: name for role in ("title", "category", "brand") if (name := plan.column(role))}
+        self._columns = {
+            role: name
+            for role in ("title", "category", "subcategory", "brand")
+            if (name := plan.column(role))
+        }
 
     def add(self, table: pa.Table, item: pa.Array) -> None:
         """Takes some lines in.

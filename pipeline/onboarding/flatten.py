@@ -65,6 +65,31 @@ def rows(table: pa.Table) -> Rows:
     return Rows(table.combine_chunks())
 
 
+def flat(table: pa.Table) -> pa.Table:
+    """Rows without structs: their fields become columns `struct.field`, and a list of structs more rows.
+
+    Of several lists of structs the first gives the rows, and the others stay as they are.
+    """
+    exploded = False
+    while True:
+        nested = [field for field in table.schema if pa.types.is_struct(field.type)]
+        if nested:
+            table = table.flatten()
+            continue
+        lists = [field.name for field in table.schema if _is_lines(field.type)]
+        if exploded or not lists:
+            return table
+        exploded = True
+        parents, elements = explode(table.column(lists[0]).combine_chunks())
+        table = table.drop_columns(lists[:1]).take(pa.array(parents))
+        for name in elements.table.schema.names:
+            table = table.append_column(f"{lists[0]}.{name}", elements.table.column(name))
+
+
+def _is_lines(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)
+
+
 def explode(lists: pa.Array) -> tuple[np.ndarray, Rows]:
     """The structs of a column of lists.
 

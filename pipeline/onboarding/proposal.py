@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.onboarding import joining, values
 from pipeline.onboarding import roles as roles_lib
-from pipeline.onboarding import values
 from pipeline.onboarding.files import Source
-from pipeline.onboarding.flatten import fold, lookups
+from pipeline.onboarding.flatten import flat, fold, lookups
 from pipeline.onboarding.formats import Format, recognise
 from pipeline.onboarding.questions import Answers
 from pipeline.onboarding.roles import Guess
@@ -74,7 +74,7 @@ class Plan:
         """Flat rows of rows as read."""
         if self.format and self.format.shape:
             return self.format.shape(table, self.others)
-        return table
+        return flat(table)
 
     @property
     def whole(self) -> bool:
@@ -123,11 +123,16 @@ def _plans_of(table: str, sources: list[Source], answers: Answers, named: set[st
         found[name] = _plan(name, files, form, others, answers)
     if table in found:
         return found
-    headers = {frozenset(fold(name) for name in source.columns): source.path for source in unknown}
-    if len(headers) > 1:
-        raise DataError(
-            f"--{table}: {', '.join(headers.values())} have different columns; give the files of one table"
-        )
+    by_header: dict[frozenset[str], list[Source]] = {}
+    for source in unknown:
+        by_header.setdefault(frozenset(fold(name) for name in source.columns), []).append(source)
+    if len(by_header) == 2 and table == "events" and (halves := joining.halves(*by_header.values())):
+        form, lines, heads = halves
+        others = {joining.HEADS: pa.concat_tables([part for one in heads for part in one.tables(whole=True)])}
+        return found | {table: _plan(table, lines, form, others, answers)}
+    if len(by_header) > 1:
+        paths = ", ".join(group[0].path for group in by_header.values())
+        raise DataError(f"--{table}: {paths} have different columns; give the files of one table")
     if not unknown:
         raise DataError(f"--{table}: the files are {', '.join(found) or 'empty'}, none of them {table}")
     return found | {table: _plan(table, unknown, None, {}, answers)}
@@ -155,7 +160,7 @@ def _plan(
     if not sample.num_rows:
         raise DataError(f"{sources[0].path}: the file has no rows; give a file with data")
     left: dict[str, str] = {}
-    if form is not None:
+    if form is not None and form.roles:
         columns = form.columns_of(tuple(sample.schema.names))
         found = {role: Guess(role, name, 1.0, f"the format {form.name}") for role, name in columns.items()}
         left = {

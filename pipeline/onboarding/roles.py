@@ -33,10 +33,21 @@ ROLES = {
             "value",
             "currency",
         ),
-        *("status", "query", "category", "brand", "title"),
+        *("status", "query", "subcategory", "category", "brand", "title"),
     ),
     "items": (
-        *("item_id", "category", "brand", "title", "description", "price", "currency", "added", "popularity"),
+        *(
+            "item_id",
+            "subcategory",
+            "category",
+            "brand",
+            "title",
+            "description",
+            "price",
+            "currency",
+            "added",
+            "popularity",
+        ),
     ),
     "users": ("user_id",),
     "promotions": ("item_id", "store", "time"),
@@ -196,6 +207,9 @@ def _by_content(table: str, found: dict[str, Guess], columns: dict[str, pa.Array
         if best and share > 0.9:
             reason = f"each of its values has one {found['title'].column} ({share:.0%} of the rows)"
             found["item_id"] = Guess("item_id", best, _CONTENT, reason)
+    if table == "events" and "item_id" not in found and "title" in found:
+        name = found["title"].column
+        found["item_id"] = Guess("item_id", name, _CONTENT, "no column of ids; items are named by their text")
     if "user_id" not in found and "session_id" in found:
         session = columns[found["session_id"].column]
         for name, column in columns.items():
@@ -248,7 +262,8 @@ def _share(column: pa.Array, pattern: str) -> float:
 
 
 def _plain(name: str) -> str:
-    return fold(re.sub(r":(token|float|token_seq|float_seq)$", "", name))  # RecBole names the type
+    # RecBole names the type; of a nested field its own name and its parent's count
+    return fold(".".join(re.sub(r":(token|float)(_seq)?$", "", name).split(".")[-2:])).replace(".", "")
 
 
 def _holds(plain: str, words: tuple[str, ...]) -> bool:

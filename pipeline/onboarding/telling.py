@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pipeline.onboarding.facts import Facts, buys_again
 from pipeline.onboarding.prepare import Report
 from pipeline.onboarding.proposal import Plan
+from pipeline.onboarding.roles import Guess
 from pipeline.onboarding.vocabulary import WEIGHTS
 
 _SHOWN = 6
@@ -27,11 +28,15 @@ def plan_lines(plan: Plan) -> list[str]:
     if plan.format and plan.format.note:
         lines.append(f"  note: {plan.format.note}")
     width = max((len(name) for name in (*plan.columns, *plan.left)), default=0)
-    by_column = {one.column: one for one in plan.roles.values()}
+    by_column: dict[str, list[Guess]] = {}
+    for one in plan.roles.values():
+        by_column.setdefault(one.column, []).append(one)
     for name in dict.fromkeys((*plan.columns, *plan.left)):
         if name in by_column:
-            one = by_column[name]
-            what = f"{one.role} ({one.confidence:.2f}: {one.reason}{_details(plan, one.role)})"
+            what = ", ".join(
+                f"{one.role} ({one.confidence:.2f}: {one.reason}{_details(plan, one.role)})"
+                for one in by_column[name]
+            )
         elif name in plan.attributes:
             kind = (
                 "a sensitive attribute, slices the evaluation only"

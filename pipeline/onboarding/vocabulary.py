@@ -58,7 +58,9 @@ NAMES: dict[str, Names] = {
             "buyerid user customer client "
             "visitor member shopper buyer household kunde uid"
         ),
-        _words("customer user visitor client member shopper buyer household kunde cliente"),
+        _words(
+            "customer user visitor client member shopper buyer household reviewer anonymous kunde cliente"
+        ),
         _ID,
     ),
     "item_id": Names(
@@ -103,6 +105,7 @@ NAMES: dict[str, Names] = {
         _words("category categories categorypath department genres genre producttype kategorie"),
         _words("category department genre producttype class group categoria kategorie section"),
     ),
+    "subcategory": Names(_words("subcategory"), _words("subcategory")),
     "brand": Names(_words("brand manufacturer vendor brandname marke maker"), _words("brand manufacturer")),
     "query": Names(_words("query searchquery searchterm keyword search"), _words("searchterm searchquery")),
     "currency": Names(_words("currency currencycode")),
@@ -113,7 +116,7 @@ NAMES: dict[str, Names] = {
     "time": Names(_words("week weekno day date startdate start time timestamp"), _words("date week")),
 }
 #: Times of other things than the event.
-OTHER_TIMES = _words("updated shipped deliver birth modified paid fulfil cancel expire")
+OTHER_TIMES = _words("updated ship deliver estimated approved birth modified paid fulfil cancel expire")
 #: Names of columns with people's data: never written. A key may be one of them; it becomes a pseudonym.
 PERSONAL = _words(
     "email mail phone mobile telefon firstname lastname fullname surname nachname vorname customername "

@@ -230,7 +230,7 @@ def test_the_likelier_order_is_proposed(tmp_path, capsys):
         ({"o.xml": "<rss/>"}, "is XML or HTML"),
         ({"o.parquet": b"PAR1 and no more"}, "cannot be read"),
         (
-            {"a.csv": "user_id,item_id,timestamp\n1,2,3\n", "b.csv": "id,title\n1,Tea\n"},
+            {"a.csv": "user_id,item_id,timestamp\n1,2,3\n", "b.csv": "nr,title\n1,Tea\n"},
             "have different columns",
         ),
         ({"e.csv": X.RETAILROCKET, "r.csv": X.REES46}, "files of several kinds (RetailRocket events: "),
@@ -346,3 +346,45 @@ def test_users_without_events_mean_nothing(tmp_path, capsys):
         tmp_path, capsys, items={"i.csv": "sku,title\n1,Tea\n2,Milk\n"}, users={"u.csv": "user_id\n1\n"}
     )
     assert "--users: means nothing without --events" in error
+
+
+def test_lines_and_orders_in_two_files(tmp_path, capsys):
+    found = rows(60)
+    of_order = ("order_no", "client", "ordered_at")
+    orders = {row["order_no"]: {name: row[name] for name in of_order} for row in found}
+    lines = [{name: row[name] for name in row if name not in of_order[1:]} for row in found]
+    shop = init(
+        tmp_path, capsys, events={"a_lines.csv": csv(lines), "orders.csv": csv(list(orders.values())[::-1])}
+    )
+    assert shop.events("user_id", "item_id", "session_id") == [
+        (orders[r["order_no"]]["client"], r["article_nr"], r["order_no"]) for r in found
+    ]
+
+
+def test_nested_orders(tmp_path, capsys):
+    orders = [
+        {
+            "orderId": n,
+            "createdAt": f"2024-03-0{1 + n}T10:00:00Z",
+            "customer": {"id": f"c{n % 2}", "email": "a@example.com"},
+            "lines": [{"product": {"id": f"p{k}", "name": f"Tea {k}"}, "qty": k + 1} for k in range(2)],
+        }
+        for n in range(4)
+    ]
+    text = "".join(json.dumps(order) + "\n" for order in orders)
+    shop = init(tmp_path, capsys, events={"orders.jsonl": text})
+    wanted = [(f"c{n % 2}", f"p{k}", str(n), k + 1.0) for n in range(4) for k in range(2)]
+    assert shop.events("user_id", "item_id", "session_id", "quantity") == wanted
+    assert shop.items("item_id", "title") == [("p0", "Tea 0"), ("p1", "Tea 1")]
+    assert "customer.email      left out: personal data" in shop.said
+
+
+def test_items_without_ids_are_named_by_their_text(tmp_path, capsys):
+    goods = ["whole milk", "rolls/buns", "soda"]
+    text = "Member_number,Date,itemDescription\n" + "".join(
+        f"{1000 + n % 7},{1 + n % 28:02}-{1 + n // 28:02}-2015,{goods[n % 3]}\n" for n in range(90)
+    )
+    shop = init(tmp_path, capsys, events={"groceries.csv": text})
+    assert shop.events("user_id", "item_id")[:2] == [("1000", "whole milk"), ("1001", "rolls/buns")]
+    assert shop.events("timestamp")[30][0].date().isoformat() == "2015-02-03"
+    assert shop.items("title") == [("rolls/buns",), ("soda",), ("whole milk",)]
