@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,12 +12,15 @@ import pyarrow.compute as pc
 from components.common.columns import as_strings
 from pipeline.onboarding import values
 from pipeline.onboarding.flatten import fold
-from pipeline.onboarding.vocabulary import NAMES, OTHER_TIMES, PERSONAL, SENSITIVE, TYPES
+from pipeline.onboarding.vocabulary import NAMES, OTHER_TIMES, PERSONAL, SENSITIVE, SURE_TYPES, TYPES
 
 _EXACT, _PART, _CONTENT = 0.95, 0.75, 0.6
 _TYPE_OF = {word: kind for kind, words in TYPES.items() for word in words}
 _EMAIL = r"^[^@\s]+@[^@\s]+\.[^@\s]+$"
 _PHONE = r"^\+?[\d\s().\-/]{9,20}$"
+_DISCOUNTED, _TAXED, _NEAR = 0.3, 1.35, 0.9  # of price times quantity, and the share of rows that are so
+_ONE = 0.99
+_CODES = 12  # kinds of events that are not named, at most
 _FEW = 60  # values of an attribute of users, or of what they do
 
 #: Roles of a table in the order in which columns are given away, what is certain first.
@@ -100,6 +104,7 @@ def guess(table: str, sample: pa.Table) -> tuple[dict[str, Guess], dict[str, str
         if ranked:
             found[role] = max(ranked, key=lambda one: one.confidence)
     _by_content(table, found, open_columns)
+    _check_value(found, open_columns, left)
     if table == "events" and "user_id" not in found:
         mails = [name for name, column in columns.items() if _share(column, _EMAIL) > 0.5]
         if mails:
@@ -108,7 +113,9 @@ def guess(table: str, sample: pa.Table) -> tuple[dict[str, Guess], dict[str, str
             )
             left.pop(mails[0], None)
     taken = {one.column for one in found.values()}
-    left |= {name: "no role is known for it" for name in open_columns if name not in taken}
+    left |= {
+        name: "no role is known for it" for name in open_columns if name not in taken and name not in left
+    }
     return found, left
 
 
@@ -179,7 +186,10 @@ def _fits(role: str, plain: str, column: pa.Array) -> str:
     if role == "event_type":
         names = as_strings(present).unique().to_pylist()
         known = [one for one in names if type_of(one)]
-        return f"{len(names)} kinds, such as {known[0]}" if known and len(names) <= _FEW else ""
+        if known and len(names) <= _FEW:
+            return f"{len(names)} kinds, such as {known[0]}"
+        # codes need a person: if they were ignored, views would count as purchases
+        return f"{len(names)} kinds, none known" if plain in SURE_TYPES and 1 < len(names) <= _CODES else ""
     if role in ("user_id", "item_id", "session_id", "store"):
         if pa.types.is_floating(present.type) or pa.types.is_boolean(present.type):
             return ""
@@ -225,6 +235,31 @@ def _by_content(table: str, found: dict[str, Guess], columns: dict[str, pa.Array
                 break
 
 
+def _check_value(found: dict[str, Guess], columns: dict[str, pa.Array], left: dict[str, str]) -> None:
+    """Takes the value away from a column that is the total of an order, not of its line."""
+    if "value" not in found:
+        return
+    mark = lambda column: values.decimal_mark(column) or "point"  # noqa: E731
+    number = lambda role: values.to_numbers(  # noqa: E731
+        columns[found[role].column], mark(columns[found[role].column])
+    )
+    value = number("value")
+    if "price" in found and "quantity" in found:
+        # a line's total is at most its price times its quantity, and a discount seldom more than 70 %
+        whole = pc.multiply(number("price"), number("quantity"))
+        share = pc.divide(value, pc.if_else(pc.equal(whole, 0), pa.scalar(None, pa.float64()), whole))
+        near = pc.and_(pc.greater(share, _DISCOUNTED), pc.less(share, _TAXED))
+        of_order = (pc.mean(pc.fill_null(near, False).cast(pa.float64())).as_py() or 0) < _NEAR
+    elif "session_id" in found:
+        session, item = columns[found["session_id"].column], columns[found["item_id"].column]
+        same = determines(session, value) > _ONE and pc.count_distinct(value).as_py() > 1
+        of_order = same and determines(session, item) < _ONE
+    else:
+        return
+    if of_order:
+        left[found.pop("value").column] = "it seems to be the total of an order, not of its line"
+
+
 def _determining(columns: dict[str, pa.Array], taken: set[str], of: pa.Array) -> tuple[str | None, float]:
     best: tuple[str | None, float] = (None, 0.0)
     for name, column in columns.items():
@@ -263,7 +298,9 @@ def _share(column: pa.Array, pattern: str) -> float:
 
 def _plain(name: str) -> str:
     # RecBole names the type; of a nested field its own name and its parent's count
-    return fold(".".join(re.sub(r":(token|float)(_seq)?$", "", name).split(".")[-2:])).replace(".", "")
+    plain = fold(".".join(re.sub(r":(token|float)(_seq)?$", "", name).split(".")[-2:]))
+    plain = unicodedata.normalize("NFKD", plain)
+    return re.sub(r"[^\w]|_", "", "".join(mark for mark in plain if not unicodedata.combining(mark)))
 
 
 def _holds(plain: str, words: tuple[str, ...]) -> bool:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from components.common.columns import as_strings
 
 _TIME = pa.timestamp("us", "UTC")
-_ISO = r"^\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?$"
+_ISO = r"^\d{4}[-/]\d{2}[-/]\d{2}([T ]\d{2}(:\d{2}(:\d{2}([.,]\d+)?)?)?)?\s*(Z|UTC|GMT|[+-]\d{2}:?\d{2})?$"
 _ZONED = r"\d:\d{2}.*(Z|[+-]\d{2}:?\d{2})$"
 #: Digits of a whole number of these units since 1970, for the years 1973 to 2286.
 _UNITS = {9: "s", 10: "s", 12: "ms", 13: "ms", 15: "us", 16: "us", 18: "ns", 19: "ns"}
@@ -236,6 +236,7 @@ def _iso(text: pa.StringArray, zone: str) -> pa.Array:
     text = pc.if_else(pc.match_substring_regex(text, _ISO), _offsets(text), pa.scalar(None, pa.string()))
     text = pc.replace_substring_regex(text, r"^(\d{4})/(\d{2})/", r"\1-\2-")
     text = pc.replace_substring_regex(text, r"[.,](\d{1,6})\d*", r".\1")
+    text = pc.replace_substring_regex(text, r"^(\S{10}[T ]\d{2})$", r"\1:00")
     zoned = pc.match_substring_regex(text, _ZONED)
     empty = pa.scalar(None, pa.string())
     with_offset = pc.if_else(zoned, text, empty).cast(_TIME)

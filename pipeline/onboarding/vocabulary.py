@@ -64,7 +64,10 @@ NAMES: dict[str, Names] = {
         _ID,
     ),
     "item_id": Names(
-        _words("itemid productid sku stockcode articleid asin productsku movieid lineitemsku"),
+        _words(
+            "itemid productid sku stockcode articleid asin productsku movieid lineitemsku reference "
+            "referenceproduit refproduit"
+        ),
         _words("product item article sku stock artikel produit producto movie book track"),
         (*_ID, "sku"),
     ),
@@ -77,23 +80,30 @@ NAMES: dict[str, Names] = {
             "orderid invoiceno invoice basketid transactionid sessionid receiptid "
             "ordernumber order basket session bon"
         ),
-        _words("order invoice basket transaction session receipt ticket bill cart rechnung"),
-        _ID,
+        _words("order invoice basket transaction session receipt ticket bill cart rechnung commande pedido"),
+        (*_ID, "commande", "pedido"),
     ),
-    "event_type": Names(_words("eventtype event action behavior behaviour eventname type")),
+    "event_type": Names(
+        _words(
+            "eventtype event action behavior behaviour behaviortype behaviourtype actiontype eventname type"
+        )
+    ),
     "quantity": Names(
         _words("quantity qty units qtyordered menge cantidad quantite count"), _words("qty quantity")
     ),
     "price": Names(
         _words("price unitprice itemprice priceperunit preis precio prix regularprice einzelpreis"),
-        _words("price preis"),
+        _words("price preis prix precio"),
     ),
     "value": Names(
         _words("salesvalue linetotal total amount revenue sales value totalprice netsales"),
         _words("total amount revenue spend umsatz rating"),
     ),
     "title": Names(
-        _words("title name productname itemname productdisplayname description bezeichnung displayname"),
+        _words(
+            "title name productname itemname productdisplayname description bezeichnung designation "
+            "displayname"
+        ),
         _words("title product item article artikel produkt movie book film track"),
         _words("title name description desc bezeichnung"),
     ),
@@ -115,13 +125,16 @@ NAMES: dict[str, Names] = {
     "store": Names(_words("store storeid shop shopid branch filiale"), _words("store branch"), _ID),
     "time": Names(_words("week weekno day date startdate start time timestamp"), _words("date week")),
 }
+#: Of the names of types of events those that are nothing else, whatever their values.
+SURE_TYPES = _words("eventtype behavior behaviour behaviortype behaviourtype actiontype eventname action")
 #: Times of other things than the event.
 OTHER_TIMES = _words("updated ship deliver estimated approved birth modified paid fulfil cancel expire")
 #: Names of columns with people's data: never written. A key may be one of them; it becomes a pseudonym.
 PERSONAL = _words(
     "email mail phone mobile telefon firstname lastname fullname surname nachname vorname customername "
     "username billingname shippingname address street strasse zip postcode postalcode plz birth ipaddress "
-    "iban creditcard passport ssn latitude longitude company notes"
+    "reviewername membername clientname buyername authorname iban "
+    "creditcard passport ssn latitude longitude company notes"
 )
 #: Names of attributes of users that slice the evaluation, and are never a feature.
 SENSITIVE = _words(

@@ -388,3 +388,50 @@ def test_items_without_ids_are_named_by_their_text(tmp_path, capsys):
     assert shop.events("user_id", "item_id")[:2] == [("1000", "whole milk"), ("1001", "rolls/buns")]
     assert shop.events("timestamp")[30][0].date().isoformat() == "2015-02-03"
     assert shop.items("title") == [("rolls/buns",), ("soda",), ("whole milk",)]
+
+
+def test_an_orders_total_is_no_lines_value(tmp_path, capsys):
+    found = rows(60)
+    totals = {}
+    for row in found:
+        totals[row["order_no"]] = totals.get(row["order_no"], 0) + float(row["unit_price"]) * float(
+            row["units"]
+        )
+    for row in found:
+        row["total"] = f"{totals[row['order_no']]:.2f}"
+    shop = init(tmp_path, capsys, events={"o.csv": csv(found)})
+    assert shop.events("value")[0] == (float(found[0]["units"]) * float(found[0]["unit_price"]),)
+    assert "left out: it seems to be the total of an order" in shop.said
+    lines = [{**row, "total": f"{float(row['units']) * float(row['unit_price']) * 0.9:.2f}"} for row in found]
+    shop = init(tmp_path, capsys, events={"o.csv": csv(lines)})
+    assert shop.events("value")[0] == (float(lines[0]["total"]),)
+
+
+def test_french_headers(tmp_path, capsys):
+    text = "N° commande;Date de commande;Client;Référence produit;Désignation;Quantité;Prix unitaire TTC\n"
+    text += "".join(
+        f"C{n // 2};{1 + n % 28:02}/{1 + n // 28:02}/2024 14:{n % 60:02};CL{n // 2 % 7};"
+        f"REF{n % 9};Théière {n % 9};"
+        f"{1 + n % 3};{12 + n % 9},50 €\n"
+        for n in range(90)
+    )
+    shop = init(tmp_path, capsys, events={"commandes.csv": text.encode("cp1252")})
+    assert shop.events("session_id", "user_id", "item_id", "quantity", "value")[1] == (
+        "C0",
+        "CL0",
+        "REF1",
+        2.0,
+        27.0,
+    )
+    assert ("REF1", "Théière 1") in shop.items("item_id", "title")
+
+
+def test_codes_of_types_are_never_taken_for_purchases(tmp_path, capsys):
+    text = "user_id,item_id,behavior_type,time\n" + "".join(
+        f"{n % 9},{n % 31},{1 + n % 4},2014-12-{1 + n % 18:02} {n % 24:02}\n" for n in range(80)
+    )
+    error = fail(tmp_path, capsys, events={"o.csv": text})
+    assert "has 1, 2, 3, 4, none of which is known; say what is a purchase by --answer type.NAME=" in error
+    shop = init(tmp_path, capsys, "type.4=purchase", "type.1=view", events={"o.csv": text})
+    assert len(shop.tables["events"]) == 20
+    assert shop.events("timestamp")[0][0].isoformat() == "2014-12-04T03:00:00+00:00"
