@@ -32,8 +32,8 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.
     options = _parser(prog).parse_args(arguments)
     try:
         init(options, print, input)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError, pa.ArrowException) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
 

@@ -10,6 +10,7 @@ import codecs
 import dataclasses
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -20,6 +21,7 @@ import pyarrow.json
 import pyarrow.parquet as pq
 
 from components.common import csv_files, tables
+from components.common.columns import as_strings
 from schema.config import Csv
 from schema.errors import DataError
 
@@ -76,7 +78,7 @@ class Source:
             if whole:
                 found = [_decoded(table) for table in parts if table.num_rows]
                 if found:
-                    yield pa.concat_tables(found, promote_options="default")
+                    yield together(found)
                 return
             yield from (_decoded(table) for table in parts if table.num_rows)
         except (pa.ArrowException, OSError) as error:
@@ -156,6 +158,11 @@ def _csv(path: str, head: bytes) -> Source:
     csv = csv.model_copy(update={"separator": layout.separator})
     counts = Counter(layout.names)
     names = tuple(name for name in layout.names if counts[name] == 1 and name.strip())
+    if sum(bool(re.fullmatch(r"[\d.,:TZ/ +-]+", name)) for name in layout.names) * 2 >= len(layout.names):
+        raise DataError(
+            f"{path}: the first line ({', '.join(layout.names)[:80]}) is no header; put one on top, such as "
+            "user_id,item_id,timestamp"
+        )
     try:
         next(csv_files.batches(path, names[:1], csv), None)
     except DataError:  # quotes that do not close: perhaps they are letters
@@ -182,13 +189,38 @@ def _encoding(path: str, head: bytes) -> str:
     return "utf-8"
 
 
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Rows of several files as one table; a column that is of two types in them becomes text."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowTypeError, pa.ArrowInvalid):
+        texts = [
+            table.select([f.name for f in table.schema if not pa.types.is_nested(f.type)]) for table in tables
+        ]
+        return pa.concat_tables(
+            [
+                pa.table({name: as_strings(table.column(name)) for name in table.schema.names})
+                for table in texts
+            ],
+            promote_options="default",
+        )
+
+
 def _decoded(table: pa.Table) -> pa.Table:
-    """Columns of dictionaries as their values."""
-    for index, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            values = table.column(index).cast(field.type.value_type)
-            table = table.set_column(index, field.name, values)
-    return table
+    """Columns without dictionaries and the large types that some writers use, in nested ones too."""
+    plain = pa.schema([(field.name, _plain_type(field.type)) for field in table.schema])
+    return table if plain.equals(table.schema.remove_metadata()) else table.cast(plain)
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    t = pa.types
+    if t.is_dictionary(kind):
+        return _plain_type(kind.value_type)
+    if t.is_struct(kind):
+        return pa.struct([(field.name, _plain_type(field.type)) for field in kind])
+    if t.is_list(kind) or t.is_large_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    return pa.string() if t.is_large_string(kind) or t.is_string_view(kind) else kind
 
 
 def _json_head(path: str) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.onboarding import joining, values
 from pipeline.onboarding import roles as roles_lib
-from pipeline.onboarding.files import Source
+from pipeline.onboarding.files import Source, together
 from pipeline.onboarding.flatten import flat, fold, lookups
 from pipeline.onboarding.formats import Format, recognise
 from pipeline.onboarding.questions import Answers
@@ -30,6 +30,7 @@ _TIMES = ("timestamp", "added", "time")
 _NUMBERS = ("quantity", "price", "value", "popularity")
 _STRENGTH = ("purchase", "cart", "favourite", "view")
 _SEPARATORS = (" > ", ">", "|", " / ", "/")
+_PRICED = 0.8  # share of the rows with a price, below which prices are not used
 _NUMBERED = 0.8  # share of the rows whose item has a digit in its id, where ids are numbers
 _MANY = 0.2  # share of the values that hold a separator of category paths
 
@@ -128,7 +129,7 @@ def _plans_of(table: str, sources: list[Source], answers: Answers, named: set[st
         by_header.setdefault(frozenset(fold(name) for name in source.columns), []).append(source)
     if len(by_header) == 2 and table == "events" and (halves := joining.halves(*by_header.values())):
         form, lines, heads = halves
-        others = {joining.HEADS: pa.concat_tables([part for one in heads for part in one.tables(whole=True)])}
+        others = {joining.HEADS: together([part for one in heads for part in one.tables(whole=True)])}
         return found | {table: _plan(table, lines, form, others, answers)}
     if len(by_header) > 1:
         paths = ", ".join(group[0].path for group in by_header.values())
@@ -147,7 +148,7 @@ def _others(form: Format, unknown: list[Source]) -> tuple[dict[str, pa.Table], l
             rest.append(source)
         else:
             others.setdefault(name, []).extend(source.tables(whole=True))
-    return {name: pa.concat_tables(parts) for name, parts in others.items() if parts}, rest
+    return {name: together(parts) for name, parts in others.items() if parts}, rest
 
 
 def _plan(
@@ -156,7 +157,7 @@ def _plan(
     plan = Plan(table, tuple(sources), sources[0].columns, form, others, {}, {})
     heads = [source.sample() for source in sources[:1] + sources[1:][-1:]]
     with lookups() as read:
-        sample = pa.concat_tables([plan.shaped(head) for head in heads], promote_options="permissive")
+        sample = together([plan.shaped(head) for head in heads])
     if not sample.num_rows:
         raise DataError(f"{sources[0].path}: the file has no rows; give a file with data")
     left: dict[str, str] = {}
@@ -176,6 +177,7 @@ def _plan(
     else:
         found, left = roles_lib.guess(table, sample)
     _answered(table, found, left, sample, answers)
+    _check_money(found, left, sample)
     for source in sources:
         left |= dict.fromkeys(source.repeated, "its name is there twice")
     taken = {one.column for one in found.values()}
@@ -196,6 +198,17 @@ def _plan(
         service=_service(found, sample, answers) if table == "events" else "",
         pseudonyms="user_id" in found and _is_personal(found["user_id"].column, sample),
     )
+
+
+def _check_money(found: dict[str, Guess], left: dict[str, str], sample: pa.Table) -> None:
+    """Takes their role from columns of money that most rows could not be used with."""
+    for role in ("price", "value"):
+        if role in found and found[role].reason != "your answer":
+            column = sample.column(found[role].column).combine_chunks()
+            numbers = values.to_numbers(column, values.decimal_mark(column) or "point")
+            share = numbers.is_valid().true_count / max(len(numbers), 1)
+            if share < _PRICED:
+                left[found.pop(role).column] = f"{1 - share:.0%} of the rows have no number there"
 
 
 def _answered(

@@ -2,6 +2,10 @@
 
 import datetime as dt
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.onboarding.formats import FORMATS, recognise
@@ -106,6 +110,31 @@ def test_ga4_counts_a_reloaded_purchase_once(tmp_path, capsys):
         ("MUG-1", "Blue mug", "Kitchen", "Kitchen"),
     ]
     assert "1 name no item" in shop.said  # (not set)
+
+
+def test_ga4_in_parquet_and_flattened_by_the_shop(tmp_path, capsys):
+    nested = pyarrow.json.read_json(pa.BufferReader(X.GA4.encode()))
+    field = nested.schema.field("items").type.value_field
+    large = pa.large_list(
+        pa.struct([(f.name, pa.large_string()) for f in field.type if f.type == pa.string()])
+    )
+    items = nested.column("items").combine_chunks()
+    strings = pa.table(
+        {f.name: pc.list_flatten(items).field(f.name) for f in field.type if f.type == pa.string()}
+    )
+    lists = pa.LargeListArray.from_arrays(
+        items.offsets.cast(pa.int64()), strings.to_struct_array().combine_chunks().cast(large.value_type)
+    )
+    place = nested.schema.get_field_index("items")
+    sink = pa.BufferOutputStream()
+    pq.write_table(nested.set_column(place, "items", lists), sink)
+    shop = init(tmp_path, capsys, events={"events.parquet": sink.getvalue().to_pybytes()})
+    assert shop.events("user_id", "item_id", "session_id") == [("k7", "MUG-1", "T9"), ("k7", "LID", "T9")]
+    text = "event_date,event_timestamp,event_name,user_pseudo_id,transaction_id,item_id,item_name,price,quantity\n"
+    text += "20250302,1740906500000456,purchase,11.22,T9,MUG-1,Blue mug,8.5,2\n"
+    text += "20250302,1740906500000456,purchase,11.22,T9,LID,Lid,2.0,\n"
+    shop = init(tmp_path / "flat", capsys, events={"events.csv": text})
+    assert shop.events("user_id", "item_id", "value") == [("11.22", "MUG-1", 17.0), ("11.22", "LID", 2.0)]
 
 
 def test_google_retail(tmp_path, capsys):

@@ -235,6 +235,8 @@ def test_the_likelier_order_is_proposed(tmp_path, capsys):
         ),
         ({"e.csv": X.RETAILROCKET, "r.csv": X.REES46}, "files of several kinds (RetailRocket events: "),
         ({"o.csv": X.INSTACART_LINES}, "needs orders.csv"),
+        ({"o.csv": "1,1,2268318,pv,1511544070\n1,2,2333346,pv,1511561733\n"}, "is no header; put one on top"),
+        ({"o.csv": "user_id,item_id,timestamp\n1,2,3,4\n"}, "cannot be read (CSV parse error"),
     ],
 )
 def test_faults_are_one_line(tmp_path, capsys, files, said):
@@ -435,3 +437,10 @@ def test_codes_of_types_are_never_taken_for_purchases(tmp_path, capsys):
     shop = init(tmp_path, capsys, "type.4=purchase", "type.1=view", events={"o.csv": text})
     assert len(shop.tables["events"]) == 20
     assert shop.events("timestamp")[0][0].isoformat() == "2014-12-04T03:00:00+00:00"
+
+
+def test_a_column_of_two_types_in_two_files(tmp_path, capsys):
+    one = '{"user_id": 1, "item_id": 7, "timestamp": 1431000000}\n'
+    two = '{"user_id": "b", "item_id": "x", "timestamp": "1431000005"}\n'
+    shop = init(tmp_path, capsys, events={"a.jsonl": one, "b.jsonl": two})
+    assert shop.events("user_id", "item_id") == [("1", "7"), ("b", "x")]
