@@ -16,7 +16,7 @@ from pipeline.onboarding.files import Source, together
 from pipeline.onboarding.flatten import flat, fold, lookups
 from pipeline.onboarding.formats import Format, recognise
 from pipeline.onboarding.questions import Answers
-from pipeline.onboarding.roles import Guess
+from pipeline.onboarding.roles import Guess, type_of
 from pipeline.onboarding.vocabulary import SERVICE_CODES, SERVICE_WORDS
 from schema.errors import ConfigError, DataError
 
@@ -177,7 +177,8 @@ def _plan(
     else:
         found, left = roles_lib.guess(table, sample)
     _answered(table, found, left, sample, answers)
-    _check_money(found, left, sample)
+    if table == "events":
+        _check_money(found, left, sample)
     for source in sources:
         left |= dict.fromkeys(source.repeated, "its name is there twice")
     taken = {one.column for one in found.values()}
@@ -201,14 +202,19 @@ def _plan(
 
 
 def _check_money(found: dict[str, Guess], left: dict[str, str], sample: pa.Table) -> None:
-    """Takes their role from columns of money that most rows could not be used with."""
+    """Takes their role from columns of money that many purchases have no number in."""
+    if "event_type" in found:
+        names = values.to_ids(sample.column(found["event_type"].column).combine_chunks())
+        bought = [name for name in names.unique().drop_null().to_pylist() if type_of(name) == "purchase"]
+        if bought:
+            sample = sample.filter(pc.is_in(names, pa.array(bought)))
     for role in ("price", "value"):
         if role in found and found[role].reason != "your answer":
             column = sample.column(found[role].column).combine_chunks()
             numbers = values.to_numbers(column, values.decimal_mark(column) or "point")
             share = numbers.is_valid().true_count / max(len(numbers), 1)
             if share < _PRICED:
-                left[found.pop(role).column] = f"{1 - share:.0%} of the rows have no number there"
+                left[found.pop(role).column] = f"{1 - share:.0%} of the purchases have no number there"
 
 
 def _answered(

@@ -444,3 +444,11 @@ def test_a_column_of_two_types_in_two_files(tmp_path, capsys):
     two = '{"user_id": "b", "item_id": "x", "timestamp": "1431000005"}\n'
     shop = init(tmp_path, capsys, events={"a.jsonl": one, "b.jsonl": two})
     assert shop.events("user_id", "item_id") == [("1", "7"), ("b", "x")]
+
+
+def test_prices_that_many_purchases_lack_are_not_used(tmp_path, capsys):
+    found = [{**row, "unit_price": "" if n % 3 == 0 else row["unit_price"]} for n, row in enumerate(rows(60))]
+    shop = init(tmp_path, capsys, events={"o.csv": csv(found)})
+    assert len(shop.tables["events"]) == 60
+    assert shop.config.events.columns.value is None
+    assert "left out: 33% of the purchases have no number there" in shop.said
