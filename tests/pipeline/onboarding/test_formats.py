@@ -33,7 +33,8 @@ def test_retailrocket(tmp_path, capsys):
 
 def test_rees46_makes_items_of_its_events(tmp_path, capsys):
     shop = init(tmp_path, capsys, events={"2019-Oct.csv": X.REES46})
-    assert shop.events("user_id", "item_id", "value") == [("77", "5501", 8.5), ("78", "5503", 3.1)]
+    tyres = [("78", "5503", 3.1), ("79", "5503", 3.1), ("79", "5503", 3.1)]  # a row a unit
+    assert shop.events("user_id", "item_id", "value") == [("77", "5501", 8.5), *tyres]
     assert shop.items("item_id", "category", "subcategory", "category_path", "brand") == [
         ("5501", "home", "coffee mug", "home kitchen coffee mug", "potters"),
         ("5502", None, None, None, None),
@@ -130,7 +131,8 @@ def test_ga4_in_parquet_and_flattened_by_the_shop(tmp_path, capsys):
     pq.write_table(nested.set_column(place, "items", lists), sink)
     shop = init(tmp_path, capsys, events={"events.parquet": sink.getvalue().to_pybytes()})
     assert shop.events("user_id", "item_id", "session_id") == [("k7", "MUG-1", "T9"), ("k7", "LID", "T9")]
-    text = "event_date,event_timestamp,event_name,user_pseudo_id,transaction_id,item_id,item_name,price,quantity\n"
+    text = "event_date,event_timestamp,event_name,user_pseudo_id,transaction_id,item_id,item_name,price,"
+    text += "quantity\n"
     text += "20250302,1740906500000456,purchase,11.22,T9,MUG-1,Blue mug,8.5,2\n"
     text += "20250302,1740906500000456,purchase,11.22,T9,LID,Lid,2.0,\n"
     shop = init(tmp_path / "flat", capsys, events={"events.csv": text})
