@@ -64,6 +64,10 @@ def init(options: argparse.Namespace, say: Callable[[str], None], ask: Callable[
     if folder == output:
         raise ConfigError(f"--output {output}: give a file that ends with .yaml; the tables go next to it")
     answers = Answers(_given_answers(options.answer), None if options.yes else ask, say)
+    if answers.get("overwrite") != "yes" and output.exists():  # a person may have worked on it
+        again = answers.choose("overwrite", f"{output} is there; write it anew", None, ("yes", "no"))
+        if again == "no":
+            raise ConfigError(f"{output} is there; give another --output")
 
     sources = {table: files.find(paths, f"--{table}") for table, paths in given.items()}
     plans = proposal.plans(sources, answers)

@@ -6,6 +6,12 @@ import pyarrow.parquet as pq
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from components.catalog_example_gen import executor as catalog
+from components.common import tables
+from components.event_example_gen.roles import roles
+from components.event_example_gen.rows import normalise
+from components.event_example_gen.settings import Settings
+from components.event_example_gen.survey import merge_surveys, plan, survey
 from pipeline.onboarding import command
 from schema import config as configuration
 
@@ -60,10 +66,13 @@ def init(tmp_path, capsys, *answers, **given):
         arguments += [f"--{table}", str(write(tmp_path / f"in_{table}", files))]
     for answer in answers:
         arguments += ["--answer", answer]
+    if (tmp_path / "shop.yaml").exists():
+        arguments += ["--answer", "overwrite=yes"]
     status = command.main(arguments)
     out, err = capsys.readouterr()
     assert status == 0, err
     config = configuration.load(tmp_path / "shop.yaml")
+    read_as_a_run_does(config)
     there = [name for name in _TABLES if (tmp_path / "shop" / f"{name}.parquet").exists()]
     return Shop(
         config,
@@ -76,6 +85,34 @@ def init(tmp_path, capsys, *answers, **given):
         },
         out,
     )
+
+
+def read_as_a_run_does(config):
+    """Reads the prepared tables with the readers of the ExampleGens, which refuse what they cannot use."""
+
+    def chunks(section, key, wanted):
+        units = tables.open_table(config.data.resolve(section.path), key, wanted, config.data.csv)
+        return [chunk for unit in units for chunk in tables.read(unit, wanted)]
+
+    wanted = catalog.item_roles(config.items)
+    assert [catalog.attributes(chunk, wanted) for chunk in chunks(config.items, "items.path", wanted)]
+    if config.users:
+        wanted = catalog.user_roles(config.users)
+        assert [catalog.attributes(chunk, wanted) for chunk in chunks(config.users, "users.path", wanted)]
+    if config.exposures:
+        wanted = catalog.exposure_roles(config.exposures)
+        found = chunks(config.exposures, "exposures.path", wanted)
+        assert any(catalog.exposed(chunk, config.exposures).num_rows for chunk in found)
+    if config.events:
+        settings = Settings.of(config)
+        found = chunks(config.events, "events.path", roles(config.events))
+        chosen = plan(
+            merge_surveys([survey(chunk, settings) for chunk in found], None), settings, "events.parquet"
+        )
+        for chunk in found:
+            batch = normalise(chunk, chosen, settings)
+            guests = chunk.batch.column("user_id").null_count if config.events.guests == "drop" else 0
+            assert (batch.num_rows if batch else 0) == chunk.batch.num_rows - guests
 
 
 def fail(tmp_path, capsys, *answers, **given):

@@ -452,3 +452,15 @@ def test_prices_that_many_purchases_lack_are_not_used(tmp_path, capsys):
     assert len(shop.tables["events"]) == 60
     assert shop.config.events.columns.value is None
     assert "left out: 33% of the purchases have no number there" in shop.said
+
+
+def test_a_configuration_is_not_written_over_unasked(tmp_path, capsys):
+    (tmp_path / "shop.yaml").write_text("name: mine\n")
+    folder = write(tmp_path / "in", {"o.csv": csv(rows(40))})
+    arguments = ["--events", str(folder), "--yes", "--output", str(tmp_path / "shop.yaml")]
+    assert command.main(arguments) == 1
+    assert "is there; write it anew (yes, no): give --answer overwrite=..." in capsys.readouterr().err
+    assert (tmp_path / "shop.yaml").read_text() == "name: mine\n"
+    assert not (tmp_path / "shop").exists()
+    assert command.main([*arguments, "--answer", "overwrite=yes"]) == 0
+    assert load(tmp_path / "shop.yaml").name == "shop"
