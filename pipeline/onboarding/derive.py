@@ -13,9 +13,12 @@ import pyarrow.compute as pc
 from components.common.columns import as_strings
 from pipeline.onboarding import values
 from pipeline.onboarding.proposal import Plan
+from schema import names as F
 from schema.errors import DataError
 
-_TEXTS = ("title", "description", "tags")
+#: Names of features that mean something else.
+_RESERVED = (F.ITEM_ID, F.USER_ID, F.TEXT, *F.ITEM_NUMBERS, "row", "price_band", "id", "activity", "week")
+_PREFIXES = (F.TEXT_PREFIX, F.EXPOSURE_PREFIX)
 
 
 class Catalogue:
@@ -137,7 +140,8 @@ def promotions(plan: Plan, zone: str, write: Callable[[pa.Table], None]) -> int:
 def feature(name: str) -> str:
     """A column's name as the name of a feature: lower case letters, digits and underscores."""
     plain = re.sub(r"[^a-z0-9]+", "_", re.sub(r":(token|float)(_seq)?$", "", name).lower()).strip("_")
-    return plain if plain[:1].isalpha() else f"a_{plain}"
+    free = plain[:1].isalpha() and plain not in _RESERVED and not plain.startswith(_PREFIXES)
+    return plain if free else f"a_{plain}"
 
 
 def _item_columns(table: pa.Table, plan: Plan, zone: str) -> pa.Table:
@@ -153,7 +157,7 @@ def _item_columns(table: pa.Table, plan: Plan, zone: str) -> pa.Table:
         name = plan.roles["added"].column
         zone = (plan.format.zone if plan.format else None) or zone
         columns["added"] = values.to_times(_plain(table, name), plan.times["added"], zone)
-    for name in plan.attributes:
+    for name in dict.fromkeys((*plan.attributes, *plan.texts)):
         if feature(name) not in columns:
             columns[feature(name)] = _attribute(table, name)
     return pa.table(columns)

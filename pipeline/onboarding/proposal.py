@@ -47,6 +47,7 @@ class Plan:
       others: further files that the format's `shape` needs, by its name for them.
       roles: role -> column.
       left: column -> why it is left out.
+      texts: further columns of words about items.
       attributes: columns that are attributes of items or users.
       sensitive: those of them that are never a feature.
       times: role -> how its column writes times.
@@ -63,6 +64,7 @@ class Plan:
     others: Mapping[str, pa.Table]
     roles: Mapping[str, Guess]
     left: Mapping[str, str]
+    texts: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     sensitive: tuple[str, ...] = ()
     times: Mapping[str, values.TimeFormat] = dataclasses.field(default_factory=dict)
@@ -182,15 +184,19 @@ def _plan(
     for source in sources:
         left |= dict.fromkeys(source.repeated, "its name is there twice")
     taken = {one.column for one in found.values()}
-    few, sensitive = (), ()
+    few, sensitive, texts = [], [], []
     if table != "events" and (form is None or form.attributes):
-        few, sensitive = roles_lib.attributes(sample, taken)
-        left = {name: reason for name, reason in left.items() if name not in few}
+        if table == "items":
+            texts, few = roles_lib.words(sample, taken)
+        else:
+            few, sensitive = roles_lib.attributes(sample, taken)
+        left = {name: reason for name, reason in left.items() if name not in {*few, *texts}}
     return dataclasses.replace(
         plan,
         columns=tuple(sample.schema.names),
         roles=found,
         left=left,
+        texts=tuple(texts),
         attributes=tuple(few),
         sensitive=tuple(sensitive),
         times=_times(table, found, sample, answers),

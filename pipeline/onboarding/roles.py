@@ -21,7 +21,9 @@ _PHONE = r"^\+?[\d\s().\-/]{9,20}$"
 _DISCOUNTED, _TAXED, _NEAR = 0.3, 1.35, 0.9  # of price times quantity, and the share of rows that are so
 _ONE = 0.99
 _CODES = 12  # kinds of events that are not named, at most
-_FEW = 60  # values of an attribute of users, or of what they do
+_LEAST_ROWS = 3  # of each value of an attribute of items, on average
+_MOST_VALUES = 5000  # of an attribute of items
+_FEW = 100  # values of an attribute of users, or of what they do
 
 #: Roles of a table in the order in which columns are given away, what is certain first.
 ROLES = {
@@ -135,6 +137,38 @@ def attributes(sample: pa.Table, taken: set[str]) -> tuple[list[str], list[str]]
         if 1 < count <= min(_FEW, len(column) // 2):
             few.append(name)
     return few, [name for name in few if _holds(_plain(name), SENSITIVE)]
+
+
+def words(sample: pa.Table, taken: set[str]) -> tuple[list[str], list[str]]:
+    """Of a table of items, further columns of words, and columns whose values many items share.
+
+    Args:
+      sample: the first rows.
+      taken: columns that have a role already.
+    """
+    texts, shared = [], []
+    for name in sample.schema.names:
+        column = sample.column(name).combine_chunks()
+        if name in taken or unusable(name, column) or not _is_words(name, column):
+            continue
+        count = pc.count_distinct(column).as_py()
+        if 1 < count <= min(_MOST_VALUES, len(column) // _LEAST_ROWS):
+            shared.append(name)
+        if count > 1 and _share(column, r"\p{L}{2}") > 0.5:
+            texts.append(name)
+    return texts, shared
+
+
+def _is_words(name: str, column: pa.Array) -> bool:
+    """Whether a column names things: texts that are no links, dates or numbers, or ids of something else."""
+    if pa.types.is_integer(column.type):
+        return _plain(name).endswith(("id", "code"))
+    if not pa.types.is_string(column.type) or _share(column, r"^(https?:|/|[\w-]+\.(jpe?g|png)$)") > 0.5:
+        return False
+    present = column.drop_null()
+    if values.to_numbers(present).is_valid().true_count > len(present) // 2:
+        return _plain(name).endswith(("id", "code"))
+    return not values.time_formats(present)
 
 
 def unusable(name: str, column: pa.Array) -> str | None:

@@ -37,6 +37,8 @@ def plan_lines(plan: Plan) -> list[str]:
                 f"{one.role} ({one.confidence:.2f}: {one.reason}{_details(plan, one.role)})"
                 for one in by_column[name]
             )
+        elif name in plan.texts:
+            what = "words about the item" + (", and an attribute" if name in plan.attributes else "")
         elif name in plan.attributes:
             kind = (
                 "a sensitive attribute, slices the evaluation only"

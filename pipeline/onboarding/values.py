@@ -25,6 +25,10 @@ _DAYS = {"day_first": ("%d/%m/%Y", "%d/%m/%y"), "month_first": ("%m/%d/%Y", "%m/
 _MONTHS = ("%d %b %Y", "%b %d, %Y", "%d-%b-%Y", "%Y%m%d")
 _EARLIEST, _LATEST = dt.datetime(1990, 1, 1, tzinfo=dt.UTC), dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 _FIT = 0.98  # share of the values that a format must fit
+#: Of a price all that is no number: signs and codes of currencies, blanks and marks of thousands.
+_CURRENCY = (
+    r"^([A-Z]{3}|R\$|Rs\.?|kr\.?|Fr\.?)\s*|\s*([A-Z]{3}|zł|kr\.?|TL|Fr\.?)$|[\p{Sc}\s\x{00A0}\x{202F}']"
+)
 SYMBOLS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY", "₹": "INR", "₺": "TRY", "₽": "RUB", "zł": "PLN"}
 
 
@@ -123,7 +127,7 @@ def to_numbers(array: pa.Array, mark: str = "point") -> pa.Array:
     """
     if not _is_text(array):
         return array.cast(pa.float64())
-    text = pc.replace_substring_regex(_trimmed(array), r"[\p{L}\p{Sc}\s' ]", "")
+    text = pc.replace_substring_regex(_trimmed(array), _CURRENCY, "")
     if mark == "comma":
         text = pc.replace_substring(pc.replace_substring(text, ".", ""), ",", ".")
     else:
@@ -137,7 +141,7 @@ def currencies(array: pa.Array) -> set[str]:
     if not _is_text(array):
         return set()
     letters = pc.replace_substring_regex(_trimmed(array), r"[\d\s.,'+\-]", "").unique()
-    found = {SYMBOLS.get(name, name.upper()) for name in letters.to_pylist() if name}
+    found = {SYMBOLS.get(name, name) for name in letters.to_pylist() if name}
     return {name for name in found if re.fullmatch(r"[A-Z]{3}", name)}
 
 

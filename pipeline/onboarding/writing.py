@@ -17,6 +17,7 @@ from pipeline.onboarding.proposal import Plan
 
 _TEXT_ORDER = ("title", "brand", "category_path", "category", "tags", "description")
 _CATEGORICAL = ("category", "subcategory", "brand")
+_MORE_TEXTS = 6
 _FEW_ITEMS = 200
 
 
@@ -78,6 +79,8 @@ def _events(facts: Facts, written: Sequence[str], choices: Mapping[str, Any]) ->
     }
     if facts.guests:
         found["guests"] = choices["guests"]
+    if facts.leave_one_out and "session_id" not in found["columns"]:
+        found["session_gap_minutes"] = 0  # each event is tested by those before it
     return found
 
 
@@ -86,6 +89,8 @@ def _items(items: pa.Table, plan: Plan | None) -> dict[str, Any]:
     text = [name for name in _TEXT_ORDER if name in there]
     if "category_path" in text and "category" in text:
         text.remove("category")
+    more = [feature(name) for name in plan.texts] if plan else []
+    text += [name for name in more if name in there and name not in text][:_MORE_TEXTS]
     extra = [feature(name) for name in plan.attributes] if plan else []
     categorical = [name for name in (*_CATEGORICAL, *extra) if name in there and name != "item_id"]
     categorical = [name for name in dict.fromkeys(categorical) if _varies(items, name)]

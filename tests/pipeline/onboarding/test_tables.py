@@ -156,6 +156,7 @@ def test_movielens_as_recbole_writes_it(tmp_path, capsys):
     )
     assert shop.events("user_id", "item_id", "value")[:2] == [("0", "0", 1.0), ("1", "1", 2.0)]
     assert shop.items("title", "category")[0] == ("Film 0", "Comedy 0")
+    assert shop.config.events.session_gap_minutes == 0
 
 
 def test_names_that_say_nothing_are_told_by_content(tmp_path, capsys):
@@ -464,3 +465,22 @@ def test_a_configuration_is_not_written_over_unasked(tmp_path, capsys):
     assert not (tmp_path / "shop").exists()
     assert command.main([*arguments, "--answer", "overwrite=yes"]) == 0
     assert load(tmp_path / "shop.yaml").name == "shop"
+
+
+def test_further_words_and_attributes_of_items(tmp_path, capsys):
+    made = ["Clay", "Steel"]
+    items = "article_nr,label,material,maker_id,weight,page,listed\n" + "".join(
+        f"{n:03},Tea {n},{made[n % 2]},{n // 4},{n}.5,https://x.example/{n},2024-01-0{1 + n % 9}\n"
+        for n in range(12)
+    )
+    shop = init(tmp_path, capsys, events={"o.csv": csv(rows(60))}, items={"i.csv": items})
+    assert shop.config.items.text == ["label", "material"]
+    assert shop.config.items.categorical == {"material": "material", "maker_id": "maker_id"}
+    assert "material    words about the item, and an attribute" in shop.said
+    assert {f.name for f in shop.schemas["items"].feature} == {
+        "item_id",
+        "text_label",
+        "text_material",
+        "material",
+        "maker_id",
+    }
