@@ -118,15 +118,14 @@ def promotions(plan: Plan, zone: str, write: Callable[[pa.Table], None]) -> int:
         for table in source.tables(whole=plan.whole):
             columns = {
                 "item_id": values.to_ids(table.column(plan.roles["item_id"].column).combine_chunks()),
-                "time": values.to_times(
-                    table.column(plan.roles["time"].column).combine_chunks(), plan.times["time"], zone
-                ),
+                "time": _when(table, plan, zone),
             }
             if name := plan.column("store"):
                 columns["store"] = values.to_ids(table.column(name).combine_chunks())
             columns |= {feature(name): _attribute(table, name) for name in plan.attributes}
             found = pa.table(columns)
-            keep = pc.and_(pc.is_valid(found.column("item_id")), values.plausible(columns["time"]))
+            timed = pc.is_valid(columns["time"]) if plan.period else values.plausible(columns["time"])
+            keep = pc.and_(pc.is_valid(found.column("item_id")), timed)
             if "store" in columns:
                 keep = pc.and_(keep, pc.is_valid(columns["store"]))
             found = found.filter(keep)
@@ -135,6 +134,16 @@ def promotions(plan: Plan, zone: str, write: Callable[[pa.Table], None]) -> int:
     if not count:
         raise DataError(f"{plan.sources[0].path}: no row names an item and a time; correct the files")
     return count
+
+
+def _when(table: pa.Table, plan: Plan, zone: str) -> pa.Array:
+    """Times of promotions, or the numbers of their periods as int64."""
+    column = _plain(table, plan.roles["time"].column)
+    if not plan.period:
+        return values.to_times(column, plan.times["time"], zone)
+    number = values.to_numbers(column)
+    whole = pc.equal(pc.floor(number), number)
+    return pc.if_else(whole, number, pa.scalar(None, pa.float64())).cast(pa.int64())
 
 
 def feature(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import zoneinfo
 from collections.abc import Mapping, Sequence
 
@@ -52,6 +53,8 @@ class Plan:
       sensitive: those of them that are never a feature.
       times: role -> how its column writes times.
       marks: role -> what stands before the decimals of its column.
+      period: week or day, where the times of promotions are numbers of these; else "".
+      origin: when period 1 begins, as a person wrote it.
       separator: what stands between names of a category path, "" where categories are no paths.
       pseudonyms: whether users are named by keyed hashes.
       service: pattern of item ids that are no goods.
@@ -69,6 +72,8 @@ class Plan:
     sensitive: tuple[str, ...] = ()
     times: Mapping[str, values.TimeFormat] = dataclasses.field(default_factory=dict)
     marks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    period: str = ""
+    origin: str = ""
     separator: str = ""
     pseudonyms: bool = False
     service: str = ""
@@ -191,15 +196,19 @@ def _plan(
         else:
             few, sensitive = roles_lib.attributes(sample, taken)
         left = {name: reason for name, reason in left.items() if name not in {*few, *texts}}
+    times = _times(table, found, sample, answers)
+    period, origin = ("", "") if table != "promotions" or "time" in times else _period(found, answers)
     return dataclasses.replace(
         plan,
+        period=period,
+        origin=origin,
         columns=tuple(sample.schema.names),
         roles=found,
         left=left,
         texts=tuple(texts),
         attributes=tuple(few),
         sensitive=tuple(sensitive),
-        times=_times(table, found, sample, answers),
+        times=times,
         marks=_marks(found, sample, answers),
         separator=_separator(form, found, sample),
         service=_service(found, sample, answers) if table == "events" else "",
@@ -265,11 +274,6 @@ def _times(
         column = sample.column(name).combine_chunks()
         fitting = values.time_formats(column)
         if not fitting:
-            if role == "time" and pa.types.is_integer(column.type):
-                raise DataError(
-                    f"promotions: column '{name}' counts periods; init reads dates and times only: write "
-                    "`exposures` by hand (docs/data.md)"
-                )
             if role == "timestamp":
                 first = column.drop_null()[:1].to_pylist()
                 raise DataError(
@@ -284,6 +288,18 @@ def _times(
             order = answers.choose("dates", f"{table}.{name}: which comes first", best.order, options)
             forms[role] = next(form for form in fitting if form.order == order)
     return forms
+
+
+def _period(found: Mapping[str, Guess], answers: Answers) -> tuple[str, str]:
+    """The period that a column of promotions counts, and when the first one begins."""
+    name = found["time"].column
+    period = "day" if "day" in fold(name) else "week"
+    question = f"promotions: when does {period} 1 of column '{name}' begin, such as 2024-01-01"
+    origin = answers.choose("origin", question, None)
+    try:
+        return period, dt.datetime.fromisoformat(origin).isoformat()
+    except ValueError as error:
+        raise ConfigError(f"--answer origin={origin}: no date, such as 2024-01-01") from error
 
 
 def _disorder(times: pa.Array) -> tuple[int, int]:

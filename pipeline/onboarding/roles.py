@@ -211,7 +211,8 @@ def _fits(role: str, plain: str, column: pa.Array) -> str:
             return ""
         forms = values.time_formats(present)
         if not forms:
-            return "whole numbers of periods" if role == "time" and pa.types.is_integer(present.type) else ""
+            periods = role == "time" and _share(as_strings(present), r"^\d{1,4}$") == 1
+            return "numbers of periods" if periods else ""
         return f"times, {forms[0]}"
     if role in ("quantity", "price", "value", "popularity"):
         mark = values.decimal_mark(present) or "point"

@@ -122,10 +122,13 @@ def _users(plan: Plan) -> dict[str, Any]:
 
 
 def _exposures(plan: Plan) -> dict[str, Any]:
+    time: dict[str, Any] = {"column": "time"}
+    if plan.period:
+        time |= {"unit": plan.period, "origin": plan.origin}
     found: dict[str, Any] = {
         "path": "promotions.parquet",
         "item_id": "item_id",
-        "time": {"column": "time"},
+        "time": time,
         "channels": {feature(name): feature(name) for name in plan.attributes},
     }
     if plan.column("store"):

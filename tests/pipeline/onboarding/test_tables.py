@@ -484,3 +484,15 @@ def test_further_words_and_attributes_of_items(tmp_path, capsys):
         "material",
         "maker_id",
     }
+
+
+def test_promotions_by_numbers_of_weeks(tmp_path, capsys):
+    text = "article_nr,week,leaflet\n" + "".join(
+        f"{n % 12:03},{1 + n % 5},{'AB'[n % 2]}\n" for n in range(24)
+    )
+    given = {"events": {"o.csv": csv(rows(60))}, "promotions": {"p.csv": text}}
+    assert "when does week 1 of column 'week' begin" in fail(tmp_path, capsys, **given)
+    assert "no date" in fail(tmp_path, capsys, "origin=monday", **given)
+    shop = init(tmp_path, capsys, "origin=2024-01-01T05:00", **given)
+    time = shop.config.exposures.time
+    assert (time.unit, time.origin.isoformat(), time.first) == ("week", "2024-01-01T05:00:00", 1)
