@@ -50,7 +50,8 @@ from models.search.index import SearchIndex
 from models.search.ranker import SearchRanker
 from models.search.searcher import Searcher
 from models.search.suggester import Suggester
-from models.text.encoder import TextEncoder
+from models.text.encoder import TextEncoder, dtype_here
+from models.text.served import ServedEncoder
 from schema import names as F
 from schema.config import Config
 from schema.errors import UserError
@@ -126,13 +127,12 @@ def queries(titles: Sequence[str], count: int, rng: np.random.Generator) -> list
 
 
 def query_encoder(config: Config, layers: int) -> tf.Module:
-    """The shop's BERT, or the first of its layers, as a distilled encoder has them."""
+    """The shop's BERT, or some of its layers, as a distilled encoder has them."""
     text = config.text_encoder
-    encoder = TextEncoder(text.preset, text.sequence_length, "float32")
-    if layers:
-        del encoder.backbone.transformer_layers[layers:]
+    dtype = dtype_here() if text.dtype == "auto" else text.dtype
     module = tf.Module(name="query_encoder")
-    module.encoder, module.encode = encoder, encoder.function()
+    module.encoder = ServedEncoder(TextEncoder(text.preset, text.sequence_length, dtype, layers=layers))
+    module.encode = module.encoder.function()
     return module
 
 

@@ -80,6 +80,18 @@ class Found:
     query_vector: tf.Tensor
 
 
+def query_reader(index: SearchIndex, lexical: Lexical, settings: Search) -> QueryReader:
+    """What reads queries with the words of the index."""
+    return QueryReader(
+        lexical,
+        Speller(index.spellings) if settings.spelling else None,
+        Splitter(index.compounds),
+        SynonymLookup(index.synonyms, lexical.terms),
+        settings.ignored_words,
+        settings.price_words,
+    )
+
+
 class Searcher(tf.Module):
     """Finds candidates for queries and describes each (query, candidate) pair.
 
@@ -111,14 +123,7 @@ class Searcher(tf.Module):
         self.count = index.count
         self._encode_query = encode_query
         self._lexical = Lexical(index.postings, self.count)
-        self.reader = QueryReader(
-            self._lexical,
-            Speller(index.spellings) if settings.spelling else None,
-            Splitter(index.compounds),
-            SynonymLookup(index.synonyms, self._lexical.terms),
-            settings.ignored_words,
-            settings.price_words,
-        )
+        self.reader = query_reader(index, self._lexical, settings)
         self._names = ItemLookup(index.names, self.count, max(settings.exact, 1))
         self._behaviour = ItemLookup(index.log, self.count, max(settings.behaviour, 1))
         self._prices = Prices(catalogue.price)
