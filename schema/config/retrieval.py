@@ -80,7 +80,7 @@ class Collaborative(Section):
 
     100 million take 3 GB. Larger shops get a form of low rank, of a cost that is linear in the events.
     """
-    spectrum: int = Field(1024, ge=1)
+    spectrum: int = Field(256, ge=1)
     """Eigenvectors of the items' co-occurrence that the form of low rank keeps."""
     trend_days: float = Field(14.0, gt=0)
     """Length in days of the last window, whose popularity is compared with that of the whole history."""
