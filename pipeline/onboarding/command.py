@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None, *, prog: str = "python -m pipeline.
     options = _parser(prog).parse_args(arguments)
     try:
         init(options, print, input)
+    except EOFError:
+        print("error: nobody is there to answer; give --yes, or the answers by --answer", file=sys.stderr)
+        return 1
     except (UserError, OSError, pa.ArrowException) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -496,3 +496,13 @@ def test_promotions_by_numbers_of_weeks(tmp_path, capsys):
     shop = init(tmp_path, capsys, "origin=2024-01-01T05:00", **given)
     time = shop.config.exposures.time
     assert (time.unit, time.origin.isoformat(), time.first) == ("week", "2024-01-01T05:00:00", 1)
+
+
+def test_questions_that_nobody_can_answer(tmp_path, capsys, monkeypatch):
+    def closed(question):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", closed)
+    folder = write(tmp_path / "in", {"o.csv": csv(rows(40))})
+    assert command.main(["--events", str(folder), "--output", str(tmp_path / "shop.yaml")]) == 1
+    assert "nobody is there to answer; give --yes" in capsys.readouterr().err
