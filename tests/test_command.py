@@ -42,7 +42,7 @@ def test_a_command_is_what_python_m_runs_and_calls_itself_by_its_name(capsys, na
         ("compare", ["a", "b", "--runs-dir", "no/such"], "error: no/such: no such folder"),
         ("board", ["--run", "no/such"], "error: no/such/tensorboard: no training curves"),
         ("ask", ["recommend", "--address", "nowhere"], "address: 'nowhere' is not host:port"),
-        ("bnch", [], "error: unknown command 'bnch'; known are run, "),
+        ("bnch", [], "error: unknown command 'bnch'; known are init, run, "),
         ("bench", ["indx"], "error: bench: there is no benchmark 'indx'; known are "),
     ],
 )
@@ -128,4 +128,4 @@ def test_the_command_is_a_console_script_and_a_module():
         [sys.executable, "-m", "shelfwise", "lunch"], cwd=ROOT, capture_output=True, text=True, timeout=1800
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: unknown command 'lunch'; known are run, ")
+    assert done.stderr.startswith("error: unknown command 'lunch'; known are init, run, ")

@@ -66,6 +66,11 @@ def _item_table(
     return ItemTable.from_transformed(table, vocabularies, channels)
 
 
+def attribute_names(users: Users) -> list[str]:
+    """The users' attributes that a model may read: those that the shop did not call sensitive."""
+    return [name for name in users.categorical if name not in users.sensitive]
+
+
 def load_vocabularies(
     event_graph_uri: str,
     contexts: list[str],
@@ -82,7 +87,7 @@ def load_vocabularies(
       users_uri, user_graph_uri: UserTransform's outputs, None without a users table.
     """
     graph = tft.TFTransformOutput(event_graph_uri)
-    names = [name for name in users.categorical if name not in users.sensitive] if users and users_uri else []
+    names = attribute_names(users) if users and users_uri else []
     attributes, values, ids = {}, {}, np.zeros(0, object)
     if names:
         table = example_io.read_table(example_io.split_folder(users_uri, artifacts.USERS_SPLIT))

@@ -217,9 +217,55 @@ def test_more_positives_than_places():
     np.testing.assert_allclose(kept, [0.25] * 8 + [0], atol=0.03)
 
 
-def test_promotions_are_those_of_the_weeks_that_touch_the_window():
+@pytest.mark.parametrize(("promotion", "probability"), [(0.5, (0.92, 0.12)), (0.0, (0.2, 0.2))])
+def test_one_promotion_however_small_gets_the_whole_share(promotion, probability):
+    """2 of 10 are kept: 2 (0.6 / 10 + 0.4) = 0.92 and 2 * 0.6 / 10 = 0.12; alike without a promotion."""
+    valid = np.ones((400, 10), bool)
+    promoted = np.tile(np.where(np.arange(10) == 3, promotion, 0.0), (400, 1))
+    place, weight = sample(valid, ~valid, promoted, 2, 0.4, np.random.default_rng(5))
+    assert {3, 4} <= set(place.ravel())
+    np.testing.assert_allclose(1 / weight[place == 3], probability[0], rtol=1e-5)
+    np.testing.assert_allclose(1 / weight[place != 3], probability[1], rtol=1e-5)
+
+
+def test_the_only_other_candidate_stands_for_itself():
+    place, weight = sample(
+        np.tile([True, True, False], (50, 1)),
+        np.tile([True, False, False], (50, 1)),
+        np.zeros((50, 3)),
+        2,
+        0.0,
+        np.random.default_rng(6),
+    )
+    assert {tuple(sorted(row)) for row in place} == {(0, 1)}
+    assert (weight == 1).all()
+
+
+class LowestDraw(np.random.Generator):
+    """Draws 0, which a generator may."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
+
+    def random(self, size):
+        return np.zeros(size)
+
+
+@pytest.mark.parametrize("others", [3, 7, 10, 49])
+def test_all_places_are_filled_whatever_is_drawn(others):
+    """The probabilities add up to a whole number only up to rounding."""
+    for size in range(1, others):
+        valid = np.ones((1, others), bool)
+        place, weight = sample(valid, ~valid, np.zeros((1, others)), size, 0.0, LowestDraw())
+        np.testing.assert_allclose(weight, [[others / size] * size], rtol=1e-6)
+        assert len(set(place[0])) == size
+
+
+# From Tuesday to Tuesday; from the end of one week to the start of another.
+@pytest.mark.parametrize(("first", "last"), [(1, 9), (0, 7), (7, 14)])
+def test_promotions_are_those_of_the_weeks_that_touch_the_window(first, last):
     retriever = request().retriever
-    start, end = LABEL_START + DAY, LABEL_START + 9 * DAY  # Tuesday to Tuesday
+    start, end = LABEL_START + first * DAY, LABEL_START + last * DAY
     got = promotions(tiny_shop.items(), retriever, start, end)
     ids = tiny_shop.items().item_id[retriever.sources.candidate_row.numpy()[:-1]]
     frame = tiny_shop.item_frame().set_index("item_id")

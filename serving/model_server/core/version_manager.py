@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tensorflow_serving.apis import model_pb2
 
+from serving.model_server.core import memory
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.servable import Servable
 from serving.model_server.core.version_folders import Fingerprint, Folders, fingerprint
@@ -351,6 +352,7 @@ class VersionManager:
             done.clear()
             del lease  # the last one: what it holds would outlive the collection
             gc.collect()  # a loaded model sits in reference cycles; its tables are large
+            memory.give_back_now()
 
     def _fail(self, version: int, before: Fingerprint, error: StatusError) -> None:
         self._failed[version] = before

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
+from serving.model_server.core import memory
 from serving.model_server.process import flags, logs, ports
 
 
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m servi
     # Before TensorFlow is imported (seconds): its start-up chatter would bury our lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     logs.configure(config.log_format)
+    memory.give_back()
     for line in config.ignored:
         logging.getLogger(__name__).info(line)
     stop = threading.Event()

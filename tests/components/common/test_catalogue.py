@@ -18,8 +18,7 @@ from schema.config import Users
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, record_batch
 
-pytestmark = pytest.mark.slow  # Transform analyses two tables
-
+slow = pytest.mark.slow  # Transform analyses two tables
 USERS = Users(path="x", user_id="x", categorical={"region": "x", "age": "x"}, sensitive=["age"])
 ROWS = [("u01", "north", "30"), ("ü02", "süd", "40"), ("u03", "north", "")]
 
@@ -82,6 +81,12 @@ def vocabularies(event_graph, users):
     return catalogue.load_vocabularies(event_graph, ["store_id"], USERS, *users)
 
 
+def test_sensitive_attributes_are_not_for_models():
+    assert catalogue.attribute_names(USERS) == ["region"]
+    assert catalogue.attribute_names(USERS.model_copy(update={"sensitive": []})) == ["region", "age"]
+
+
+@slow
 def test_sensitive_attributes_are_in_no_vocabulary(vocabularies, event_graph, users):
     assert set(vocabularies.attributes) == set(vocabularies.attribute_values) == {"region"}
     assert vocabularies.attribute_values["region"] == ["north", "süd"]
@@ -94,6 +99,7 @@ def test_sensitive_attributes_are_in_no_vocabulary(vocabularies, event_graph, us
     assert set(everything.attributes) == {"region", "age"}
 
 
+@slow
 def test_sensitive_attributes_are_no_input_of_the_towers(vocabularies):
     """Neither what a request becomes nor what the towers are taught with has one."""
     items = tiny_shop.items()
@@ -111,12 +117,14 @@ def test_sensitive_attributes_are_no_input_of_the_towers(vocabularies):
         assert {name for name in inputs if name.startswith("user_")} == {"user_region"}
 
 
+@slow
 def test_vocabularies_of_events_hold_letters_beyond_ascii(vocabularies, event_graph):
     assert set(vocabularies.users) == {"u01", "ü02", "u03"}
     assert vocabularies.contexts == {"store_id": ["s1"]}
     assert set(catalogue.item_vocabulary(event_graph)) == {"ид 1", "7"}
 
 
+@slow
 def test_a_shop_without_users_has_no_attributes(event_graph):
     found = catalogue.load_vocabularies(event_graph, ["store_id"], None, None, None)
     assert (found.attributes, found.attribute_values, found.attribute_user) == ({}, {}, [])

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from tfx.types import standard_artifacts
 
 from components.common import registry
 from components.common.registry import PushRecord, Reference
@@ -61,6 +62,15 @@ def test_versions_are_read_oldest_first_and_by_number(base):
 @pytest.mark.parametrize("kind", [registry.Line, PushRecord, registry.Pushed, Reference])
 def test_what_was_recorded_does_not_change(kind):
     assert kind.model_config["frozen"]
+
+
+def test_a_blessing_keeps_the_line_of_its_evaluator():
+    line = registry.Line(
+        figures={"auc": 0.8}, standing={"auc": 0.99}, window=(UNTIL, UNTIL + DAY), baseline="9"
+    )
+    blessing = standard_artifacts.ModelBlessing()
+    registry.set_line(blessing, line)
+    assert registry.line_of(blessing) == line
 
 
 def test_no_folder_is_no_version(base):

@@ -64,6 +64,7 @@ def naive(position, value, vectors, category, d, cap, depth, places):
 def some_lists(rng, rows=4, size=60):
     position = np.stack([rng.permutation(COUNT)[:size] for _ in range(rows)]).astype(np.int32)
     value = rng.uniform(0.001, 0.5, (rows, size)).astype(np.float32)
+    value[rng.random((rows, size)) < 0.3] = 0  # a probability that is 0 is of a candidate like any other
     empty = rng.random((rows, size)) < 0.1
     return np.where(empty, COUNT, position).astype(np.int32), np.where(empty, -1, value).astype(np.float32)
 

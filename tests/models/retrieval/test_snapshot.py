@@ -221,6 +221,41 @@ def test_trending_and_popularity(built, items, past):
         assert built.trending[place] == (mine["age"] <= CONFIG.candidates.trending_days).sum()
 
 
+@pytest.mark.parametrize("late", [0, 1])
+def test_the_last_days_hold_an_event_of_exactly_that_age_and_none_a_second_older(tmp_path, late):
+    as_of, ages = START + 100 * DAY, {"100": 7, "101": 28, "102": 90}
+    columns = ["user_id", "item_id", "timestamp", "store_id", "event_type", "quantity", "value", "session_id"]
+    rows = [
+        ("a", item, as_of - days * DAY - late, "s1", "purchase", 1.0, 1.0, f"visit {item}")
+        for item, days in ages.items()
+    ]
+    items = tiny_shop.items()
+    config = CONFIG.candidates.model_copy(update={"min_events": 1, "trending_days": 28})
+    log = tiny_shop.read_log(pd.DataFrame(rows, columns=columns), tmp_path)
+    built = snapshot.build(log, items, as_of, config)
+    stats = dict(zip(built.stat_names, built.stats.T, strict=True))
+    for place, (item, age) in enumerate(ages.items()):
+        row = items.item_id.tolist().index(item)
+        assert built.candidate_row[place] == row
+        within = {days: age + late <= days for days in (7, 28, 90)}  # a day more, or a second
+        for days, yes in within.items():
+            assert stats[f"log_lines_{days}"][row] == pytest.approx(math.log1p(yes))
+        for days in (28, 90):
+            assert stats[f"log_first_purchases_{days}"][row] == pytest.approx(math.log1p(within[days]))
+        assert built.trending[place] == within[28]
+
+
+def test_a_new_item_is_a_candidate_without_events(items):
+    """What was just added to a shop: its own row, in its place among the others."""
+    row = items.item_id.tolist().index(RARE)
+    usual = snapshot.build(tiny_shop.log(), items, AS_OF, CONFIG.candidates)
+    assert row not in usual.candidate_row
+    new = np.asarray([row], np.int32)
+    built = snapshot.build(tiny_shop.log(), items, AS_OF, CONFIG.candidates, new)
+    assert built.candidate_row.tolist() == sorted([*usual.candidate_row.tolist(), row])
+    assert built.row_candidate[row] == built.candidate_row.tolist().index(row)
+
+
 @pytest.mark.parametrize("neighbours", [3, 7, 500])
 def test_neighbours_equal_naive_cosine(items, past, neighbours, monkeypatch):
     monkeypatch.setattr(snapshot, "_BLOCK", 17)  # several blocks, the last one partial

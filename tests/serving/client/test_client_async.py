@@ -18,6 +18,7 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 from schema.events import Event, UserState
 from serving.client import AsyncClient, Client, RequestError, ServerError, ServerUnavailable
 from serving.client.command import main
+from serving.client.wire import Connection, Retries, Wire
 from serving.model_server.core import predictor, servable
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
@@ -218,6 +219,42 @@ def test_hedging_survives_the_failure_of_one(
     assert ask(address, timeout=60, hedge_after=0.05) == 2
 
 
+@pytest.mark.parametrize("broken", [1, 2])
+def test_hedging_takes_the_good_one_of_two_that_end_together(broken: int) -> None:
+    """Their answers are there at the same turn of the event loop."""
+    begun, both = 0, asyncio.Event()
+
+    async def method(request: object, timeout: float) -> int:
+        nonlocal begun
+        begun += 1
+        number = begun
+        if number == 2:
+            both.set()
+        await both.wait()
+        if number == broken:
+            raise ConnectionError(f"number {number}")
+        return number
+
+    client = AsyncClient("localhost:1", hedge_after=0.01)
+    found = asyncio.run(client._attempt(method, None, time.monotonic() + 60))
+    assert (begun, found) == (2, 3 - broken)
+
+
+def test_close_ends_the_channel_and_the_next_call_opens_another(address: str, executor: Executor) -> None:
+    executor.reset(lambda number: None)
+
+    async def ask() -> None:
+        client = AsyncClient(address, timeout=60)
+        await client.close()  # nothing is open yet
+        for _ in range(2):
+            assert len(await client.similar("100", k=2)) == 2
+            channel = client._wire.channel
+            await client.close()
+            assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+    asyncio.run(ask())
+
+
 class Race(PredictionService):
     """The prediction with number `loser` ends only when its client gives it up."""
 
@@ -326,6 +363,26 @@ def test_wrong_options(options: dict, message: str) -> None:
     for kind in (Client, AsyncClient):
         with pytest.raises(RequestError, match=message):
             kind(**options)
+
+
+def test_both_clients_over_tls(manager: VersionManager, executor: Executor) -> None:
+    executor.reset(lambda number: None)
+    authority = Authority()
+    credentials = grpc.ssl_server_credentials([authority.issue("server")])
+    with serve(manager, executor, credentials) as address:
+        for ask in (ask_sync, ask_async):
+            assert ask(address, 60, tls=True, root_certificates=authority.certificate) == 2
+
+
+@pytest.mark.parametrize("own", [None, "0"])
+def test_tensorflow_is_quiet_unless_the_user_wants_to_hear_it(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", own or "")
+    if own is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    Wire(Connection("localhost:1", Retries(1, (), 1, 1, wait_for_ready=False), None)).channel.close()
+    assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == (own or "3")
 
 
 def test_command_line_with_mutual_tls_and_label(

@@ -156,6 +156,32 @@ def test_only_equal_scalars_share_and_numbers_as_soon_as_they_are_understood(
     assert [answer["item_id"].shape for answer in answers] == [(1, 2), (1, 2), (1, 3), (1, 3), (1, 3)]
 
 
+@pytest.mark.parametrize(("config", "count"), [(Batching(), 3), (Batching(num_batch_threads=2), 2)])
+def test_a_batch_a_core_runs_at_a_time_unless_told(
+    config: Batching, count: int, model: servable.Servable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching.os, "cpu_count", lambda: 3)
+    before = set(threading.enumerate())
+    batching.Batcher(config, Recorder(model), Metrics())
+    started = sorted(thread.name for thread in set(threading.enumerate()) - before)
+    assert started == [f"batch-{number}" for number in range(count)]
+
+
+def test_batches_and_the_wait_of_each_of_their_requests_are_counted(model: servable.Servable) -> None:
+    metrics = Metrics()
+    # Full with the last of the three, so that a busy machine does not take them apart.
+    batcher = batching.Batcher(Batching(3, 60_000_000, num_batch_threads=1), Recorder(model), metrics)
+    inputs = {"item_id": text([["100"]])[0], "k": np.array([2], np.int32)}
+    batcher(model, "similar", {name: value.repeat(3) for name, value in inputs.items()})  # full alone
+    with futures.ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: batcher(model, "similar", inputs), range(3)))
+    page = metrics.page({}, 0).decode()
+    of_batching = ":tensorflow:serving:batching_session:"
+    assert f'{of_batching}queuing_latency_count{{thread_pool_name="batch"}} 4.0' in page
+    assert f"{of_batching}processed_batch_size_count 2.0" in page
+    assert f"{of_batching}processed_batch_size_sum 6.0" in page
+
+
 def test_one_bad_request_spoils_only_itself(model: servable.Servable) -> None:
     batcher = batching.Batcher(Batching(8, 100_000, num_batch_threads=1), Recorder(model), Metrics())
     good = overlap_model.tf.train.Example()
