@@ -34,6 +34,7 @@ class Command:
 
 
 COMMANDS = {
+    "init": Command("pipeline.onboarding.command", "propose a configuration for a shop's own files"),
     "run": Command(
         "pipeline.local_runner", "run the pipeline on this machine, from the files to a pushed model"
     ),

@@ -7,13 +7,15 @@
 Every stage is timed as a graph that ends after it, on the same requests in turn; a stage's own
 time is the difference to the stage before. `wall` is what a caller waits, `cpu` what the
 process worked, which other processes disturb less. `as the server runs it` is the whole of it once
-more, saved as a servable and loaded by the model server's own code, in turns with the stages. The
-last line says how much of the machine others used, or a hypervisor took away, meanwhile.
+more, saved as a servable and loaded by the model server's own code, in turns with the stages. Below
+stand the ops that one request executes, which no other process disturbs, and how much of the machine others
+used, or a hypervisor took away, meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import functools
 import sys
 import tempfile
@@ -42,6 +44,8 @@ from serving.model_server.core import servable
 
 Request = Mapping[str, tf.Tensor]
 _SERVED = "as the server runs it"
+# Nodes that hand values to a function and back, or are the whole of it.
+_NO_WORK = {"_Arg", "_Retval", "PartitionedCall", "StatefulPartitionedCall", "NoOp"}
 
 
 def requests(log: EventLog, cutoff: int, length: int, count: int, k: int) -> list[dict[str, tf.Tensor]]:
@@ -130,8 +134,10 @@ def concrete(stage: Callable[[Request], Any], spec: Mapping[str, tf.TensorSpec])
     return tf.function(call, autograph=False).get_concrete_function(**spec)
 
 
-def as_served(funnel: Funnel, asked: Sequence[Request]) -> Callable[[Request], Any]:
-    """`recommend` in the session that `serving.model_server` would run it in, on one thread."""
+def as_served(
+    funnel: Funnel, asked: Sequence[Request]
+) -> tuple[Callable[[Request], Any], collections.Counter[str]]:
+    """`recommend` in the session that `serving.model_server` would run it in, on one thread; and its ops."""
     spec = {name: tf.TensorSpec([None] * value.shape.rank, value.dtype) for name, value in asked[0].items()}
     recommend = concrete(funnel.recommend, spec)
     module = tf.Module(name="servable")
@@ -139,7 +145,28 @@ def as_served(funnel: Funnel, asked: Sequence[Request]) -> Callable[[Request], A
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(module, folder, signatures={"recommend": recommend})
         loaded = servable.load(folder, 1, intra_op=1, inter_op=-1)
-    return loaded.signatures["recommend"].run
+        ops = executed_ops(folder, asked[0])
+    return loaded.signatures["recommend"].run, ops
+
+
+def executed_ops(folder: str, request: Request) -> collections.Counter[str]:
+    """How often a `recommend` executes each kind of op, loops as often as they turn.
+
+    Args:
+      folder: a SavedModel.
+      request: what it is asked.
+    """
+    options = tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE)
+    traced = tf.compat.v1.RunMetadata()
+    with tf.compat.v1.Session(graph=tf.Graph()) as session:
+        signature = tf.compat.v1.saved_model.load(session, ["serve"], folder).signature_def["recommend"]
+        feed = {info.name: request[name].numpy() for name, info in signature.inputs.items()}
+        fetch = [info.name for info in signature.outputs.values()]
+        session.run(fetch, feed)  # the first run optimises the graph
+        session.run(fetch, feed, options=options, run_metadata=traced)
+    labels = [node.timeline_label for device in traced.step_stats.dev_stats for node in device.node_stats]
+    kinds = [label.partition(" = ")[2].partition("(")[0] for label in labels]
+    return collections.Counter(kind for kind in kinds if kind and kind not in _NO_WORK)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -163,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for key, value in asked[0].items()
         }
         graphs[name] = concrete(stage, spec)
-    server = as_served(funnel, asked)
+    server, ops = as_served(funnel, asked)
     arrays = [{name: value.numpy() for name, value in inputs.items()} for inputs in asked]
     calls = {name: [functools.partial(graph, **inputs) for inputs in asked] for name, graph in graphs.items()}
     calls[_SERVED] = [functools.partial(server, inputs) for inputs in arrays]
@@ -191,6 +218,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         table.add_row(name, *own, *(f"{cell:.2f}" for cell in (*now, np.percentile(wall[name], 99))))
         before = now
     Console(width=120).print(table)
+    most = ", ".join(f"{count} {kind}" for kind, count in ops.most_common(6))
+    print(f"{ops.total():,} ops a request: {most}")
     stolen, others = use.shares()
     print(
         f"{len(asked)} users, {options.rounds} rounds, medians; of {funnel.retriever.sources.count:,} items "

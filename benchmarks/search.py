@@ -72,6 +72,7 @@ from models.search.catalogue import SearchCatalogue  # noqa: E402
 from models.search.index import SearchIndex  # noqa: E402
 from models.search.searcher import Searcher  # noqa: E402
 from models.text.encoder import TextEncoder, encode_all, has_bfloat16  # noqa: E402
+from models.text.served import ServedEncoder  # noqa: E402
 from pipeline.run import command as runner  # noqa: E402
 from schema import names as F  # noqa: E402
 from schema.config import Config  # noqa: E402
@@ -254,12 +255,17 @@ def encoders(shop: Shop, config: Config) -> tuple[Any, np.ndarray, Any, str]:
     """(the text encoder as a function, float32 [C, E] item vectors, the query encoder, what it is)."""
     text = config.text_encoder
     dtype = ("bfloat16" if has_bfloat16() else "float32") if text.dtype == "auto" else text.dtype
-    encoder = TextEncoder(text.preset, text.sequence_length, dtype)
+    encoder = ServedEncoder(TextEncoder(text.preset, text.sequence_length, dtype))
     encode = encoder.function()
     vectors = encode_all(encode, shop.texts, text.batch_size)
     train, valid = query_encoder.queries(shop.catalogue, None, config.search_training)
     seed = config.search_training.seed
-    found = query_encoder.learn(train, valid, vectors, encode, encoder, text, config.query_encoder, seed)
+    lexical = None
+    if config.query_encoder.mode != "text_encoder":
+        lexical = query_encoder.found_by_words(shop.catalogue, train, config.search)
+    found = query_encoder.learn(
+        *(train, valid, vectors, encode, encoder, text, config.query_encoder, seed, lexical)
+    )
     figures = ", ".join(f"{name} {value:.3f}" for name, value in found.figures.items())
     return encode, vectors, found.encode, found.kept + (f" ({figures})" if figures else "")
 

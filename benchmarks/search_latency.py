@@ -50,7 +50,8 @@ from models.search.index import SearchIndex
 from models.search.ranker import SearchRanker
 from models.search.searcher import Searcher
 from models.search.suggester import Suggester
-from models.text.encoder import TextEncoder
+from models.text.encoder import TextEncoder, dtype_here
+from models.text.served import ServedEncoder
 from schema import names as F
 from schema.config import Config
 from schema.errors import UserError
@@ -59,6 +60,7 @@ Call = Callable[[], Any]
 _WORDS, _BRANDS = 30_000, 2_000
 _TITLE_WORDS, _QUERY_WORDS = (3, 9), (1, 5)
 _TYPOS = 1 / 3
+_WARM = 20  # calls of each signature that are not measured
 
 
 def vocabulary(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -126,13 +128,12 @@ def queries(titles: Sequence[str], count: int, rng: np.random.Generator) -> list
 
 
 def query_encoder(config: Config, layers: int) -> tf.Module:
-    """The shop's BERT, or the first of its layers, as a distilled encoder has them."""
+    """The shop's BERT, or some of its layers, as a distilled encoder has them."""
     text = config.text_encoder
-    encoder = TextEncoder(text.preset, text.sequence_length, "float32")
-    if layers:
-        del encoder.backbone.transformer_layers[layers:]
+    dtype = dtype_here() if text.dtype == "auto" else text.dtype
     module = tf.Module(name="query_encoder")
-    module.encoder, module.encode = encoder, encoder.function()
+    module.encoder = ServedEncoder(TextEncoder(text.preset, text.sequence_length, dtype, layers=layers))
+    module.encode = module.encoder.function()
     return module
 
 
@@ -249,12 +250,14 @@ def pushed(options: argparse.Namespace) -> tuple[dict[str, list[Call]], str]:
 def measure(calls: Mapping[str, Sequence[Call]], rounds: int) -> dict[str, dict[str, np.ndarray]]:
     """Milliseconds of each call, name -> {"wall", "cpu"} -> float [rounds * calls]; all in turns."""
     took: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in calls}
+    count = min(map(len, calls.values()))
     for round_ in range(rounds + 1):
-        for place in range(min(map(len, calls.values()))):
+        # the first round traces and fills caches
+        for place in range(count if round_ else min(count, _WARM)):
             for name, asked in calls.items():
                 begun, worked = time.perf_counter(), time.process_time()
                 asked[place]()
-                if round_:  # the first round traces and fills caches
+                if round_:
                     took[name]["wall"].append(1000 * (time.perf_counter() - begun))
                     took[name]["cpu"].append(1000 * (time.process_time() - worked))
     return {name: {kind: np.asarray(values) for kind, values in each.items()} for name, each in took.items()}
@@ -268,8 +271,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--layers", type=int, default=0, help="layers of the query encoder; 0 for all of them"
     )
-    parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="a setting")
     options = parser.parse_args(argv)
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -39,7 +39,8 @@ from models.retrieval.index.kinds import make_plan  # noqa: E402
 from models.retrieval.promotions import Promotions  # noqa: E402
 from models.retrieval.snapshot import Snapshot  # noqa: E402
 from models.retrieval.towers import ItemEmbedding, QuerySpec, QueryTower  # noqa: E402
-from models.text.encoder import TextEncoder  # noqa: E402
+from models.text.encoder import TextEncoder, dtype_here  # noqa: E402
+from models.text.served import ServedEncoder  # noqa: E402
 from schema.config import Config, load  # noqa: E402
 from schema.config.loading import parse_settings  # noqa: E402
 
@@ -183,7 +184,7 @@ class SyntheticShop:
         text_folder, ranker_folder = os.path.join(folder, "text"), os.path.join(folder, "ranker")
         text = config.text_encoder
         encoder = tf.Module(name="text_encoder")
-        encoder.encoder = TextEncoder(text.preset, text.sequence_length, "float32")
+        encoder.encoder = ServedEncoder(TextEncoder(text.preset, text.sequence_length, dtype_here()))
         encoder.encode = encoder.encoder.function()
         tf.saved_model.save(encoder, text_folder)
         embedding = ItemEmbedding(items, np.arange(count + 1, dtype=np.int32), dim, 0.0, name="items")

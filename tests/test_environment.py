@@ -182,7 +182,7 @@ def test_the_environment_of_the_session_is_up_to_date():
         pytest.skip("not the environment of `make env`")
     # `--check` only: without it, an outdated stamp would replace the environment under this session
     result = subprocess.run(
-        [ROOT / "scripts" / "env.sh", "--check"], capture_output=True, text=True, timeout=300
+        [ROOT / "scripts" / "env.sh", "--check"], capture_output=True, text=True, timeout=1800
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", ""), "run `make env`"
 
@@ -230,7 +230,7 @@ class Checkout:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=1800,
         )
         assert done.stdout == ""
         return done.returncode, done.stderr

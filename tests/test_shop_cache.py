@@ -45,7 +45,7 @@ def start(folder, version="v1", at_the_end=None, pace="hurries"):
 
 def result(process):
     """(folder, what it holds, whether this process built it)."""
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=1800)
     assert process.returncode == 0
     folder, content, mine = json.loads(out.splitlines()[-1])
     assert ("builds" in out.splitlines()) == mine

@@ -24,6 +24,7 @@ BLOCK_BYTES = 1 << 24
 _CELL_BYTES = 4 * BLOCK_BYTES  # no quoted cell is longer
 _HEAD_BYTES = 1 << 16
 _DELIMITERS = ",\t;|"
+_PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 #: Words for "no value" in columns of numbers and times, where they can be nothing else.
 _NULL_WORDS = pa.array(["", "NA", "N/A", "n/a", "#N/A", "#NA", "NULL", "null", "NaN", "nan", "-nan", "-NaN"])
@@ -72,7 +73,7 @@ def layout(path: str, csv: Csv) -> Layout:
     Raises:
       DataError: an empty file, a column name that is there twice, an unknown encoding.
     """
-    with _open(path) as file:
+    with open_unpacked(path) as file:
         text = _Utf8(file, path, csv, None).read(_HEAD_BYTES).decode("utf-8", "ignore")
     skip = 0
     separator = csv.separator
@@ -105,7 +106,7 @@ def batches(path: str, columns: Sequence[str], csv: Csv) -> Iterator[pa.RecordBa
     """
     found = layout(path, csv)
     quote = None if csv.quote == "none" else csv.quote
-    with _open(path) as file:
+    with open_unpacked(path) as file:
         text = _Utf8(file, path, csv, found.separator)
         try:
             reader = pyarrow.csv.open_csv(
@@ -177,14 +178,16 @@ def _first_unfit(text: pa.StringArray, wanted: pa.DataType) -> int:
     return low
 
 
-def _open(path: str) -> Any:
-    """A file's content, decompressed where it is gzip, however the file is named."""
+def open_unpacked(path: str) -> Any:
+    """A file's content, decompressed where it is gzip or zstd, however the file is named."""
     file = open_raw(path)
-    packed = file.read(2) == b"\x1f\x8b"
+    start = file.read(4)
     file.seek(0)
-    if not packed:
-        return file
-    return pa.CompressedInputStream(file if isinstance(file, pa.NativeFile) else pa.PythonFile(file), "gzip")
+    for magic, codec in _PACKED.items():
+        if start.startswith(magic):
+            stream = file if isinstance(file, pa.NativeFile) else pa.PythonFile(file)
+            return pa.CompressedInputStream(stream, codec)
+    return file
 
 
 class _Utf8(io.RawIOBase):

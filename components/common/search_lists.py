@@ -11,9 +11,44 @@ from components.common.candidate_lists import tensor
 from components.common.queries import Queries
 from models.funnel.search import SearchPairs
 from models.funnel.signatures import signature_specs
+from models.search.index import SearchIndex
+from models.search.lexical import Lexical
+from models.search.searcher import query_reader
 from schema import names as F
+from schema.config import Search
 
 BATCH = 16
+
+
+def lexical_lists(index: SearchIndex, texts: np.ndarray, settings: Search, depth: int) -> np.ndarray:
+    """What BM25F alone finds.
+
+    Args:
+      index: the tables.
+      texts: object (str) [Q], queries.
+      settings: the configuration's section.
+      depth: items of a list.
+
+    Returns:
+      int32 [Q, depth], positions, best first; -1 where fewer items have a word of the query.
+    """
+    lexical = Lexical(index.postings, index.count)
+    reader, wanted = query_reader(index, lexical, settings), min(depth, index.count)
+
+    def best(words: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        score, position = tf.math.top_k(lexical.scores(*words)[0], wanted)
+        return tf.where(score > 0, position, -1)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def find(queries: tf.Tensor) -> tf.Tensor:
+        read = reader(queries)
+        spec = tf.TensorSpec([wanted], tf.int32)
+        return tf.map_fn(best, (read.term, read.weight), fn_output_signature=spec)
+
+    batches = [texts[start : start + BATCH].tolist() for start in range(0, len(texts), BATCH)]
+    found = [find(tf.constant(batch, tf.string)).numpy() for batch in batches]
+    lists = np.concatenate([np.zeros((0, wanted), np.int32), *found])
+    return np.pad(lists, [(0, 0), (0, depth - wanted)], constant_values=-1)
 
 
 def search_inputs(texts: np.ndarray, contexts: Sequence[str], k: int = 0) -> dict[str, np.ndarray]:

@@ -43,6 +43,7 @@ class Role:
       kind: ``id`` and ``category`` become strings, ``timestamp`` is a timestamp, a date or
         integer unix seconds, ``number`` is numeric, ``period`` is an integer.
       required: a missing value (null or NaN) is an error.
+      advice: what to do about missing values, for the message.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Role:
     key: str
     kind: Literal["id", "category", "timestamp", "number", "period"]
     required: bool = True
+    advice: str = "remove or fill these rows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,7 +225,7 @@ def check_present(chunk: Chunk, role: Role, where: pa.BooleanArray | None = None
     column = chunk.batch.column(role.name)
     missing = pc.is_null(column, nan_is_null=True)
     if role.kind == "id" and not pa.types.is_null(column.type) and not pa.types.is_integer(column.type):
-        missing = pc.or_(missing, pc.fill_null(_is_empty(column), False))
+        missing = pc.or_(missing, pc.fill_null(is_empty(column), False))
     if where is not None:
         missing = pc.and_(missing, pc.fill_null(where, False))
     count = missing.true_count
@@ -232,7 +234,7 @@ def check_present(chunk: Chunk, role: Role, where: pa.BooleanArray | None = None
         last = chunk.first_row + chunk.batch.num_rows
         raise DataError(
             f"{chunk.path}: column '{role.column}' ({role.key}) has no value (null or NaN) in {row}, "
-            f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; remove or fill these rows"
+            f"{count:,} times in rows {chunk.first_row + 1:,} to {last:,}; {role.advice}"
         )
 
 
@@ -286,7 +288,7 @@ def _mismatch(found: pa.DataType, kind: str) -> str | None:
 
 
 def _is_csv(path: str) -> bool:
-    name = path.lower().removesuffix(".gz")
+    name = path.lower().removesuffix(".gz").removesuffix(".zst")
     if name.endswith((".parquet", ".pq")):
         return False
     if name.endswith((".csv", ".tsv", ".txt", ".inter", ".item", ".user")):
@@ -314,9 +316,10 @@ def _plain(array: pa.Array, role: Role) -> pa.Array:
     return array.cast(pa.float64() if role.kind == "number" else pa.int64())
 
 
-def _is_empty(column: pa.Array) -> pa.Array:
+def is_empty(column: pa.Array) -> pa.Array:
+    """Booleans [rows]: the id is a text of no letters; null where the id is."""
     if pa.types.is_dictionary(column.type):
-        return _is_empty(column.dictionary).take(column.indices)
+        return is_empty(column.dictionary).take(column.indices)
     return pc.equal(column.cast(pa.string()), "")
 
 

@@ -53,6 +53,8 @@ def EventExampleGen(
         examples.set_int_custom_property(name, found[name])
     examples.set_int_custom_property("unmatched", found["unmatched"])
     unmatched = f" ({found['unmatched']:,} of items that the catalogue lacks)" if found["unmatched"] else ""
+    if found["guests"]:
+        unmatched += f" ({found['guests']:,} rows of guests: {settings.events.guests})"
     splits = found["splits"]
     eval_start, test_start = iso(found["train_end"]), iso(found["eval_end"])
     counts = ", ".join(f"{split} {splits[split]:,}" for split in SPLITS)

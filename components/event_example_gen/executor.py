@@ -41,9 +41,9 @@ def run(
       items_dir: folder or URL of CatalogExampleGen's items; without it no event is looked up there.
 
     Returns:
-      {"splits": {name: sessions}, "events", "users", "rows", "unmatched" (events whose item the
-      catalogue lacks), "train_end", "eval_end",
-      "data_end" (unix seconds)}; also written to summary.json in `output_dir`.
+      {"splits": {name: sessions}, "events", "users", "rows", "guests" (rows without a user), "unmatched"
+      (events whose item the catalogue lacks), "train_end", "eval_end", "data_end" (unix seconds)};
+      also written to summary.json in `output_dir`.
 
     Raises:
       DataError: files, columns, values, unknown event types, unknown items or empty windows.
@@ -80,7 +80,7 @@ def _build(
     sample = settings.data.sample_users
     path = units[0].path
     # The first pass checks what must be there; contexts and values may be missing and stay on disk.
-    checked = [role for role in wanted if role.required or role.name == "quantity"]
+    checked = [role for role in wanted if role.required or role.name in ("user_id", "quantity")]
     found = (
         pipeline
         | "Survey" >> beam_io.ReadTable(units, checked)
@@ -138,6 +138,7 @@ def _write_summary(counts: dict[str, int], chosen: Plan, found: Survey, output_d
         "events": counts.get("events", 0),
         "users": counts.get("users", 0),
         "rows": found.rows,
+        "guests": found.guests,
         "unmatched": counts.get("unmatched", 0),
         "unmatched_ids": ids,
         "train_end": chosen.train_end,

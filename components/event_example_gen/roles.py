@@ -9,12 +9,20 @@ from components.common.columns import as_strings, to_micros
 from components.common.tables import Chunk, Role
 from schema.config import Events
 
+#: What the id of a guest's session begins with as the id of a user.
+GUEST = "guest-"
+
 
 def roles(events: Events) -> list[Role]:
     """The columns of the events table by role."""
     columns = events.columns
     found = [
-        Role("user_id", columns.user_id, "events.columns.user_id", "id"),
+        Role(
+            *("user_id", columns.user_id, "events.columns.user_id", "id"),
+            required=events.guests == "refuse",
+            advice="they may be guests: set events.guests to drop (leave them out) or own (each of their "
+            "sessions is a user), or fill these rows",
+        ),
         Role("item_id", columns.item_id, "events.columns.item_id", "id"),
         Role("timestamp", columns.timestamp, "events.columns.timestamp", "timestamp"),
     ]
@@ -54,9 +62,32 @@ def check_quantities(chunk: Chunk, events: Events) -> None:
         tables.check_present(chunk, role, purchase)
 
 
+def users(chunk: Chunk, events: Events) -> pa.Array:
+    """User ids [rows]; with `events.guests: drop` null for guests, with `own` named by their session."""
+    ids = chunk.batch.column("user_id")
+    if events.guests == "refuse":
+        return ids
+    ids = as_strings(ids)
+    ids = pc.if_else(tables.is_empty(ids), pa.scalar(None, pa.string()), ids)
+    if events.guests == "own":
+        sessions = as_strings(chunk.batch.column("session_id"))
+        ids = pc.coalesce(ids, pc.binary_join_element_wise(GUEST, sessions, ""))
+    return ids
+
+
+def guests(chunk: Chunk, events: Events) -> np.ndarray:
+    """bool [rows]: no user id."""
+    ids = chunk.batch.column("user_id")
+    if events.guests == "refuse":
+        return np.zeros(len(ids), bool)
+    missing = pc.or_(pc.is_null(ids), pc.fill_null(tables.is_empty(as_strings(ids)), False))
+    return missing.to_numpy(zero_copy_only=False)
+
+
 def counted(chunk: Chunk, events: Events) -> np.ndarray:
-    """bool [rows]: the quantity is above the minimum, or there is none."""
-    if not events.columns.quantity:
-        return np.ones(chunk.batch.num_rows, bool)
-    quantity = chunk.batch.column("quantity").cast(pa.float64())
-    return ~(quantity.to_numpy(zero_copy_only=False) <= events.min_quantity)
+    """bool [rows]: the quantity is above the minimum, or there is none; the row is of no guest to drop."""
+    keep = np.ones(chunk.batch.num_rows, bool)
+    if events.columns.quantity:
+        quantity = chunk.batch.column("quantity").cast(pa.float64())
+        keep = ~(quantity.to_numpy(zero_copy_only=False) <= events.min_quantity)
+    return keep & ~guests(chunk, events) if events.guests == "drop" else keep

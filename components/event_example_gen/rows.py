@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 
 from components.common.columns import as_strings
 from components.common.tables import Chunk
-from components.event_example_gen.roles import counted, event_times, roles
+from components.event_example_gen.roles import counted, event_times, roles, users
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
 from schema.config import Events
@@ -32,16 +32,17 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
     events = settings.events
     times = event_times(chunk, events)
     keep = counted(chunk, events) & (times <= chosen.data_end)
-    user_ids = chunk.batch.column("user_id").dictionary_encode()
+    user_ids = users(chunk, events)
     if chosen.users is not None:
-        wanted = pc.is_in(as_strings(user_ids.dictionary), pa.array(chosen.users, pa.string()))
-        keep &= wanted.to_numpy(zero_copy_only=False)[user_ids.indices.to_numpy()]
+        coded = user_ids.dictionary_encode()
+        wanted = pc.is_in(as_strings(coded.dictionary), pa.array(chosen.users, pa.string()))
+        keep &= pc.fill_null(wanted.take(coded.indices), False).to_numpy(zero_copy_only=False)
     if not keep.any():
         return None
     index = pa.array(np.flatnonzero(keep))
     rows = chunk.batch.take(index)
     columns: dict[str, pa.Array] = {
-        "user_id": as_strings(rows.column("user_id")),
+        "user_id": as_strings(user_ids.take(index)),
         "item_id": as_strings(rows.column("item_id")),
         "time": pa.array(times[keep]),
         "row": pa.array(chunk.row_keys()[keep]),

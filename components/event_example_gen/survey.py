@@ -10,7 +10,8 @@ import pyarrow as pa
 from components.common import tables
 from components.common.columns import MICROS, as_strings, md5_of
 from components.common.tables import Chunk
-from components.event_example_gen.roles import check_quantities, counted, event_times, roles
+from components.event_example_gen.roles import check_quantities, counted, event_times, guests, roles
+from components.event_example_gen.roles import users as users_of
 from components.event_example_gen.settings import Settings
 from schema.config import Split
 from schema.errors import DataError
@@ -24,6 +25,7 @@ class Survey:
       rows: rows read.
       kept: rows that count (quantity above the minimum, not after the fixed end).
       first, last: microseconds of the earliest and latest kept event; None without any.
+      guests: rows without a user id, where `events.guests` allows them.
       users: (md5 digest, id) of users with kept events, smallest digests only; empty when
         all users are used.
     """
@@ -32,6 +34,7 @@ class Survey:
     kept: int = 0
     first: int | None = None
     last: int | None = None
+    guests: int = 0
     users: tuple[tuple[str, str], ...] = ()
 
 
@@ -65,14 +68,15 @@ def survey(chunk: Chunk, settings: Settings) -> Survey:
     keep = counted(chunk, settings.events)
     if settings.split.end is not None:
         keep &= times <= fixed_end(settings.split)
+    without = int(guests(chunk, settings.events).sum())
     if not keep.any():
-        return Survey(rows=len(times))
+        return Survey(rows=len(times), guests=without)
     users: tuple[tuple[str, str], ...] = ()
     if settings.data.sample_users:
-        ids = chunk.batch.column("user_id").filter(pa.array(keep)).unique()
+        ids = users_of(chunk, settings.events).filter(pa.array(keep)).unique()
         users = tuple(heapq.nsmallest(settings.data.sample_users, md5_of(as_strings(ids))))
     kept = times[keep]
-    return Survey(len(times), int(keep.sum()), int(kept.min()), int(kept.max()), users)
+    return Survey(len(times), int(keep.sum()), int(kept.min()), int(kept.max()), without, users)
 
 
 def merge_surveys(parts: Iterable[Survey], sample_users: int | None) -> Survey:
@@ -86,6 +90,7 @@ def merge_surveys(parts: Iterable[Survey], sample_users: int | None) -> Survey:
         sum(part.kept for part in parts),
         min(firsts, default=None),
         max(lasts, default=None),
+        sum(part.guests for part in parts),
         tuple(users),
     )
 
@@ -104,7 +109,7 @@ def plan(found: Survey, settings: Settings, path: str) -> Plan:
     if found.first is None or found.last is None:
         raise DataError(
             f"{path}: none of the {found.rows:,} rows is used: all have a quantity of at most "
-            f"{settings.events.min_quantity:g} (events.min_quantity) or are after split.end; "
+            f"{settings.events.min_quantity:g} (events.min_quantity), are after split.end or of guests; "
             "correct these keys"
         )
     end = found.last if settings.split.end is None else fixed_end(settings.split)

@@ -39,14 +39,17 @@ def QueryEncoderTrainer(
     del code_version
     settings = Settings.from_json(config)
     train = valid = Queries.none()
+    lexical = None
     if settings.query_encoder.mode != "text_encoder":
         table = item_tables.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[])
         catalogue = search_inputs.catalogue(search_inputs.raw_items(catalog.uri), table, settings.items)
         judged = judgements.uri if judgements else None
         train, valid = executor.queries(catalogue, judged, settings.search_training)
+        lexical = executor.found_by_words(catalogue, train, settings.search)
     summary = executor.run(
         train=train,
         valid=valid,
+        lexical=lexical,
         items=search_inputs.text_vectors(text_encoder.uri),
         encoder_folder=artifacts.model_folder(text_encoder.uri),
         text=settings.text_encoder,

@@ -10,15 +10,17 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from components.common import artifacts, search_inputs
+from components.common import artifacts, search_inputs, search_lists
 from components.common.queries import Queries, divided, known_items, with_typo
 from components.query_encoder_trainer import training
 from components.query_encoder_trainer.training import MEASURE, Lesson, measured
 from models.search.catalogue import SearchCatalogue
+from models.search.index import SearchIndex
 from models.text import encoder as text_encoder
 from models.text.encoder import TextEncoder
+from models.text.served import ServedEncoder
 from schema import names as F
-from schema.config import QueryEncoder, SearchTraining
+from schema.config import QueryEncoder, Search, SearchTraining
 from schema.config import TextEncoder as TextEncoderSettings
 
 _RANKED = 50  # by which hard negatives are looked for
@@ -67,9 +69,16 @@ def queries(
     return Queries.joined(train), valid
 
 
+def found_by_words(catalogue: SearchCatalogue, train: Queries, settings: Search) -> np.ndarray:
+    """int32 [Q, N], what BM25F finds for each query, -1 for none: further hard negatives."""
+    index = SearchIndex.build(catalogue, settings)
+    return search_lists.lexical_lists(index, train.text, settings, _RANKED)
+
+
 def run(
     train: Queries,
     valid: Queries,
+    lexical: np.ndarray | None,
     items: np.ndarray,
     encoder_folder: str,
     text: TextEncoderSettings,
@@ -82,6 +91,7 @@ def run(
 
     Args:
       train, valid: queries to learn from and to be stopped by.
+      lexical: from :func:`found_by_words`; None where nothing is trained.
       items: float32 [C, E], the items' text vectors, by position.
       encoder_folder: SavedModel of the text encoder.
       text: its settings.
@@ -94,7 +104,7 @@ def run(
       A line for a person.
     """
     teacher = tf.saved_model.load(encoder_folder)
-    found = learn(train, valid, items, teacher.encode, teacher, text, config, seed)
+    found = learn(train, valid, items, teacher.encode, teacher, text, config, seed, lexical)
     export(found, artifacts.model_folder(output))
     tf.io.gfile.makedirs(run_folder)
     with tf.io.gfile.GFile(os.path.join(run_folder, artifacts.TRAINING_CURVES), "w") as file:
@@ -123,7 +133,7 @@ def learn(
       train, valid, items, text, config, seed: as :func:`run`.
       teacher: the text encoder, which `module` holds.
       module: see `Outcome.module`.
-      lexical: int32 [Q, N], what words find for each training query, -1 for none: further hard negatives.
+      lexical: from :func:`found_by_words`; without it, hard negatives come from the vectors alone.
 
     Returns:
       The encoder that answers. It is the text encoder where nothing is trained or nothing can be measured.
@@ -153,7 +163,7 @@ def learn(
     better = fitted.best[MEASURE] >= least if config.mode == "distilled" else fitted.best[MEASURE] > least
     if not better:
         return Outcome(teacher, module, "text_encoder", figures, fitted.history)
-    merged = encoder.merged()
+    merged = ServedEncoder(encoder.merged())
     return Outcome(merged.function(), merged, config.mode, figures, fitted.history)
 
 

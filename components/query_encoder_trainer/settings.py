@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schema.config import Items, QueryEncoder, SearchTraining, TextEncoder
+from schema.config import Items, QueryEncoder, Search, SearchTraining, TextEncoder
 from schema.config import Settings as Base
 
 
@@ -12,4 +12,5 @@ class Settings(Base):
     items: Items
     text_encoder: TextEncoder
     query_encoder: QueryEncoder
+    search: Search
     search_training: SearchTraining

@@ -119,7 +119,7 @@ def _with_events(given: Mapping[str, Any], settings: Settings, raw: Any) -> _Sho
     if events is not None and events.columns.query:
         searches = Searches.read(folders)
         spans = {"searches": (0, windows.cutoff), "earlier": (0, start), "chosen": (start, windows.cutoff)}
-        logs = {name: _chosen(searches, catalogue, *span) for name, span in spans.items()}
+        logs = {name: chosen_items(searches, catalogue, *span) for name, span in spans.items()}
     return _Shop(
         items=factory.items,
         catalogue=catalogue,
@@ -132,7 +132,7 @@ def _with_events(given: Mapping[str, Any], settings: Settings, raw: Any) -> _Sho
     )
 
 
-def _chosen(searches: Searches, catalogue: SearchCatalogue, start: int, end: int) -> QueryLog:
+def chosen_items(searches: Searches, catalogue: SearchCatalogue, start: int, end: int) -> QueryLog:
     """What was chosen from `start` until before `end`, each (query, item) once with how often."""
     position = pd.Index(catalogue.item_id).get_indexer(searches.item_id)
     keep = (position >= 0) & (searches.timestamp >= start) & (searches.timestamp < end)

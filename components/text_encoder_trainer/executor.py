@@ -22,6 +22,7 @@ from models.text import training as text_training
 from models.text.batches import LoweredTexts
 from models.text.encoder import TextEncoder
 from models.text.losses import Batch, GroupContrast, MaskedLanguageModel
+from models.text.served import ServedEncoder
 from models.text.strategy import distributed
 from models.text.training import Fit
 from schema import config as settings
@@ -68,11 +69,13 @@ def run(
         encoder = TextEncoder(config.preset, config.sequence_length, dtype)
         fitted, learned = Fit([], {}), config.mode
         started = time.monotonic()
-        vectors = text_encoder.encode_all(encoder.function(), texts, config.batch_size, encoder.lengths)
+        served = ServedEncoder(encoder)
+        vectors = text_encoder.encode_all(served.function(), texts, config.batch_size, encoder.lengths)
         seconds = time.monotonic() - started
     else:
         behaviour = Behaviour.of(log, searches, items, index, until)
         encoder, vectors, fitted, seconds = tune(texts, index[1:], behaviour, config, dtype, strategy)
+        served = ServedEncoder(encoder)
         first = fitted.history[0]
         learned = (
             f"{config.mode}, held-out MRR {first[_MEASURE]:.3f} -> {fitted.best[_MEASURE]:.3f} "
@@ -82,7 +85,7 @@ def run(
     path = os.path.join(output, artifacts.TEXT_VECTORS)
     arrays.save(path, {"vectors": vectors, "index": index.astype(np.int32)})
     curves.write(run_folder, [{"epoch": entry.pop("step")} | entry for entry in fitted.history])
-    _export(encoder, artifacts.model_folder(output))
+    _export(served, artifacts.model_folder(output))
     return (
         f"{len(texts):,} distinct texts of {len(items) - 1:,} items to {vectors.shape[1]} dimensions "
         f"in {seconds:,.0f} s ({dtype}); {learned}"
@@ -270,7 +273,7 @@ def _pairs(behaviour: Behaviour, texts: np.ndarray, config: settings.TextEncoder
     ]
 
 
-def _export(encoder: TextEncoder, folder: str) -> None:
+def _export(encoder: ServedEncoder, folder: str) -> None:
     module = tf.Module()
     module.encoder = encoder
     module.encode = encode = encoder.function()

@@ -6,7 +6,7 @@ B = I - P / diag(P) with P = (G + lambda I)^-1 and G the items' co-occurrence. O
 little data it beats most of what is trained by gradient, but it is items x items. Here it is
 cut to a low rank, B ~ inputs @ outputs^T, in the metric of the users' own histories. That is a
 two-tower model: a query is the weighted sum of its history's input vectors, a candidate is its
-output vector.
+output vector. A shop for which the dense matrices are too large gets the same from `low_rank_ease`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tensorflow as tf
 from sklearn.utils.extmath import randomized_svd
 
 from models.data.frozen import frozen_table
+from models.retrieval import low_rank_ease
 from schema import names as F
 from schema.config import Collaborative
 
@@ -73,23 +74,36 @@ def fit(events: Events, count: int, config: Collaborative) -> tuple[np.ndarray, 
         return np.zeros((count, 0), np.float32), np.zeros((count, 0), np.float32)
     user = np.unique(events.user, return_inverse=True)[1]
     history = histories(dataclasses.replace(events, user=user), user.max() + 1, count, config)
-    if config.window_events:
-        # who bought what is not enough where order matters: only events near in the sequence co-occur
-        scores, project = _scores_of_items(_windowed(user, events.item, count, config), history, config)
-    elif history.shape[0] < count:
-        scores, project = _scores_of_users(history, config)
-    else:
-        scores, project = _scores_of_items((history.T @ history).toarray(), history, config)
+    # who bought what is not enough where order matters: only events near in the sequence co-occur
+    gram = _windowed(user, events.item, count, config) if config.window_events else None
     trend = _trend(events, count, config)
-    rank = min(config.rank, *scores.shape)
+    rank = min(config.rank, *history.shape)
     # right singular vectors V: the rank-R map nearest to the scores of the users' own histories is
     # B V V^T, so the inputs are B V (V is computed with the trend in it, and so holds it)
-    _, _, right = randomized_svd(
-        (scores * trend).astype(np.float32), rank, n_iter=_ITERATIONS, random_state=0
-    )
-    return (project(right.T.astype(np.float64) * trend[:, None])).astype(np.float32), right.T.astype(
-        np.float32
-    )
+    if cells(history.shape[0], count, config) > config.exact_cells:
+        ridge, spectrum = config.regularization, config.spectrum
+        if gram is None:
+            ease = low_rank_ease.LowRankEase.of_histories(history, ridge, spectrum)
+        else:
+            ease = low_rank_ease.LowRankEase.of_gram(gram, ridge, spectrum)
+        right = low_rank_ease.right_singular_vectors(history, ease, trend, rank, _ITERATIONS)
+        project: _Project = ease.project
+    else:
+        if gram is not None:
+            scores, project = _scores_of_items(gram.toarray(), history, config)
+        elif history.shape[0] < count:
+            scores, project = _scores_of_users(history, config)
+        else:
+            scores, project = _scores_of_items((history.T @ history).toarray(), history, config)
+        scores = (scores * trend).astype(np.float32)
+        right = randomized_svd(scores, rank, n_iter=_ITERATIONS, random_state=0)[2].T.astype(np.float64)
+    return project(right * trend[:, None]).astype(np.float32), right.astype(np.float32)
+
+
+def cells(users: int, count: int, config: Collaborative) -> int:
+    """Numbers in the largest dense matrix of exact EASE, for which `exact_cells` is the bound."""
+    by_items = config.window_events or users >= count
+    return count * max(users, count) if by_items else count * users
 
 
 def _scores_of_users(history: sp.csr_matrix, config: Collaborative) -> tuple[np.ndarray, _Project]:
@@ -125,16 +139,16 @@ def _scores_of_items(
     return history @ weight, lambda right: weight @ right
 
 
-def _windowed(user: np.ndarray, item: np.ndarray, count: int, config: Collaborative) -> np.ndarray:
+def _windowed(user: np.ndarray, item: np.ndarray, count: int, config: Collaborative) -> sp.csr_matrix:
     """Co-occurrence within each user's sequence, halved every `window_events` places, [C, C]."""
-    gram = np.zeros((count, count))
+    gram = sp.csr_matrix((count, count))
     reach = int(np.ceil(8 * config.window_events))  # beyond, a pair weighs less than 1/256
     for distance in range(min(reach, len(item) - 1) + 1):
         same = user[distance:] == user[: len(user) - distance]
         first, second = item[: len(item) - distance][same], item[distance:][same]
         pairs = sp.coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count)).tocsr()
         pairs = pairs * np.exp2(-distance / config.window_events)
-        gram += (pairs + pairs.T).toarray() if distance else pairs.toarray()
+        gram = gram + (pairs + pairs.T if distance else pairs)
     return gram
 
 

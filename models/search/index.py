@@ -16,6 +16,7 @@ from models.search import text
 from models.search.catalogue import QueryLog, SearchCatalogue, SynonymTable
 from models.search.compounds import Compounds, build_compounds
 from models.search.hashing import keys
+from models.search.learned_synonyms import learned_pairs
 from models.search.lookups import ItemLists, build_lists
 from models.search.phrases import Phrases, build_phrases
 from models.search.postings import Postings, build_postings
@@ -76,7 +77,7 @@ class SearchIndex:
           catalogue: the shop's items.
           settings: fields and their weights, synonyms, spelling, suggestions.
           synonyms: words that stand for others by behaviour, besides `settings.synonyms`.
-          log: what people chose who searched.
+          log: what people chose who searched; synonyms are learned from it too.
 
         Raises:
           ConfigError: `settings` names a field that the catalogue lacks.
@@ -85,6 +86,9 @@ class SearchIndex:
         pairs = Pairs(settings, synonyms)
         tokens, words = read_fields(catalogue.fields, pairs.phrases)
         term_of_word, terms = _terms(words)
+        if log is not None and settings.learned_synonyms:
+            found = learned_pairs(log, tokens[title], term_of_word, terms, settings.learned_synonyms)
+            pairs.learn(found["word"], terms[found["other"]], settings.synonym_weight * found["share"])
         postings, number = build_postings(tokens, term_of_word, terms, settings)
         phrases, starts = build_phrases(catalogue, catalogue.fields[title], log, settings)
         return cls(

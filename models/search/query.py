@@ -131,9 +131,11 @@ class QueryReader(tf.Module):
         words, split = self._apart(typed)
         stems = text.stem(words)
         term = self._lexical.number(stems)
-        display, spelt, spelt_weight, corrected = self._spelling(words, term)
-        joined = self._joined(words)
         others, others_weight = self._synonyms(stems)
+        # a word that something stands for is no misspelling, though no item has it
+        named = (term == self._lexical.terms) & tf.reduce_any(others < self._lexical.terms, 2)
+        display, spelt, spelt_weight, corrected = self._spelling(words, term, named)
+        joined = self._joined(words)
         every = tf.concat([term[..., None], joined, spelt, others], 2)
         weight = [tf.ones_like(term, tf.float32)[..., None], tf.fill(tf.shape(joined), _JOINED)]
         weight = tf.concat([*weight, spelt_weight, others_weight], 2)
@@ -180,12 +182,17 @@ class QueryReader(tf.Module):
         return tf.stack([tf.pad(term, end, constant_values=self._lexical.terms) for end in ends], 2)
 
     def _spelling(
-        self, words: tf.Tensor, term: tf.Tensor
+        self, words: tf.Tensor, term: tf.Tensor, named: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         """Words as they may be meant.
 
         A word that the catalogue lacks becomes a blend of words that it has. One that it has, but
         seldom, may be a misspelling in the catalogue too: the frequent words that resemble it join it.
+
+        Args:
+          words: string [B, W].
+          term: int32 [B, W].
+          named: bool [B, W], words that are no misspellings.
 
         Returns:
           (string [B, W] words to show; int32 [B, W, CANDIDATES] terms; float32 weights; bool [B, W]).
@@ -196,7 +203,7 @@ class QueryReader(tf.Module):
         if self._speller is None:
             return nothing
         own = tf.math.log1p(tf.cast(self._lexical.df(term), tf.float32))
-        doubtful = (words != "") & (own < 1.2)  # in at most two items
+        doubtful = (words != "") & (own < 1.2) & ~named  # in at most two items
         doubtful &= ~self._ignored.find(keys(words))[1]
         return tf.cond(
             tf.reduce_any(doubtful), lambda: self._corrected(words, term, own, doubtful), lambda: nothing

@@ -80,6 +80,18 @@ class Found:
     query_vector: tf.Tensor
 
 
+def query_reader(index: SearchIndex, lexical: Lexical, settings: Search) -> QueryReader:
+    """What reads queries with the words of the index."""
+    return QueryReader(
+        lexical,
+        Speller(index.spellings) if settings.spelling else None,
+        Splitter(index.compounds),
+        SynonymLookup(index.synonyms, lexical.terms),
+        settings.ignored_words,
+        settings.price_words,
+    )
+
+
 class Searcher(tf.Module):
     """Finds candidates for queries and describes each (query, candidate) pair.
 
@@ -111,14 +123,7 @@ class Searcher(tf.Module):
         self.count = index.count
         self._encode_query = encode_query
         self._lexical = Lexical(index.postings, self.count)
-        self.reader = QueryReader(
-            self._lexical,
-            Speller(index.spellings) if settings.spelling else None,
-            Splitter(index.compounds),
-            SynonymLookup(index.synonyms, self._lexical.terms),
-            settings.ignored_words,
-            settings.price_words,
-        )
+        self.reader = query_reader(index, self._lexical, settings)
         self._names = ItemLookup(index.names, self.count, max(settings.exact, 1))
         self._behaviour = ItemLookup(index.log, self.count, max(settings.behaviour, 1))
         self._prices = Prices(catalogue.price)
@@ -145,7 +150,7 @@ class Searcher(tf.Module):
 
     @tf.Module.with_name_scope
     def allowed(self, min_price: tf.Tensor, max_price: tf.Tensor, brand: tf.Tensor) -> tf.Tensor:
-        """bool [B, C]: candidates that the filters of a request let through.
+        """bool [B, C], or [1, 1] where no request filters: candidates that the filters let through.
 
         Args:
           min_price, max_price: float32 [B], negative or NaN for none; items without a price are left
@@ -153,16 +158,23 @@ class Searcher(tf.Module):
           brand: string [B, n], "" for padding; all where a request names none.
         """
         named = tf.strings.strip(brand) != ""
-        wanted = keys(tf.reshape(_fold(tf.reshape(brand, [-1])), tf.shape(brand)))
-        wanted = tf.where(named, wanted, tf.constant(-1, tf.int64))
 
         def of_brand() -> tf.Tensor:
+            wanted = keys(tf.reshape(_fold(tf.reshape(brand, [-1])), tf.shape(brand)))
+            wanted = tf.where(named, wanted, tf.constant(-1, tf.int64))
             listed = tf.reduce_any(wanted[:, :, None] == self._brand_key[None, None], 1)  # [B, brands]
             listed |= ~tf.reduce_any(named, 1, keepdims=True)
             return tf.gather(listed, self._brand_code[:-1], axis=1)
 
-        prices = self._prices.within(min_price, max_price, unknown=False)
-        return prices & tf.cond(tf.reduce_any(named), of_brand, lambda: tf.ones_like(prices))
+        def of_price() -> tf.Tensor:
+            return self._prices.within(min_price, max_price, unknown=False)
+
+        # few requests filter, and looking at every item costs more than all that reads a request
+        def every() -> tf.Tensor:
+            return tf.ones([1, 1], tf.bool)
+
+        priced = tf.reduce_any((min_price >= 0) | (max_price >= 0))
+        return tf.cond(priced, of_price, every) & tf.cond(tf.reduce_any(named), of_brand, every)
 
     @tf.Module.with_name_scope
     def __call__(

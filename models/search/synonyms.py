@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -66,6 +67,11 @@ class Pairs:
         short = max(word.count(_PHRASE), other.count(_PHRASE)) < _LONGEST
         if word and other and word != other and short:
             self.weight[word][other] = max(weight, self.weight[word].get(other, 0.0))
+
+    def learn(self, words: Iterable[str], others: Iterable[str], weights: Iterable[float]) -> None:
+        """Adds pairs of single terms, in the direction word -> other."""
+        for word, other, weight in zip(words, others, weights, strict=True):
+            self._add(word, other, weight)
 
     @property
     def phrases(self) -> list[str]:

@@ -72,6 +72,38 @@ def preset_folder(preset: str) -> str:
     return str(path)
 
 
+class Tokenizer(tf.Module):
+    """Texts to word pieces, inside the graph.
+
+    Args:
+      vocabulary: word pieces by id.
+      lower: whether texts are lower-cased.
+      length: longest input in word pieces, [CLS] and [SEP] included.
+
+    Attributes:
+      length: the argument.
+    """
+
+    def __init__(self, vocabulary: list[str], lower: bool, length: int) -> None:
+        super().__init__(name="tokenizer")
+        self._pieces = tf_text.FastBertTokenizer(
+            vocab=vocabulary, token_out_type=tf.int32, lower_case_nfd_strip_accents=lower
+        )
+        self._edges = vocabulary.index("[CLS]"), vocabulary.index("[SEP]")
+        self.length = length
+
+    def __call__(self, texts: tf.Tensor) -> tf.Tensor:
+        """Word piece ids, int32 [N, longest], padded with 0, of texts (string [N])."""
+        pieces = self._pieces.tokenize(texts).merge_dims(1, -1)[:, : self.length - 2]
+        edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
+        return tf.concat([edge * self._edges[0], pieces, edge * self._edges[1]], 1).to_tensor()
+
+    def lengths(self, texts: np.ndarray) -> np.ndarray:
+        """Word pieces of each text (object (str) [T]) with both edges, at most `length`, int64 [T]."""
+        pieces = self._pieces.tokenize(tf.constant(texts.tolist(), tf.string)).merge_dims(1, -1)
+        return np.minimum(pieces.row_lengths().numpy() + 2, self.length)
+
+
 class TextEncoder(tf.Module):
     """Texts to unit vectors with a KerasHub BERT, tokenised inside the graph.
 
@@ -92,6 +124,8 @@ class TextEncoder(tf.Module):
 
     Attributes:
       backbone: the `BertBackbone`.
+      layers: those of its layers that are used.
+      tokenizer: texts to word pieces.
       vocabulary: word pieces by id.
 
     Raises:
@@ -118,23 +152,18 @@ class TextEncoder(tf.Module):
             raise ConfigError(
                 f"text_encoder.preset: '{preset}' cannot be loaded by KerasHub ({error})"
             ) from error
-        self._layers = _chosen(self.backbone.transformer_layers, layers)
-        used = len(self._layers)
+        self.layers = _chosen(self.backbone.transformer_layers, layers)
+        used = len(self.layers)
         self.fixed_layers = max(0, used - (trained_layers or used))
         self.backbone.trainable = mode != "frozen"
         if mode != "frozen":
-            trained = self._layers[self.fixed_layers :]
+            trained = self.layers[self.fixed_layers :]
             for layer in self.backbone.layers:
                 layer.trainable = mode == "full" and layer in trained
             if mode == "lora":
                 _enable_lora(trained, lora_rank)
         self.vocabulary, lower = _vocabulary(folder)
-        self._tokenizer = tf_text.FastBertTokenizer(
-            vocab=self.vocabulary, token_out_type=tf.int32, lower_case_nfd_strip_accents=lower
-        )
-        self._cls = self.vocabulary.index("[CLS]")
-        self._sep = self.vocabulary.index("[SEP]")
-        self._length = sequence_length
+        self.tokenizer = Tokenizer(self.vocabulary, lower, sequence_length)
         self._arguments = (
             preset,
             sequence_length,
@@ -159,9 +188,7 @@ class TextEncoder(tf.Module):
     @tf.Module.with_name_scope
     def tokenize(self, texts: tf.Tensor) -> tf.Tensor:
         """Word piece ids, int32 [N, longest], padded with 0, of texts (string [N])."""
-        pieces = self._tokenizer.tokenize(texts).merge_dims(1, -1)[:, : self._length - 2]
-        edge = tf.ones([tf.shape(texts)[0], 1], tf.int32)
-        return tf.concat([edge * self._cls, pieces, edge * self._sep], 1).to_tensor()
+        return self.tokenizer(texts)
 
     @tf.Module.with_name_scope
     def lower(self, ids: tf.Tensor) -> tf.Tensor:
@@ -177,7 +204,7 @@ class TextEncoder(tf.Module):
         )
         hidden = bert.embeddings_layer_norm(added)
         dtype = hidden.dtype
-        for layer in self._layers[: self.fixed_layers]:
+        for layer in self.layers[: self.fixed_layers]:
             hidden = forward.apply(layer, hidden, ids > 0)
         return tf.cast(hidden, dtype)
 
@@ -192,7 +219,7 @@ class TextEncoder(tf.Module):
         """
         if training and not self.fixed_layers:
             hidden = self.backbone.embeddings_dropout(hidden, training=True)
-        for layer in self._layers[self.fixed_layers :]:
+        for layer in self.layers[self.fixed_layers :]:
             if training:
                 hidden = layer(hidden, padding_mask=ids > 0, training=True)
             else:
@@ -202,9 +229,7 @@ class TextEncoder(tf.Module):
     @tf.Module.with_name_scope
     def pool(self, last: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
         """Unit vectors, float32 [N, dim]: the mean of the last layer over the real pieces."""
-        weight = tf.cast(ids > 0, tf.float32)[..., None]
-        mean = tf.reduce_sum(tf.cast(last, tf.float32) * weight, 1)
-        return tf.math.l2_normalize(mean / tf.maximum(tf.reduce_sum(weight, 1), 1.0), -1)
+        return pooled(last, ids)
 
     @tf.Module.with_name_scope
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
@@ -215,12 +240,11 @@ class TextEncoder(tf.Module):
     @property
     def length(self) -> int:
         """Longest input in word pieces."""
-        return self._length
+        return self.tokenizer.length
 
     def lengths(self, texts: np.ndarray) -> np.ndarray:
         """Word pieces of each text (object (str) [T]) with both edges, at most `length`, int64 [T]."""
-        pieces = self._tokenizer.tokenize(tf.constant(texts.tolist(), tf.string)).merge_dims(1, -1)
-        return np.minimum(pieces.row_lengths().numpy() + 2, self._length)
+        return self.tokenizer.lengths(texts)
 
     def function(self) -> tf.types.experimental.GenericFunction:
         """The encoder as a compiled function of string [N]."""
@@ -235,6 +259,15 @@ class TextEncoder(tf.Module):
             self.backbone.save_weights(path)
             plain.backbone.load_weights(path)
         return plain
+
+
+def pooled(last: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
+    """Unit vectors, float32 [N, dim]: the mean of the last layer ([N, L, dim]) over the real pieces (ids
+    int32 [N, L], padded with 0).
+    """
+    weight = tf.cast(ids > 0, tf.float32)[..., None]
+    mean = tf.reduce_sum(tf.cast(last, tf.float32) * weight, 1)
+    return tf.math.l2_normalize(mean / tf.maximum(tf.reduce_sum(weight, 1), 1.0), -1)
 
 
 def _chosen(layers: list[keras.layers.Layer], count: int) -> list[keras.layers.Layer]:

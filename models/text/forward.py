@@ -8,10 +8,69 @@ conversions. Vaswani et al., "Attention is all you need", NeurIPS 2017; post-nor
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Mapping
+
 import keras
 import tensorflow as tf
 
 _NEVER = -1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerForm:
+    """What a layer is, besides its weights.
+
+    Attributes:
+      heads: of the attention.
+      epsilons: of the two normalisations.
+      activation: of the inner dense layer.
+    """
+
+    heads: int
+    epsilons: tuple[float, float]
+    activation: Callable[[tf.Tensor], tf.Tensor]
+
+    @classmethod
+    def of(cls, layer: keras.layers.Layer) -> LayerForm:
+        """The form of a built `keras_hub.layers.TransformerEncoder`."""
+        norms = layer._self_attention_layer_norm, layer._feedforward_layer_norm
+        return cls(
+            heads=layer._self_attention_layer._num_heads,
+            epsilons=(norms[0].epsilon, norms[1].epsilon),
+            activation=layer._feedforward_intermediate_dense.activation,
+        )
+
+
+def weights_of(layer: keras.layers.Layer) -> dict[str, tf.Tensor]:
+    """A layer's weights as :func:`run` reads them; low-rank updates of its kernels count.
+
+    Returns:
+      kernels [in, out] and biases [out] in the layer's compute type: `attention` (query, key and value
+      next to each other), `mixed`, `inner`, `outer`, each also with `_bias`; and float32 [dim]:
+      `first_gain`, `first_shift`, `second_gain`, `second_shift` of the normalisations.
+    """
+    attention = layer._self_attention_layer
+    dtype, dim = attention.compute_dtype, layer._feedforward_output_dense.bias.shape[0]
+    parts = [attention._query_dense, attention._key_dense, attention._value_dense]
+    weights = {
+        "attention": tf.concat([_kernel(part, dim, dtype) for part in parts], 1),
+        "attention_bias": tf.concat([_bias(part, dtype) for part in parts], 0),
+    }
+    for name, part in (
+        ("mixed", attention._output_dense),
+        ("inner", layer._feedforward_intermediate_dense),
+        ("outer", layer._feedforward_output_dense),
+    ):
+        bias = _bias(part, dtype)
+        weights |= {name: _kernel(part, None, dtype, bias.shape[0]), f"{name}_bias": bias}
+    for name, norm in (
+        ("first", layer._self_attention_layer_norm),
+        ("second", layer._feedforward_layer_norm),
+    ):
+        weights |= {f"{name}_gain": _value(norm.gamma, "float32")}
+        weights |= {f"{name}_shift": _value(norm.beta, "float32")}
+    return weights
 
 
 def apply(layer: keras.layers.Layer, hidden: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
@@ -25,49 +84,63 @@ def apply(layer: keras.layers.Layer, hidden: tf.Tensor, real: tf.Tensor) -> tf.T
     Returns:
       float32 [N, L, dim].
     """
-    attention = layer._self_attention_layer
-    dtype = attention.compute_dtype
+    return run(LayerForm.of(layer), weights_of(layer), hidden, real)
+
+
+def run(form: LayerForm, weights: Mapping[str, tf.Tensor], hidden: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """:func:`apply` of a layer's form and its weights (from :func:`weights_of`)."""
+    dtype = weights["attention"].dtype
     size, dim = tf.unstack(tf.shape(hidden))[:2], hidden.shape[-1]
     rows = tf.reshape(tf.cast(hidden, tf.float32), [-1, dim])
-    attended = _attend(attention, tf.cast(rows, dtype), size, real)
-    rows = _normalise(layer._self_attention_layer_norm, rows + tf.cast(attended, tf.float32))
-    inner, outer = layer._feedforward_intermediate_dense, layer._feedforward_output_dense
-    found = inner.activation(_dense(inner, tf.cast(rows, dtype)))
-    found = tf.cast(_dense(outer, found), tf.float32)
-    rows = _normalise(layer._feedforward_layer_norm, rows + found)
+    attended = _attend(form, weights, tf.cast(rows, dtype), size, real)
+    rows = normalise(rows + tf.cast(attended, tf.float32), *_norm(weights, "first"), form.epsilons[0])
+    found = form.activation(_dense(weights, "inner", tf.cast(rows, dtype)))
+    found = tf.cast(_dense(weights, "outer", found), tf.float32)
+    rows = normalise(rows + found, *_norm(weights, "second"), form.epsilons[1])
     return tf.reshape(rows, [*size, dim])
 
 
+def normalise(rows: tf.Tensor, gain: tf.Tensor, shift: tf.Tensor, epsilon: float) -> tf.Tensor:
+    """Layer normalisation of float32 [N, dim], with gain and shift (float32 [dim])."""
+    mean, variance = tf.nn.moments(rows, [-1], keepdims=True)
+    return (rows - mean) * (tf.math.rsqrt(variance + epsilon) * gain) + shift
+
+
 def _attend(
-    attention: keras.layers.Layer, rows: tf.Tensor, size: list[tf.Tensor], real: tf.Tensor
+    form: LayerForm,
+    weights: Mapping[str, tf.Tensor],
+    rows: tf.Tensor,
+    size: list[tf.Tensor],
+    real: tf.Tensor,
 ) -> tf.Tensor:
     """Self-attention's output, [N * L, dim], of rows [N * L, dim] in the compute type."""
-    heads, width = attention._num_heads, attention._key_dim
-    parts = (attention._query_dense, attention._key_dense, attention._value_dense)
-    kernel = tf.concat([tf.reshape(_value(part.kernel, rows), [rows.shape[-1], -1]) for part in parts], 1)
-    bias = tf.concat([tf.reshape(_value(part.bias, rows), [-1]) for part in parts], 0)
-    projected = tf.nn.bias_add(tf.matmul(rows, kernel), bias)
-    by_head = tf.transpose(tf.reshape(projected, [*size, 3, heads, width]), [2, 0, 3, 1, 4])
+    projected = _dense(weights, "attention", rows)
+    width = projected.shape[-1] // (3 * form.heads)
+    by_head = tf.transpose(tf.reshape(projected, [*size, 3, form.heads, width]), [2, 0, 3, 1, 4])
     query, key, value = tf.unstack(by_head)
     score = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * width**-0.5
     score += tf.where(real, 0.0, _NEVER)[:, None, None, :]
     mixed = tf.matmul(tf.cast(tf.nn.softmax(score), rows.dtype), value)  # [N, heads, L, width]
-    return _dense(attention._output_dense, tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), tf.shape(rows)))
+    return _dense(weights, "mixed", tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), tf.shape(rows)))
 
 
-def _dense(layer: keras.layers.Layer, rows: tf.Tensor) -> tf.Tensor:
-    """Product and bias of a dense layer whose output is one axis, without its activation."""
-    bias = tf.reshape(_value(layer.bias, rows), [-1])
-    kernel = tf.reshape(_value(layer.kernel, rows), [-1, bias.shape[0]])
-    return tf.nn.bias_add(tf.matmul(rows, kernel), bias)
+def _dense(weights: Mapping[str, tf.Tensor], name: str, rows: tf.Tensor) -> tf.Tensor:
+    """Product and bias of a dense layer, without its activation."""
+    return tf.nn.bias_add(tf.matmul(rows, weights[name]), weights[f"{name}_bias"])
 
 
-def _normalise(layer: keras.layers.Layer, rows: tf.Tensor) -> tf.Tensor:
-    """Layer normalisation of float32 [N * L, dim]."""
-    mean, variance = tf.nn.moments(rows, [-1], keepdims=True)
-    gain = tf.math.rsqrt(variance + layer.epsilon) * _value(layer.gamma, rows)
-    return (rows - mean) * gain + _value(layer.beta, rows)
+def _norm(weights: Mapping[str, tf.Tensor], name: str) -> tuple[tf.Tensor, tf.Tensor]:
+    return weights[f"{name}_gain"], weights[f"{name}_shift"]
 
 
-def _value(variable: keras.Variable | tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.convert_to_tensor(variable), like.dtype)
+def _kernel(layer: keras.layers.Layer, rows: int | None, dtype: str, columns: int = -1) -> tf.Tensor:
+    """A dense layer's kernel as a matrix [rows, columns], of which one is given."""
+    return tf.reshape(_value(layer.kernel, dtype), [-1 if rows is None else rows, columns])
+
+
+def _bias(layer: keras.layers.Layer, dtype: str) -> tf.Tensor:
+    return tf.reshape(_value(layer.bias, dtype), [-1])
+
+
+def _value(variable: keras.Variable | tf.Tensor, dtype: str) -> tf.Tensor:
+    return tf.cast(tf.convert_to_tensor(variable), dtype)

@@ -125,6 +125,12 @@ class Events(Section):
     """
     context: dict[Name, str] = {}
     """Context name -> source column; a request gives the value as `context_<name>`."""
+    guests: Literal["refuse", "drop", "own"] = "refuse"
+    """What becomes of rows without a user id.
+
+    "refuse": they end the run. "drop": they are left out and counted. "own": each session without one is a
+    user of its own, so that what guests buy together counts; it needs `columns.session_id`.
+    """
     min_quantity: float = 0.0
     """Rows with this quantity or less are voids and coupons, not purchases."""
     history_length: int = Field(128, ge=1)
@@ -141,6 +147,15 @@ class Events(Section):
     def _free_contexts(cls, context: dict[str, str]) -> dict[str, str]:
         _free(context, ["timestamp"])  # context_timestamp: when the user asks
         return context
+
+    @pydantic.model_validator(mode="after")
+    def _guests_have_sessions(self) -> Events:
+        if self.guests == "own" and not self.columns.session_id:
+            raise ValueError(
+                "guests: own makes a user of each session, and there is no columns.session_id; name the "
+                "column of the order, or give drop"
+            )
+        return self
 
 
 class Items(Section):

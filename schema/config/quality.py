@@ -20,7 +20,8 @@ class Matching(Section):
 class SearchQuality(Section):
     """What search must reach: on the judgements' test queries, where there are any, and on known items.
 
-    A known item is asked for with words of its own text; its rank is the figure.
+    A known item is asked for with words of its own text; its rank is the figure. What is compared query by
+    query (BM25F, typing errors) refuses only what is worse by more than two standard errors.
     """
 
     min_ndcg: float = Field(0.0, ge=0, le=1)

@@ -75,6 +75,13 @@ class Collaborative(Section):
     """Exponent of the summed weight of an item."""
     window_events: float | None = Field(None, gt=0)
     """Distance in events that halves a co-occurrence; if not given, order does not matter."""
+    exact_cells: int = Field(100_000_000, ge=0)
+    """Largest dense matrix, in numbers, for which the fit is exact: users x items, or items x items.
+
+    100 million take 3 GB. Larger shops get a form of low rank, of a cost that is linear in the events.
+    """
+    spectrum: int = Field(256, ge=1)
+    """Eigenvectors of the items' co-occurrence that the form of low rank keeps."""
     trend_days: float = Field(14.0, gt=0)
     """Length in days of the last window, whose popularity is compared with that of the whole history."""
     trend_power: float = Field(0.5, ge=0)

@@ -73,6 +73,11 @@ class Search(Section):
     """Groups of words or phrases that mean the same, such as [soda, pop, soft drink]."""
     synonym_weight: float = Field(0.7, ge=0, le=1)
     """How much an item counts that has a synonym of the word in the query."""
+    learned_synonyms: int = Field(5, ge=0)
+    """Choices after queries with a word that no item has, from which it is learned what stands for it.
+
+    The terms that at least half of the chosen items' titles share do; 0 learns nothing.
+    """
     ignored_words: list[str] = list(_IGNORED)
     """Words that are looked for only where a query has no others."""
     spelling: bool = True

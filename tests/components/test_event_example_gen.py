@@ -508,3 +508,33 @@ def test_settings_ignore_what_is_not_written():
     assert Settings.of(config).to_json() == Settings.of(tuned).to_json()
     assert Settings.of(config).to_json() != Settings.of(sampled).to_json()
     assert Settings.from_json(Settings.of(sampled).to_json()).data.sample_users == 9
+
+
+@pytest.mark.parametrize("blank", [None, ""])
+def test_a_guest_ends_the_run_with_the_setting_that_says_what_to_do(blank):
+    rows = [{**row, "user_id": str(row["user_id"])} for row in make_events(3)]
+    rows[17]["user_id"] = blank
+    with pytest.raises(DataError, match=r"row 18, 1 times .*events.guests to drop .* or own"):
+        survey(make_chunk(rows, make_settings()), make_settings())
+
+
+@pytest.mark.parametrize("policy", ["drop", "own"])
+@pytest.mark.parametrize("sample", [None, 3])
+def test_guests_are_left_out_or_users_of_their_own(policy, sample):
+    settings = make_settings(events={"guests": policy}, data={"sample_users": sample})
+    rows = [{**row, "user_id": str(row["user_id"])} for row in make_events(4)]
+    without = [row for row in rows if row["session_id"] % 3 == 0]
+    for place, row in enumerate(without):
+        row["user_id"] = [None, ""][place % 2]
+    assert survey(make_chunk(rows, settings), settings).guests == len(without)
+    chosen, found = run(rows, settings)
+    if policy == "drop":
+        named = [row for row in rows if row["user_id"]]
+    else:
+        named = [{**row, "user_id": row["user_id"] or f"guest-{row['session_id']}"} for row in rows]
+    assert_equal(found, naive(named, settings, chosen))
+
+
+def test_guests_need_a_session_to_be_users():
+    with pytest.raises(ValueError, match="guests: own makes a user of each session"):
+        make_settings(session_id=False, events={"guests": "own"})

@@ -17,7 +17,7 @@ from models.retrieval.towers import table_terms, trained_variables
 from models.retrieval.warm_start import Weights
 from schema import names as F
 from schema.errors import DataError
-from tests.shops import tiny_shop
+from tests.shops import records, tiny_shop
 from tests.shops.tiny_shop import CONFIG, DAY, LABEL_START, START
 
 LENGTH = CONFIG.retrieval.history_length
@@ -71,20 +71,6 @@ def test_read_sessions_equals_the_frame(sessions, truth):
         assert sessions["weekday"][place] == pd.Timestamp(when, unit="s").isoweekday()
 
 
-def shuffled_records(folder, target, seed):
-    """A split folder with the same records in another order, in two files."""
-    kind = tf.io.TFRecordOptions(compression_type="GZIP")
-    (file,) = example_io.record_files(folder)
-    records = list(tf.data.TFRecordDataset(file, "GZIP").as_numpy_iterator())
-    order = np.random.default_rng(seed).permutation(len(records))
-    target.mkdir()
-    for part, places in enumerate(np.split(order, [len(order) // 3])):
-        with tf.io.TFRecordWriter(str(target / f"data_tfrecord-0000{part}-of-00002.gz"), kind) as writer:
-            for place in places:
-                writer.write(records[place])
-    return str(target)
-
-
 def drawn_batches(folders):
     """Two passes over the batches that the towers learn from, as numpy arrays."""
     tf.keras.utils.set_random_seed(CONFIG.retrieval.seed)
@@ -102,7 +88,7 @@ def drawn_batches(folders):
 def test_batches_do_not_depend_on_the_order_of_the_records(folders, tmp_path):
     expected = drawn_batches(folders)
     assert len(expected[0]) > 3
-    again = [shuffled_records(folder, tmp_path / str(at), at) for at, folder in enumerate(folders)]
+    again = [records.shuffled(folder, tmp_path / str(at), at) for at, folder in enumerate(folders)]
     for one, other in zip(expected, drawn_batches(again), strict=True):
         for mine, theirs in zip(one, other, strict=True):
             assert mine.keys() == theirs.keys()
@@ -133,7 +119,7 @@ def test_sessions_of_strangers_in_the_same_second_have_one_order(tmp_path):
     example_io.write_records(str(folder), [tiny_shop.record_batch(columns)])
     read = [
         examples.read_sessions([where], [], 3)
-        for where in (str(folder), shuffled_records(str(folder), tmp_path / "other", 4))
+        for where in (str(folder), records.shuffled(str(folder), tmp_path / "other", 4))
     ]
     for name, values in read[0].items():
         np.testing.assert_array_equal(values, read[1][name], err_msg=name)
@@ -334,7 +320,7 @@ def trained(folders, target):
 def test_nothing_of_the_label_window_is_in_the_towers_and_a_seed_fixes_them(folders, tmp_path):
     """The split `eval` begins where the ranker's label window does; Beam's order does not count."""
     assert tiny_shop.TRAIN_END == LABEL_START
-    shuffled = shuffled_records(folders[0], tmp_path / "shuffled", 5)
+    shuffled = records.shuffled(folders[0], tmp_path / "shuffled", 5)
     with_later, without = trained(folders, tmp_path / "a"), trained([shuffled], tmp_path / "b")
     assert with_later.keys() == without.keys()
     for name, values in without.items():

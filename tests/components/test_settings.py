@@ -65,7 +65,7 @@ def test_settings_are_read_back_from_their_text(name, config):
         ({"candidates.trending": 9}, RETRIEVER | SEARCH | {"candidate_index", "funnel_evaluator"}),
         ({"candidates.collaborative.rank": 9}, MODELS | SEARCH | {"funnel_evaluator"}),
         ({"ranking.windows": 7}, MODELS | {"text_encoder_trainer", "event_example_gen", "search_trainer"}),
-        ({"search.k1": 9.0}, SEARCH | {"servable_builder"}),
+        ({"search.k1": 9.0}, SEARCH | {"servable_builder", "query_encoder_trainer"}),
         ({"query_encoder.steps": 9}, {"query_encoder_trainer"}),
         ({"search_training.epochs": 9}, SEARCH | {"query_encoder_trainer"}),
         ({"quality.search.known_items": 9}, SEARCH | {"funnel_evaluator"}),

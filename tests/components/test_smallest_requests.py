@@ -116,7 +116,7 @@ def test_every_signature_answers_its_smallest_request_over_grpc(server, signatur
     stubs = Stubs(server.port)
     for name, function in signatures.items():
         inputs = smallest(function)
-        response = stubs.predict(name, protos(function, inputs), timeout=120)
+        response = stubs.predict(name, protos(function, inputs), timeout=1800)
         answer = {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
         assert_equal(call(function, inputs), answer)
     ids = tf.make_ndarray(
@@ -140,7 +140,7 @@ def test_every_signature_answers_its_smallest_request_over_rest(server, signatur
         }  # fmt: skip
         row = {key: values[0] for key, values in columns.items()}
         body = {"signature_name": name, form: columns if form == "inputs" else [row]}
-        status, answer = http_client.call(url, body, timeout=120)
+        status, answer = http_client.call(url, body, timeout=1800)
         assert status == 200, (name, answer)
 
 
@@ -156,7 +156,7 @@ def test_the_client_asks_with_exclusions_as_the_signatures_do(server, signatures
     exclude = tiny_shop.ITEMS[5:40]
     events = [Event("101", 3.0, "purchase"), Event("103", 2.0, "view")]
     asked = UserState("", events), FULL[F.CANDIDATE_ITEM_ID]
-    with Client(f"localhost:{server.port}", timeout=120) as client:
+    with Client(f"localhost:{server.port}", timeout=1800) as client:
         ranked = client.rank(*asked, exclude_item_id=exclude)
         explained = client.explain(*asked, exclude_item_id=exclude)
         plain = client.rank(*asked)

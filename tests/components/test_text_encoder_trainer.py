@@ -17,7 +17,7 @@ from models.data import arrays, example_io
 from models.text import encoder as text_encoder
 from models.text.encoder import TextEncoder
 from schema.errors import DataError
-from tests.shops import tiny_shop
+from tests.shops import records, tiny_shop
 
 LENGTH = 8
 TUNED = {
@@ -152,6 +152,24 @@ def test_searches_are_read_beside_the_targets(tmp_path):
     del rows["target_query"]
     example_io.write_records(without, [tiny_shop.record_batch(rows)])
     assert len(Searches.read([without]).query) == 0
+
+
+def test_searches_have_one_order_whatever_that_of_the_records(tmp_path):
+    """Pairs to learn from are drawn from them by a seed, and Beam has an order of its own in every run."""
+    rng = np.random.default_rng(2)
+    searches = [[str(word) for word in rng.choice(["milk", "rye", ""], 3)] for _ in range(20)]
+    rows = {
+        "timestamp": [[int(when)] for when in rng.integers(1, 4, len(searches))],
+        "target_item_id": [[str(item) for item in rng.integers(1, 9, 3)] for _ in searches],
+        "target_query": searches,
+    }
+    folder = str(tmp_path / "one")
+    example_io.write_records(folder, [tiny_shop.record_batch(rows)])
+    one = Searches.read([folder])
+    other = Searches.read([records.shuffled(folder, tmp_path / "other", 3)])
+    assert len(one.query) > 20
+    for name in ("query", "item_id", "timestamp"):
+        assert getattr(one, name).tolist() == getattr(other, name).tolist()
 
 
 def test_no_pairs_is_an_error_that_says_what_to_do(tmp_path):

@@ -77,7 +77,12 @@ class Shop:
 
     def go(self, *more):
         return subprocess.run(
-            self.command(*more), cwd=ROOT, env=self.environment(), capture_output=True, text=True, timeout=900
+            self.command(*more),
+            cwd=ROOT,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=1800,
         )
 
     def kill_in(self, component):
@@ -179,7 +184,7 @@ def test_retrieval_benchmark_of_the_run(shop, tmp_path):
     command = [sys.executable, "benchmarks/retrieval.py", "--config", shop.config, "--run", shop.run]
     command += ["--window", "test", "--json", tmp_path / "figures.json"]
     command += ["--systems", "popularity,personal frequency,EASE"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())["tasks"]
     evaluated = shop.summary()["metrics"]["baselines"]
@@ -202,7 +207,7 @@ def test_funnel_benchmark_of_the_run(shop, tmp_path):
     """Scored again from the lists in its artifact, the funnel has the figures of its evaluation."""
     command = [sys.executable, "benchmarks/funnel.py", "--config", shop.config, "--run", shop.run]
     command += ["--window", "test", "--no-baselines", "--json", tmp_path / "figures.json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr
     tasks = json.loads((tmp_path / "figures.json").read_text())["test"]["tasks"]
     for task, evaluated in shop.summary()["metrics"]["funnel"].items():
@@ -220,7 +225,7 @@ def test_other_benchmarks_read_the_run(shop, tmp_path):
         subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         for command in commands
     ]
-    printed = [process.communicate(timeout=300)[0] for process in running]
+    printed = [process.communicate(timeout=1800)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     found = json.loads((tmp_path / "figures.json").read_text())
     for task in ("all", "novel"):
@@ -242,9 +247,9 @@ def test_pushed_model_recommends_over_grpc(shop, tmp_path):
         user = pd.read_parquet(histories)["user_id"][0]
         call = [sys.executable, "-m", "serving.client", "recommend", "--user", user, "--k", "5"]
         call += ["--address", server.address, "--histories", str(histories)]
-        table = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        table = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=1800)
         assert table.returncode == 0, table.stderr
-        listed = subprocess.run([*call, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        listed = subprocess.run([*call, "--json"], cwd=ROOT, capture_output=True, text=True, timeout=1800)
         items = json.loads(listed.stdout)
         rows = items["recommendations"] if isinstance(items, dict) else items
         assert len({row["item_id"] for row in rows}) == 5

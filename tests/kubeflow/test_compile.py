@@ -141,7 +141,7 @@ VALUES = {
 def _run(command, cwd, **environment):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SHELFWISE_")}
     return subprocess.run(
-        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=1800, check=False
     )
 
 

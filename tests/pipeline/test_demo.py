@@ -64,7 +64,7 @@ def test_the_demo_searches_for_a_word_that_both_bought(groups, word):
 
 def run_demo(*arguments, cwd):
     command = [sys.executable, "-m", "pipeline.demo", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=1800)
 
 
 def test_wrong_configuration_ends_with_one_line(tmp_path):

@@ -65,7 +65,7 @@ class Shop:
             env=self.environment(**variables),
             capture_output=True,
             text=True,
-            timeout=1200,
+            timeout=1800,
         )
 
     def terminate(self, fault, with_a_second_run=False):
@@ -87,7 +87,7 @@ class Shop:
                 second = self.run() if with_a_second_run else None
                 assert second is None or f"(pid {process.pid})" in second.stderr
                 process.send_signal(signal.SIGTERM)
-                _, err = process.communicate(timeout=120)
+                _, err = process.communicate(timeout=1800)
             finally:
                 process.kill()
         return second, process.returncode, err
@@ -257,7 +257,7 @@ def test_tfx_command_line_names_what_is_wrong(shop):
         env=shop.environment(),
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=1800,
     )
     assert wrong.returncode != 0
     assert "unknown key 'unknown'" in wrong.stderr

@@ -33,7 +33,7 @@ def test_all_sections_on_a_small_model(exports: dict[int, Path], tmp_path: Path)
         ],
         capture_output=True,
         text=True,
-        timeout=900,  # ends a run that hangs; a busy machine takes minutes
+        timeout=1800,  # ends a run that hangs; a busy machine takes minutes
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -68,7 +68,7 @@ def test_a_synthetic_servable_answers_its_warm_up(tmp_path: Path) -> None:
         [sys.executable, str(program), "300", str(tmp_path / "models")],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]

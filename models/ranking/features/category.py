@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -35,20 +37,50 @@ class CategoryCodes(tf.Module):
         self.table = frozen_table(codes, tf.int32)
         self.first = np.cumsum([0, *self.sizes.values()])[:-1].astype(np.int32)
         self.of_candidates = once(lambda pairs: self.of(rows(pairs)))  # int32 [B, N, categories]
-        self.of_history = once(self._of_history)
+        self._summed: list[Callable[[PairContext], tf.Tensor]] = []
+        self._sums = once(self._sum_all)
+        self._places = once(lambda pairs: self.of_candidates(pairs) + self.first)
 
     def of(self, row: tf.Tensor) -> tf.Tensor:
         """int32 [..., categories], the codes of rows (int32 [...])."""
         return tf.gather(self.table, row)
 
-    def _of_history(self, pairs: PairContext) -> tf.Tensor:
-        """int32 [B, L categories], each event's codes, behind each other as `first` says.
+    def summed(
+        self, of_event: Callable[[PairContext], tf.Tensor]
+    ) -> Callable[[PairContext], list[tf.Tensor]]:
+        """Numbers of events, to be summed by category code.
 
-        An event without a code counts after all of them.
+        All that is to be summed goes through one sum: the number of ops dominates the cost.
+
+        Args:
+          of_event: gives float32 [B, L, n], of each event of a request.
+
+        Returns:
+          What gives the sums, float32 [B, S] n times, by the codes of all categories behind each other as
+          `first` says; the last place is of events without a code.
         """
+        place = len(self._summed)
+        self._summed.append(of_event)
+        return lambda pairs: self._sums(pairs)[place]
+
+    def _sum_all(self, pairs: PairContext) -> list[list[tf.Tensor]]:
+        size, kinds = sum(self.sizes.values()), len(self.sizes)
         mine = self.of(pairs.history_row)
-        mine = tf.where(mine > 0, mine + self.first, sum(self.sizes.values()))
-        return tf.reshape(mine, [tf.shape(mine)[0], -1])
+        mine = tf.where(mine > 0, mine + self.first, size)  # [B, L, categories]
+        parts = [of_event(pairs) for of_event in self._summed]
+        widths = [part.shape[-1] for part in parts]
+        values = tf.tile(tf.concat(parts, -1)[:, :, None], [1, 1, kinds, 1])
+        batch, entries = tf.shape(mine)[0], tf.shape(mine)[1] * kinds
+        total = segment_sum(
+            tf.reshape(values, [batch, entries, sum(widths)]), tf.reshape(mine, [batch, entries]), size + 1
+        )
+        # one table a number: of rows of several numbers every later op would be a strided one
+        tables = iter(tf.unstack(total, axis=-1))
+        return [list(itertools.islice(tables, width)) for width in widths]
+
+    def look_up(self, table: tf.Tensor, pairs: PairContext) -> tf.Tensor:
+        """float32 [B, N, categories]: the places of candidates in a table as :meth:`summed` gives it."""
+        return tf.gather(table, self._places(pairs), batch_dims=1)
 
     def by_name(self, code: tf.Tensor) -> dict[str, tf.Tensor]:
         """category -> int32 [...], of codes int32 [..., categories]."""
@@ -81,9 +113,19 @@ def of_categories(snapshot: Snapshot, codes: CategoryCodes) -> list[FeatureBlock
         return []
     log_price = frozen_table(snapshot.stats[:, snapshot.stat_names.index("log_price")], tf.float32)
 
+    def of_event(pairs: PairContext) -> tf.Tensor:
+        late = recent(pairs.sources)
+        every, decayed = weights(pairs)[..., 0], weights(pairs)[..., late]
+        return tf.stack([every, decayed, every * tf.gather(log_price, pairs.history_row)], -1)
+
+    sums = codes.summed(of_event)
+
     @once
     def history(pairs: PairContext) -> CategoryHistory:
-        return _history(pairs, codes, tf.gather(log_price, pairs.history_row))
+        count, late_count, price = sums(pairs)
+        mean = price / tf.maximum(count, 1.0)
+        tables = tf.math.log1p(count), late_count, mean
+        return CategoryHistory(*(codes.look_up(table, pairs) for table in tables))
 
     def share(pairs: PairContext) -> tf.Tensor:
         which = recent(pairs.sources)
@@ -105,33 +147,3 @@ def of_categories(snapshot: Snapshot, codes: CategoryCodes) -> list[FeatureBlock
         FeatureBlock(columns("share", TASTE), share),
         FeatureBlock(columns("price_gap", OFFER), price_gap, [log_price]),
     ]
-
-
-def _history(pairs: PairContext, codes: CategoryCodes, log_price: tf.Tensor) -> CategoryHistory:
-    """Sums over the events of each candidate's categories.
-
-    Args:
-      pairs: the pairs.
-      codes: the items' categories.
-      log_price: float32 [B, L], of the events' items.
-    """
-    late = recent(pairs.sources)
-    every, decayed = weights(pairs)[..., 0], weights(pairs)[..., late]
-    shape, kinds = tf.shape(pairs.history_row), len(codes.sizes)
-    batch, length = shape[0], shape[1]
-    size = sum(codes.sizes.values())
-    mine = codes.of_history(pairs)
-
-    def of_category(of_event: tf.Tensor) -> tf.Tensor:
-        """float32 [B, size + 1]: sums of events' values (float32 [B, L])."""
-        values = tf.reshape(tf.repeat(of_event[:, :, None], kinds, 2), [batch, length * kinds, 1])
-        return segment_sum(values, mine, size + 1)[..., 0]
-
-    count, late_count = of_category(every), of_category(decayed)
-    mean = of_category(every * log_price) / tf.maximum(count, 1.0)
-    # one table after another: of rows of several numbers every later op would be a strided one
-    at = codes.of_candidates(pairs) + codes.first
-    known, late_count, mean = (
-        tf.gather(values, at, batch_dims=1) for values in (tf.math.log1p(count), late_count, mean)
-    )
-    return CategoryHistory(known, late_count, mean)

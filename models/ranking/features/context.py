@@ -56,16 +56,20 @@ def rows(pairs: PairContext) -> tf.Tensor:
     return tf.gather(pairs.sources.candidate_row, pairs.position)
 
 
+def for_each_candidate(values: tf.Tensor, pairs: PairContext) -> tf.Tensor:
+    """float32 [B, N, n], the same values (float32 [B, 1, n]) for every candidate of a request."""
+    return tf.tile(values, [1, tf.shape(pairs.position)[1], 1])  # a fifth of the ops of `tf.repeat`
+
+
 @once
 def is_event(pairs: PairContext) -> tf.Tensor:
     """bool [B, L]: which places of the history hold an event of an item that the catalogue has."""
     return pairs.history_row > 0
 
 
-@once
 def weights(pairs: PairContext) -> tf.Tensor:
     """float32 [B, L, 1 + decays]: 1 and the decayed weights of each event, 0 for padding."""
-    return pairs.sources.history(pairs.request)["weights"]
+    return pairs.found.events["weights"]
 
 
 def recent(sources: CandidateSources) -> int:

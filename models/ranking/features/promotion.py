@@ -11,11 +11,10 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.ranking.features.block import OFFER, POPULARITY, Column, FeatureBlock
 from models.ranking.features.category import CategoryCodes
-from models.ranking.features.context import PairContext, is_event, once, rows
+from models.ranking.features.context import PairContext, for_each_candidate, is_event, once, rows
 from models.retrieval.promotions import WEEKS
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.candidate_sources import CandidateSources
-from models.retrieval.sources.segments import segment_sum
 from schema import names as F
 
 _PSEUDO_EVENTS = 5.0  # with which a user's share leans on the shop's, and that of a category on the user's
@@ -82,19 +81,16 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
         count, promoted = tf.split(tf.reduce_sum(events(pairs), 1, keepdims=True), 2, -1)
         return (promoted + _PSEUDO_EVENTS * known.shop_share) / (count + _PSEUDO_EVENTS)
 
+    sums = codes.summed(events) if codes.sizes else None
+
     def sensitivity(pairs: PairContext) -> tf.Tensor:
         """float32 [B, N, 1 + categories]."""
         share = of_user(pairs)
-        if not codes.sizes:
-            return tf.repeat(share, tf.shape(pairs.position)[1], 1)
-        kinds, size = len(codes.sizes), sum(codes.sizes.values())
-        mine = codes.of_history(pairs)
-        values = tf.repeat(events(pairs), kinds, 1)  # [B, L kinds, 2]
-        total = segment_sum(values, mine, size + 1)
-        at = codes.of_candidates(pairs) + codes.first
-        count, promoted = (tf.gather(part, at, batch_dims=1) for part in tf.unstack(total, axis=-1))
+        if sums is None:
+            return for_each_candidate(share, pairs)
+        count, promoted = (codes.look_up(table, pairs) for table in sums(pairs))
         of_category = (promoted + _PSEUDO_EVENTS * share) / (count + _PSEUDO_EVENTS)
-        return tf.concat([tf.repeat(share, tf.shape(at)[1], 1), of_category], -1)
+        return tf.concat([for_each_candidate(share, pairs), of_category], -1)
 
     names = ["user_promoted_share", *(f"{name}_promoted_share" for name in codes.sizes)]
     return [

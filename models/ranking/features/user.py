@@ -8,6 +8,7 @@ from models.ranking.features.block import ACTIVITY, Feature, FeatureBlock
 from models.ranking.features.context import (
     NEVER_DAYS,
     PairContext,
+    for_each_candidate,
     is_event,
     once,
     recent,
@@ -23,10 +24,10 @@ def user_activity() -> FeatureBlock:
     """Events, sessions and ages of the history; each value is float32 [B]."""
     return FeatureBlock.stacked(
         [
-            Feature("user_log_events", ACTIVITY, lambda pairs: totals(pairs)[:, 0]),
-            Feature("user_log_events_45", ACTIVITY, lambda pairs: totals(pairs)[:, recent(pairs.sources)]),
-            Feature("user_log_sessions", ACTIVITY, lambda pairs: sessions(pairs)[:, 0]),
-            Feature("user_log_sessions_45", ACTIVITY, lambda pairs: sessions(pairs)[:, 1]),
+            Feature("user_log_events", ACTIVITY, lambda pairs: _totals(pairs)[0]),
+            Feature("user_log_events_45", ACTIVITY, lambda pairs: _totals(pairs)[recent(pairs.sources)]),
+            Feature("user_log_sessions", ACTIVITY, lambda pairs: _sessions(pairs)[0]),
+            Feature("user_log_sessions_45", ACTIVITY, lambda pairs: _sessions(pairs)[1]),
             Feature("user_log_last_age", ACTIVITY, _newest),
             Feature("user_log_span", ACTIVITY, _oldest),
             Feature("user_log_basket_90", ACTIVITY, lambda pairs: _lately(pairs)[0]),
@@ -35,6 +36,16 @@ def user_activity() -> FeatureBlock:
         ],
         then=_for_each_candidate,
     )
+
+
+@once
+def _totals(pairs: PairContext) -> list[tf.Tensor]:
+    return tf.unstack(totals(pairs), axis=-1)
+
+
+@once
+def _sessions(pairs: PairContext) -> list[tf.Tensor]:
+    return tf.unstack(sessions(pairs), axis=-1)
 
 
 # Both ages are bounded, so that padding (or a request with no place for events at all) changes nothing.
@@ -59,19 +70,17 @@ def _lately(pairs: PairContext) -> tuple[tf.Tensor, tf.Tensor]:
     """
     age = pairs.request[F.HISTORY_AGE_DAYS]
     recent = tf.cast(is_event(pairs) & (age <= _LATELY_DAYS), tf.float32)
-    position = pairs.sources.history(pairs.request)["position"]
-    first = pairs.found.own.of(position)[..., len(pairs.sources.own_names)]
     count = tf.reduce_sum(recent, 1)
-    new = tf.reduce_sum(recent * tf.cast(age >= first, tf.float32), 1)
-    return count / tf.maximum(sessions(pairs)[:, 3], 1.0), new / tf.maximum(count, 1.0)
+    new = tf.reduce_sum(recent * tf.cast(age >= pairs.found.events["first"], tf.float32), 1)
+    return count / tf.maximum(_sessions(pairs)[3], 1.0), new / tf.maximum(count, 1.0)
 
 
 def _visit_trend(pairs: PairContext) -> tf.Tensor:
     """float32 [B]: sessions of the last 28 days over what those of the last 90 let expect."""
-    month, quarter = sessions(pairs)[:, 2], sessions(pairs)[:, 3]
+    *_, month, quarter = _sessions(pairs)
     return (month + 1) / (quarter * (28 / _LATELY_DAYS) + 1)
 
 
 def _for_each_candidate(values: tf.Tensor, pairs: PairContext) -> tf.Tensor:
     """float32 [B, N, n]: log1p of the requests' values (float32 [B, n])."""
-    return tf.repeat(tf.math.log1p(values)[:, None], tf.shape(pairs.position)[1], 1)
+    return for_each_candidate(tf.math.log1p(values)[:, None], pairs)

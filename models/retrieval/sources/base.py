@@ -46,6 +46,8 @@ class FoundCandidates:
     Attributes:
       position: int32 [B, N], position among the candidates; C where the slot is empty.
       valid: bool [B, N], whether the slot holds a candidate.
+      events: of the request's events, `position` int32 [B, L] and `weights` float32 [B, L, 1 + decays] (see
+        :meth:`OwnEvents.history`), and `first` float32 [B, L], age in days of the first one of its candidate.
       own: 1 + decays + 2 numbers of own candidates: events, decayed events, age in days of the first
         and of the last one (both 0 where there is none).
       query: float32 [B, D], the query tower's vectors.
@@ -60,6 +62,7 @@ class FoundCandidates:
 
     position: tf.Tensor
     valid: tf.Tensor
+    events: dict[str, tf.Tensor]
     own: SparseValues
     query: tf.Tensor
     seed: tf.Tensor

@@ -96,10 +96,6 @@ class CandidateSources(tf.Module):
         """Sources that are on, in a fixed order."""
         return tuple(self.sizes)
 
-    def history(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Position and weights of the request's events; see :meth:`OwnEvents.history`."""
-        return self._own.history(request)
-
     @tf.Module.with_name_scope
     def __call__(
         self,
@@ -122,7 +118,7 @@ class CandidateSources(tf.Module):
         allowed = tf.broadcast_to(allowed, [tf.shape(query)[0], self.count])
         # and nothing may stand in an empty slot
         free = tf.pad(tf.cast(allowed, tf.float32), [[0, 0], [0, 1]])
-        own = self._own(request)
+        own, events = self._own(request)
         mine, weight = self._own.strengths(own, self._own_slots)
         seed_weight, slot = tf.math.top_k(weight, min(_SEEDS, self.count))
         seed = tf.gather(mine, slot, batch_dims=1)
@@ -134,6 +130,7 @@ class CandidateSources(tf.Module):
         return FoundCandidates(
             position=position,
             valid=position < self.count,
+            events=events,
             own=own,
             query=query,
             seed=seed,

@@ -44,14 +44,15 @@ class OwnEvents(tf.Module):
         age = request[F.HISTORY_AGE_DAYS]
         # Items of one basket have equal scores and must tie in every batch: float32 `exp` rounds
         # differently by place in the batch, float64 does so far below what float32 keeps.
-        exact = tf.cast(age, tf.float64)
-        weights = [mask]
-        weights += [mask * tf.cast(tf.exp(-np.log(2.0) * exact / days), tf.float32) for days in DECAY_DAYS]
-        return {"position": tf.gather(self._row_candidate, row), "weights": tf.stack(weights, -1)}
+        exact = -np.log(2.0) * tf.cast(age, tf.float64)[..., None]
+        decayed = tf.cast(tf.exp(exact / tf.constant(DECAY_DAYS, tf.float64)), tf.float32)
+        mask = mask[..., None]
+        weights = tf.concat([mask, mask * decayed], -1)
+        return {"position": tf.gather(self._row_candidate, row), "weights": weights}
 
     @tf.Module.with_name_scope
-    def __call__(self, request: Mapping[str, tf.Tensor]) -> SparseValues:
-        """`FoundCandidates.own` of requests."""
+    def __call__(self, request: Mapping[str, tf.Tensor]) -> tuple[SparseValues, dict[str, tf.Tensor]]:
+        """`FoundCandidates.own` and `FoundCandidates.events` of requests."""
         events = self.history(request)
         position, age = events["position"], request[F.HISTORY_AGE_DAYS]
         # at least one slot, so that there is something to look into
@@ -63,7 +64,8 @@ class OwnEvents(tf.Module):
         last = segment_extreme(tf.where(real, age, _FAR), slot, size, largest=False)
         ages = tf.where(total[..., :1] > 0, tf.stack([first, last], -1), 0.0)
         values = tf.concat([total, ages], -1)
-        return SparseValues(ascending, values, tf.zeros(values.shape[-1:]))
+        events["first"] = tf.gather(ages[..., 0], slot, batch_dims=1)
+        return SparseValues(ascending, values, tf.zeros(values.shape[-1:])), events
 
     @tf.Module.with_name_scope
     def strengths(self, own: SparseValues, least: int) -> tuple[tf.Tensor, tf.Tensor]:

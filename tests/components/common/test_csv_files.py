@@ -6,6 +6,7 @@ import io
 import random
 import time
 
+import pyarrow as pa
 import pytest
 
 from components.common import csv_files, tables
@@ -209,6 +210,12 @@ def test_a_column_that_is_there_twice(tmp_path):
 def test_gzip_by_content(tmp_path, name, packed):
     text = "id,title\n1,Tea\n"
     assert read(write(tmp_path, gzip.compress(text.encode()) if packed else text, name)) == [("1", "Tea")]
+
+
+@pytest.mark.parametrize("name", ["t.csv.zst", "t.csv"])
+def test_zstd_by_content(tmp_path, name):
+    packed = pa.compress(b"id,title\n1,Tea\n", "zstd", asbytes=True)
+    assert read(write(tmp_path, packed, name)) == [("1", "Tea")]
 
 
 def test_a_truncated_file_is_named(tmp_path):

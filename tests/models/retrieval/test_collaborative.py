@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import tensorflow as tf
 
-from models.retrieval import collaborative
+from models.retrieval import collaborative, low_rank_ease
 from schema import names as F
 from schema.config import Collaborative
 
@@ -126,3 +127,43 @@ def test_the_graph_weighs_a_history_as_the_fit_does(events, settings):
 def test_rank_0_is_none(events):
     inputs, outputs = collaborative.fit(events, COUNT, Collaborative(rank=0))
     assert inputs.shape == outputs.shape == (COUNT, 0)
+
+
+# --- without dense matrices -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more_users", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"window_events": 1.5}, {"trend_power": 0.5, "rank": 4}])
+def test_with_the_whole_spectrum_the_low_rank_form_is_the_exact_one(events, more_users, settings):
+    if more_users:
+        users = np.repeat(np.arange(52), 5).astype(np.int32)
+        events = collaborative.Events(users, events.item, events.age_days)
+    history = naive_history(events, Collaborative(**PLAIN), 52 if more_users else USERS)
+    exact, low = (
+        collaborative.fit(events, COUNT, Collaborative(**PLAIN | settings | {"exact_cells": cells}))
+        for cells in (10**6, 0)
+    )
+    np.testing.assert_allclose(history @ low[0] @ low[1].T, history @ exact[0] @ exact[1].T, atol=1e-3)
+
+
+def test_a_part_of_the_spectrum_keeps_the_diagonal():
+    """What the eigenvectors leave of the items' own weight counts: else rare items would lose theirs."""
+    rng = np.random.default_rng(1)
+    history = sp.random(60, 30, 0.2, format="csr", random_state=2, data_rvs=lambda n: rng.uniform(1, 2, n))
+    ease = low_rank_ease.LowRankEase.of_histories(history, 2.0, 8)
+    _, size, right = np.linalg.svd(history.toarray(), full_matrices=False)
+    kept = right[:8].T * size[:8] ** 2 @ right[:8]
+    gram = (history.T @ history).toarray()
+    near = kept + np.diag(np.diag(gram - kept))
+    precision = np.linalg.inv(near + 2 * np.eye(30))
+    weight = -precision / np.diag(precision)
+    np.fill_diagonal(weight, 0)
+    np.testing.assert_allclose(ease.project(np.eye(30)), weight, atol=5e-3)
+    np.testing.assert_allclose(ease.transposed(np.eye(30)), weight.T, atol=5e-3)
+
+
+def test_the_exact_form_ends_where_its_matrices_are_too_large():
+    plain = Collaborative()
+    assert collaborative.cells(2_469, 18_959, plain) == 2_469 * 18_959
+    assert collaborative.cells(20_000, 10_000, plain) == 20_000 * 10_000
+    assert collaborative.cells(100, 10_000, Collaborative(window_events=2.0)) == 10_000**2

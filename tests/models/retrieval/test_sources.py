@@ -15,6 +15,7 @@ from models.retrieval.index.kinds import make_plan
 from models.retrieval.index.plan import Plan
 from models.retrieval.sources.base import Source
 from models.retrieval.sources.candidate_sources import SOURCES, CandidateSources
+from models.retrieval.sources.own_events import OwnEvents
 from models.retrieval.sources.segments import segment_extreme, segment_sum
 from schema import names as F
 from schema.config import Candidates
@@ -372,12 +373,13 @@ def test_a_batch_gives_what_single_requests_give():
 def test_items_of_one_basket_tie_in_every_batch(length):
     """Else their ranks, and with them their features, would depend on who else asks."""
     rng = np.random.default_rng(length)
+    events = OwnEvents(sources().row_candidate, sources().count)
     for age in rng.uniform(0, 300, 150):
         request = {
             "history_row": tf.ones([1, length], tf.int32),
             F.HISTORY_AGE_DAYS: tf.fill([1, length], np.float32(age)),
         }
-        weights = sources().history(request)["weights"].numpy()[0]
+        weights = events.history(request)["weights"].numpy()[0]
         np.testing.assert_array_equal(weights, np.tile(weights[:1], (length, 1)))
 
 

@@ -134,6 +134,12 @@ def test_price_and_brand_filters():
     assert found.total[0] == 3
 
 
+def test_without_filters_no_item_is_looked_at():
+    nothing = tf.constant([-1.0, np.nan])
+    allowed = small.searcher().allowed(nothing, nothing, tf.constant([[""], [" "]]))
+    np.testing.assert_array_equal(allowed, [[True]])
+
+
 def test_excluded_items_never_come():
     allowed = np.ones((1, len(small.ITEMS)), bool)
     allowed[0, small.position("a1", "a2")] = False

@@ -14,6 +14,7 @@ from scipy.special import erf
 from components.common import artifacts
 from models.data import arrays
 from models.text import encoder as text_encoder
+from models.text.served import ServedEncoder
 from schema.errors import ConfigError, UserError
 from tests.shops import tiny_shop
 
@@ -206,8 +207,32 @@ def test_the_export_holds_every_weight_once(tiny):
         os.path.join(artifacts.model_folder(folder), "variables", "variables")
     )
     stored = sum(int(np.prod(shape)) for name, shape in variables if "OBJECT_GRAPH" not in name)
-    weights = sum(int(np.prod(weight.shape)) for weight in tiny.backbone.weights)
-    assert weights <= stored < weights * 1.01
+    bert = tiny.backbone
+    read = bert.token_embedding.weights + bert.embeddings_layer_norm.weights
+    read += [weight for layer in tiny.layers for weight in layer.weights]
+    # and a vector for each place that a text can have
+    assert stored == sum(int(np.prod(weight.shape)) for weight in read) + LENGTH * tiny.dim
+
+
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_the_served_encoder_gives_the_vectors_of_the_one_that_was_trained(dtype, near):
+    encoder = text_encoder.TextEncoder(tiny_shop.bert_preset(2), LENGTH, dtype, layers=1)
+    rng = np.random.default_rng(3)
+    for weight in encoder.backbone.weights:  # what was trained has no gain of 1 and no shift of 0
+        weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    texts = tf.constant(TEXTS)
+    np.testing.assert_allclose(ServedEncoder(encoder)(texts), encoder(texts), atol=near)
+
+
+def test_serving_casts_and_joins_no_weights():
+    """Both cost more than the products of a short query."""
+    encoder = text_encoder.TextEncoder(tiny_shop.bert_preset(1), LENGTH, "bfloat16")
+    graph = ServedEncoder(encoder).function().get_concrete_function().graph
+    small = LENGTH * 4 * encoder.dim
+    for op in graph.get_operations():
+        if op.type in ("Cast", "ConcatV2"):
+            shapes = [tensor.shape for tensor in op.inputs]
+            assert all(not shape.is_fully_defined() or shape.num_elements() < small for shape in shapes), op
 
 
 def test_one_long_text_does_not_make_all_others_long():

@@ -167,7 +167,7 @@ here.tiny_shop.remove_folder()
 def test_two_replicas_train_as_one_with_the_negatives_of_the_whole_batch():
     root = Path(__file__).parents[3]
     process = subprocess.run(
-        [sys.executable, "-c", _REPLICAS], capture_output=True, text=True, cwd=root, timeout=300
+        [sys.executable, "-c", _REPLICAS], capture_output=True, text=True, cwd=root, timeout=1800
     )
     assert process.returncode == 0, process.stderr[-3000:]
     found = json.loads(process.stdout.strip().splitlines()[-1])
