@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -24,11 +24,15 @@ class Limits:
       serving: `max_rows` and the other settings of that name.
       candidates: C, of which each row of a request may have a score.
       places: candidates that the sources give to a row at most.
+
+    Attributes:
+      scored_at_once: rows for each of which all candidates may get a score at the same time.
     """
 
     def __init__(self, serving: Serving, candidates: int, places: int) -> None:
         rows = serving.max_rows, "max_rows"
-        scores = max(serving.max_scores // max(candidates, 1), EVALUATED_ROWS), "max_scores"
+        self.scored_at_once = max(serving.max_scores // max(candidates, 1), 1)
+        scores = max(self.scored_at_once, EVALUATED_ROWS), "max_scores"
         pairs = serving.max_pairs // serving.pairs_of(places), "max_pairs"
         self._rows, self._texts = rows, min(rows, (serving.max_texts, "max_texts"))
         self._scored, self._recommended = min(rows, scores), min(rows, scores, pairs)
@@ -70,6 +74,33 @@ class Limits:
         """Candidates of all rows, each of which is ranked hundreds of times."""
         of = f"{F.CANDIDATE_ITEM_ID} to explain in a request"
         return _bounded(inputs, _pairs(inputs), self._explained, of)
+
+
+def in_parts(
+    work: Callable[[dict[str, tf.Tensor]], tf.Tensor], inputs: Inputs, rows: int, answers: int
+) -> tf.Tensor:
+    """What `work` gives for `inputs`, of which it gets some rows at a time.
+
+    Args:
+      work: float32 [A, R, N] of R rows of the inputs.
+      inputs: tensors of B rows, among them `candidate_item_id` [B, N].
+      rows: R at most.
+      answers: A.
+
+    Returns:
+      float32 [A, B, N].
+    """
+    count, width = tf.unstack(tf.shape(inputs[F.CANDIDATE_ITEM_ID]))
+
+    def step(start: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        more = work({name: value[start : start + rows] for name, value in inputs.items()})
+        return start + rows, tf.concat([done, more], 1)
+
+    nothing = tf.zeros(tf.stack([answers, 0, width]))
+    shapes = (tf.TensorShape([]), tf.TensorShape([answers, None, None]))
+    return tf.while_loop(
+        lambda start, _: start < count, step, (tf.constant(0), nothing), shapes, parallel_iterations=1
+    )[1]
 
 
 _ROWS = "rows in a request"

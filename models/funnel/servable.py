@@ -17,7 +17,7 @@ from models.data.item_table import ItemTable
 from models.data.requests import request_spec
 from models.funnel.exploration import Explorer, with_new
 from models.funnel.filters import Categories, RequestFilters
-from models.funnel.limits import Limits
+from models.funnel.limits import Limits, in_parts
 from models.funnel.lists import Lists, largest
 from models.funnel.personal import PersonalFeatures
 from models.funnel.reasons import Reasons
@@ -166,11 +166,10 @@ class Funnel(tf.Module):
         What is excluded is what `recommend` would be asked to leave out: the sources rank the rest as
         they do there, and so the ranker sees what it was taught with.
         """
-        return self._rank(self._limits.scored(inputs, F.USER_ID))
+        inputs = self._limits.scored(inputs, F.USER_ID)
+        return self._rank(self._limits.pairs(self._limits.candidates(inputs)))
 
     def _rank(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """`rank` of any number of rows: batch jobs decide how many."""
-        inputs = self._limits.pairs(self._limits.candidates(inputs))
         position = self.retriever.positions(inputs[F.CANDIDATE_ITEM_ID])
         allowed = self.retriever.not_excluded(inputs[F.EXCLUDE_ITEM_ID])
         found, features, codes = self.retriever.describe(inputs, allowed, fixed=position)
@@ -204,9 +203,21 @@ class Funnel(tf.Module):
 
     @tf.Module.with_name_scope
     def rank_examples(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """`rank` of serialized tf.Examples, for TFMA and BulkInferrer."""
-        answer = self._rank(parse_examples(inputs["examples"], self.retriever.contexts))
-        return {name: answer[name] for name in (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)}
+        """`rank` of serialized tf.Examples, for TFMA and BulkInferrer, which decide how many rows there are.
+
+        Rows are ranked some at a time: the scores of all candidates for each of a thousand rows
+        would take gigabytes.
+        """
+        parsed = parse_examples(inputs["examples"], self.retriever.contexts)
+        parsed = self._limits.pairs(self._limits.candidates(parsed))
+        names = (F.P_PURCHASE, F.P_REPEAT, F.EXPECTED_VALUE)
+
+        def rank(rows: Mapping[str, tf.Tensor]) -> tf.Tensor:
+            answer = self._rank(rows)
+            return tf.stack([answer[name] for name in names])
+
+        answers = in_parts(rank, parsed, self._limits.scored_at_once, len(names))
+        return dict(zip(names, tf.unstack(answers, len(names)), strict=True))
 
     @tf.Module.with_name_scope
     def embed_text(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -36,11 +36,11 @@ class Serving(Section):
     """Results at most."""
     max_rows: int = Field(1024, ge=EVALUATED_ROWS)
     """Rows of a request at most, of every signature but `serving_default`."""
-    max_scores: int = Field(1 << 25, ge=1)
+    max_scores: int = Field(1 << 22, ge=1)
     """Rows of a request times candidates of the shop at most.
 
     Of `recommend`, `search`, `similar`, `rank` and `explain`, which score all of them for each row; 32
-    rows are allowed however many candidates there are.
+    rows are allowed however many candidates there are. `serving_default` ranks as many at a time.
     """
     max_pairs: int = Field(65_536, ge=1)
     """Candidates that a request may have ranked, of all its rows together.
@@ -51,7 +51,7 @@ class Serving(Section):
     """
     max_candidates: int = Field(10_000, ge=1)
     """Candidates of a row at most, of `rank` and `serving_default`."""
-    max_explained: int = Field(512, ge=1)
+    max_explained: int = Field(256, ge=1)
     """Candidates of a request at most, of `explain`, which ranks each some hundred times."""
     max_texts: int = Field(256, ge=1)
     """Texts of a request at most, of `embed_text` and `search`."""

@@ -19,7 +19,7 @@ from models.retrieval.sources.candidate_sources import SOURCES
 from schema import names as F
 from schema.errors import DataError
 from tests.shops import tiny_shop
-from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, LABEL_START
+from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, LABEL_START, START
 
 LENGTH = CONFIG.candidates.history_length
 
@@ -261,11 +261,11 @@ def test_all_places_are_filled_whatever_is_drawn(others):
         assert len(set(place[0])) == size
 
 
-# From Tuesday to Tuesday; from the end of one week to the start of another.
-@pytest.mark.parametrize(("first", "last"), [(1, 9), (0, 7), (7, 14)])
+# Within weeks, which begin at START + 140 days, 147, ...; and from the end of one to the start of another.
+@pytest.mark.parametrize(("first", "last"), [(145, 153), (147, 154)])
 def test_promotions_are_those_of_the_weeks_that_touch_the_window(first, last):
     retriever = request().retriever
-    start, end = LABEL_START + first * DAY, LABEL_START + last * DAY
+    start, end = START + first * DAY, START + last * DAY
     got = promotions(tiny_shop.items(), retriever, start, end)
     ids = tiny_shop.items().item_id[retriever.sources.candidate_row.numpy()[:-1]]
     frame = tiny_shop.item_frame().set_index("item_id")

@@ -156,8 +156,9 @@ def test_limits_are_settings_and_what_they_allow_is_answered(places):
     ("candidates", "places", "setting", "scored", "recommended"),
     [
         (100, 10, {"max_k": 20}, 1024, 728),
-        (18_960, 900, {}, 1024, 38),
-        (1_000_000, 900, {}, 33, 33),  # C float32 scores of a row are 4 MB
+        (18_960, 900, {}, 221, 38),
+        (100_000, 900, {}, 41, 38),
+        (1_000_000, 900, {}, EVALUATED_ROWS, EVALUATED_ROWS),  # C float32 scores of a row are 4 MB
         (50_000_000, 900, {}, EVALUATED_ROWS, EVALUATED_ROWS),
         (1_000_000, 900, {"max_scores": 1 << 27}, 134, 38),
     ],
@@ -170,6 +171,39 @@ def test_rows_are_bounded_by_what_each_costs(candidates, places, setting, scored
     assert len(limits.recommended(users(recommended))[F.USER_ID]) == recommended
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"at most {recommended} rows"):
         limits.recommended(users(recommended + 1))
+
+
+def test_a_batch_job_s_rows_are_ranked_some_at_a_time(monkeypatch):
+    """Any number of rows, and the scores of all candidates for no more than max_scores allows."""
+    funnel = tiny_funnel.make(max_scores=1)
+    count = funnel.retriever.sources.count
+    funnel = tiny_funnel.make(max_scores=3 * count + 1)
+    describe, asked = funnel.retriever.describe, []
+
+    def noted(inputs, allowed, fixed=None):
+        asked.append(len(allowed))
+        return describe(inputs, allowed, fixed=fixed)
+
+    known = [item.encode() for item in tiny_shop.items().item_id[1:9]]
+    ids = [known[:1], known[1:8], [], known[2:4], known[:3], known[5:6], known[3:8], known[1:3]]
+    rows = []
+    for candidates in ids:
+        features = tf.train.Example()
+        features.features.feature[F.CANDIDATE_ITEM_ID].bytes_list.value.extend(candidates)
+        rows.append(features.SerializeToString())
+    monkeypatch.setattr(funnel.retriever, "describe", noted)
+    together = funnel.rank_examples({"examples": tf.constant(rows)})
+    assert asked == [3, 3, 2]
+    monkeypatch.undo()
+    exported = concrete(funnel.rank_examples, signature_specs(("store_id",))["serving_default"], "ranked")
+    for name, values in exported(examples=tf.constant(rows)).items():
+        np.testing.assert_allclose(values, together[name], rtol=1e-5, atol=1e-7)
+        assert values.shape == (8, 7)
+        for row, candidates in enumerate(ids):
+            alone = exported(examples=tf.constant(rows[row : row + 1]))[name][0]
+            np.testing.assert_allclose(values[row, : len(candidates)], alone, rtol=1e-5, atol=1e-7)
+            assert not np.any(values[row, len(candidates) :])
+    assert exported(examples=tf.constant([], tf.string))[F.P_PURCHASE].shape == (0, 0)
 
 
 def test_texts_have_a_limit_of_their_own():
