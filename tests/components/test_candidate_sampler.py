@@ -275,7 +275,7 @@ def test_promotions_are_those_of_the_weeks_that_touch_the_window(first, last):
         inside = [start - 7 * DAY < week < end for week in row["exposure_week"]]
         stores = sum(np.sum(np.asarray(row[f"exposure_{name}"])[inside]) for name in tiny_shop.CHANNELS)
         assert found == pytest.approx(stores)
-    assert (got > 0).sum() > 5
+    assert (got > 0).sum() > 3
     none = dataclasses.replace(tiny_shop.items(), exposure={})
     assert not promotions(none, retriever, start, end).any()
 
