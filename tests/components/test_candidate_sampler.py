@@ -468,9 +468,11 @@ def test_the_servable_computes_the_features_that_the_ranker_learns_from():
     }
     ages = padded(table, F.HISTORY_AGE_DAYS, 0.0)
     inputs[F.HISTORY_AGE_DAYS] = tf.constant(ages, tf.float32)
+    # of `explain` a request may have few candidates
+    rows = CONFIG.serving.max_explained // inputs[F.CANDIDATE_ITEM_ID].shape[1]
     parts = [
-        servable(**{name: value[start : start + 16] for name, value in inputs.items()})
-        for start in range(0, len(ages), 16)  # of `explain` a request may have few candidates
+        servable(**{name: value[start : start + rows] for name, value in inputs.items()})
+        for start in range(0, len(ages), rows)
     ]
     answer = {name: tf.concat([part[name] for part in parts], 0) for name in parts[0]}
     real = tiny_shop.text(inputs[F.CANDIDATE_ITEM_ID]) != ""
