@@ -62,7 +62,7 @@ format: env ## ruff: fix what can be fixed, format all files
 	@$(PY) -m ruff format
 
 lock: env ## resolve setup.py again into the lock; UPGRADE=1 takes the newest versions allowed
-	@.venv/bin/uv pip compile setup.py requirements/requirements.in --extra benchmark --extra kubeflow --extra test \
+	@.venv/bin/uv pip compile setup.py requirements/requirements.in --extra benchmark --extra gateway --extra kubeflow --extra test \
 	  --override requirements/overrides.txt --build-constraints requirements/tools.txt \
 	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	  --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade) --quiet -o requirements/lock-py311.txt

@@ -107,19 +107,33 @@ setup(
     ],
     extras_require={
         "kubeflow": ["kfp>=2.6,<2.17"],
+        "gateway": [
+            "alembic>=1.13,<2",
+            "fastapi>=0.110",
+            "httptools>=0.6",
+            "psycopg[binary]>=3.1,<4",
+            "sqlalchemy>=2,<3",
+            "structlog>=24",
+            "uvicorn>=0.29",
+            "uvloop>=0.19",
+        ],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "fuzz": ["atheris>=3,<4"],  # not in the lock: wheels for Linux and macOS only, of some Pythons
         "benchmark": ["bm25s>=0.3,<0.4", "implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
         "test": [
+            "axe-playwright-python>=0.1.4",
             "cryptography>=42",
+            "httpx>=0.27",
             "hypothesis>=6.100,<7",
             "import-linter>=2.3",
             "kubernetes>=26",
+            "playwright>=1.45",
             "pyrefly>=1.5,<2",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.8",
+            "schemathesis>=3.30",
         ],
     },
     classifiers=[
