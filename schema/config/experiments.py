@@ -132,10 +132,10 @@ class Exploration(Section):
 
     share: float = Field(0.0, ge=0, le=0.5)
     """Share of a list's places for exploration; 0 switches it off."""
-    min_arm_share: float = Field(0.02, ge=0, le=0.5)
-    """Least probability of each item or variant that can be drawn.
+    uniform_share: float = Field(0.1, gt=0, le=1)
+    """Share of the draws that are uniform: of N choices, each is drawn with at least uniform_share / N.
 
-    It bounds the weights of off-policy estimates. With N choices it counts as at most 1 / N.
+    It bounds the weights of off-policy estimates, and keeps looking at what was unlucky at first.
     """
     prior_successes: float = Field(1.0, gt=0)
     """Clicks that a new item is taken to have had already (Beta prior)."""
