@@ -1,4 +1,5 @@
-"""Lists shown by a policy that leaves them to chance, and what came of them: truth known, for off-policy estimates.
+"""Lists shown by a policy that leaves them to chance, and what came of them: truth known, for off-policy
+estimates.
 
 Users are of a few kinds; a policy orders the items by Plackett-Luce with a weight for each kind. An item at a
 place is clicked with probability (how often the place is looked at) x (how much the kind likes the item) x
@@ -81,8 +82,8 @@ class World:
     def reward_model(
         self, log: LoggedPlaces, item: np.ndarray, kind_of_list: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A crude model of the rewards, the mean click rate of each place and item over all kinds, fitted on the
-        other half of the users (cross-fitting).
+        """A crude model of the rewards, the mean click rate of each place and item over all kinds, fitted
+        on the other half of the users (cross-fitting).
 
         Args:
           log: the logged places.

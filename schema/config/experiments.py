@@ -149,22 +149,27 @@ def check_together(experiments: list[Experiment]) -> list[Experiment]:
     """Whether experiments can run at the same time.
 
     Raises:
-      ValueError: two have one name, or share users of a layer.
+      ValueError: two have one name, share users of a layer, or change the same list without a layer
+        that keeps their users apart.
     """
-    by_layer: dict[str, list[Experiment]] = {}
-    names = [experiment.name for experiment in experiments]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"'{name}' is the name of two experiments; give each its own")
-    for experiment in experiments:
-        if experiment.layer is not None:
-            by_layer.setdefault(experiment.layer, []).append(experiment)
-    for layer, sharing in by_layer.items():
-        ordered = sorted(sharing, key=lambda one: one.layer_slice)
-        for one, other in zip(ordered, ordered[1:], strict=False):
-            if other.layer_slice[0] < one.layer_slice[1]:
+    for index, one in enumerate(experiments):
+        for other in experiments[index + 1 :]:
+            if one.name == other.name:
+                raise ValueError(f"'{one.name}' is the name of two experiments; give each its own")
+            apart = one.layer is not None and one.layer == other.layer
+            first, second = sorted([one, other], key=lambda either: either.layer_slice)
+            if apart and second.layer_slice[0] < first.layer_slice[1]:
                 raise ValueError(
-                    f"'{one.name}' {list(one.layer_slice)} and '{other.name}' {list(other.layer_slice)} share "
-                    f"users of layer '{layer}'; give them slices that do not overlap"
+                    f"'{first.name}' {list(first.layer_slice)} and '{second.name}' "
+                    f"{list(second.layer_slice)} share users of layer '{one.layer}'; give them slices "
+                    f"that do "
+                    "not overlap"
+                )
+            same = {*one.surfaces} & {*other.surfaces} or not one.surfaces or not other.surfaces
+            if same and not apart:
+                raise ValueError(
+                    f"'{one.name}' and '{other.name}' change the same list, which is logged for one "
+                    f"experiment; "
+                    "put them into one layer with slices, or give them different surfaces"
                 )
     return experiments

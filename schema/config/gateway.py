@@ -8,6 +8,7 @@ import pydantic
 from pydantic import Field
 
 from schema.config.base import Name, Section
+from schema.config.experiments import Experiment, Exploration, check_together
 
 Role = Literal["shop", "events", "privacy", "operator"]
 """What a key opens: lists and items; writing of events; a user's data; metrics and experiments."""
@@ -119,6 +120,9 @@ class Gateway(Section):
     """
     impressions: ImpressionDiscount = ImpressionDiscount()
     bots: Bots = Bots()
+    experiments: list[Experiment] = []
+    """What is compared on shoppers (docs/experiments.md)."""
+    exploration: Exploration = Exploration()
     language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
     """Language of the page where the browser asks for none that it has."""
 
@@ -134,6 +138,15 @@ class Gateway(Section):
         ):
             if len(set(given)) < len(given):
                 raise ValueError(f"api_keys: two have the same {what}; give each its own")
+        check_together(self.experiments)
+        for experiment in self.experiments:
+            for arm in experiment.arms:
+                if arm.label is not None and arm.label not in self.labels:
+                    raise ValueError(
+                        f"experiments: arm '{arm.name}' of '{experiment.name}' asks for label "
+                        f"'{arm.label}', which "
+                        f"is not one of labels {self.labels}; add it there"
+                    )
         if not self.store.startswith(("sqlite:///", "postgresql+psycopg://")):
             raise ValueError(
                 "store: is neither sqlite:///FILE nor postgresql+psycopg://USER@HOST/DATABASE; give one"

@@ -71,9 +71,7 @@ def traffic(experiment: Experiment, now: float) -> float:
     return share
 
 
-def assign(
-    experiment: Experiment, unit: str, now: float, stopped: Collection[str] = ()
-) -> Assignment | None:
+def assign(experiment: Experiment, unit: str, now: float, stopped: Collection[str] = ()) -> Assignment | None:
     """The arm of a user.
 
     Args:
@@ -83,9 +81,9 @@ def assign(
       stopped: names of experiments that the kill switch ended.
 
     Returns:
-      The assignment; None if the user is not in the experiment, or it was stopped.
+      The assignment; None if the user is not in the experiment or unknown (""), or it was stopped.
     """
-    if experiment.stopped or experiment.name in stopped:
+    if not unit or experiment.stopped or experiment.name in stopped:
         return None
     if experiment.layer is not None:
         low, high = experiment.layer_slice
@@ -97,32 +95,31 @@ def assign(
     return Assignment(experiment.name, experiment.arms[int(place)])
 
 
-def assign_all(
+def assign_list(
     experiments: Sequence[Experiment],
     unit: str,
     surface: str,
     now: float,
     stopped: Collection[str] = (),
-) -> list[Assignment]:
-    """The arms of a user in all experiments that change a list.
+) -> Assignment | None:
+    """The experiment and arm that a list is made for: one at most.
 
     Args:
-      experiments: the experiments, checked together (`check_together`).
+      experiments: the experiments, of which no two can claim the same list of a user (`check_together`).
       unit: the user's id.
       surface: the list, such as home.for_you.
       now: unix seconds.
       stopped: names of experiments that the kill switch ended.
 
     Returns:
-      At most one assignment an experiment, in their order. Where two set the same parameter or label,
-      the earlier should win; experiments of one layer never meet.
+      The assignment; None if the user is in none of them.
     """
-    found = [
-        assign(experiment, unit, now, stopped)
-        for experiment in experiments
-        if not experiment.surfaces or surface in experiment.surfaces
-    ]
-    return [assignment for assignment in found if assignment is not None]
+    for experiment in experiments:
+        if not experiment.surfaces or surface in experiment.surfaces:
+            found = assign(experiment, unit, now, stopped)
+            if found is not None:
+                return found
+    return None
 
 
 def moved(old: Experiment, new: Experiment) -> str | None:

@@ -1,10 +1,10 @@
 """Thompson sampling whose propensities are known, within bounds.
 
-A choice with s successes of n showings has the posterior Beta(a + s, b + n - s); Thompson sampling shows it with
-the probability that it is the best (Thompson 1933; Chapelle and Li, NeurIPS 2011). That probability is
+A choice with s successes of n showings has the posterior Beta(a + s, b + n - s); Thompson sampling shows it
+with the probability that it is the best (Thompson 1933; Chapelle and Li, NeurIPS 2011). That probability is
 computed by numerical integration and then drawn from, instead of drawing from the posteriors: so the
-propensity that is logged is exact, and off-policy estimates may rely on it. It changes only when the posteriors
-are updated, from the log, every few minutes.
+propensity that is logged is exact, and off-policy estimates may rely on it. It changes only when the
+posteriors are updated, from the log, every few minutes.
 
 Bounds are `schema.config.experiments.Exploration`: places of a list that are left to chance, and the least
 probability of a choice.
@@ -135,10 +135,10 @@ def marginals(probability: np.ndarray, places: int) -> np.ndarray:
     """Probability of each choice at each of the places that :func:`order` fills, float64 [N, M].
 
     Choice i of Plackett-Luce is the arrival of an exponential clock of rate p_i, so it comes j-th with the
-    probability that it rings at t and j - 1 of the others have rung: the integral over t of
-    p_i exp(-p_i t) P(j - 1 of the others), a Poisson-binomial. Its distribution comes from products before
-    and after i, so that nothing is divided. In log t the integrand is smooth and falls off at both ends, where
-    the trapezoidal rule converges exponentially: 256 nodes are right to 1e-6.
+    probability that it rings at t and j - 1 of the others have rung: the integral over t of p_i exp(-p_i t)
+    P(j - 1 of the others), a Poisson-binomial. Its distribution comes from products before and after i, so
+    that nothing is divided. In log t the integrand is smooth and falls off at both ends, where the
+    trapezoidal rule converges exponentially: 256 nodes are right to 1e-6.
 
     Args:
       probability: of the first draw, float64 [N], > 0, of sum 1.

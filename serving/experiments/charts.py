@@ -50,7 +50,9 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]])
     parts.append(f'<line class="zero" x1="{px(0):.1f}" x2="{px(0):.1f}" y1="0" y2="{height - 20}"/>')
     for index, (name, lift, bottom, top, worse) in enumerate(rows):
         y = index * row_height + 14
-        parts.append(f'<text class="name" x="{name_width - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>')
+        parts.append(
+            f'<text class="name" x="{name_width - 10}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+        )
         colour = _colour(bottom, top, worse)
         if all(map(math.isfinite, (lift, bottom, top))):
             said = f"{name}: {percent(lift)}, {percent(bottom)} to {percent(top)}"
@@ -63,7 +65,9 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float, float, bool]])
     return _figure(title, parts, width, height)
 
 
-def sequence(title: str, days: Sequence[str], path: Sequence[float], band: Sequence[Sequence[float]]) -> Markup:
+def sequence(
+    title: str, days: Sequence[str], path: Sequence[float], band: Sequence[Sequence[float]]
+) -> Markup:
     """A lift and its confidence sequence over days.
 
     Args:
@@ -80,7 +84,8 @@ def sequence(title: str, days: Sequence[str], path: Sequence[float], band: Seque
     if not drawn:
         return Markup('<p class="soft">Too few outcomes for a curve so far.</p>')
     width, height, left, right, top, bottom = 640, 240, 56, 16, 12, 30
-    # The first days' intervals may be wider than anything of interest: the last one and the path set the scale.
+    # The first days' intervals may be wider than anything of interest: the last one and the path set
+    # the scale.
     shown = [value for _, lift, _, _ in drawn for value in (lift,)]
     last = drawn[-1][3] - drawn[-1][2]
     low, high = _range([*shown, drawn[-1][2] - last, drawn[-1][3] + last])
@@ -110,7 +115,9 @@ def sequence(title: str, days: Sequence[str], path: Sequence[float], band: Seque
         )
     for index in sorted({0, len(days) // 2, len(days) - 1}):
         anchor = "start" if index == 0 else "end" if index == len(days) - 1 else "middle"
-        parts.append(f'<text x="{px(index):.1f}" y="{height - 8}" text-anchor="{anchor}">{escape(days[index])}</text>')
+        parts.append(
+            f'<text x="{px(index):.1f}" y="{height - 8}" text-anchor="{anchor}">{escape(days[index])}</text>'
+        )
     return _figure(title, parts, width, height)
 
 

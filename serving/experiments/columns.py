@@ -40,7 +40,8 @@ class Exposures:
         for name, column in columns.items():
             if np.shape(column) != np.shape(self.unit):
                 raise DataError(
-                    f"exposures: column '{name}' has shape {np.shape(column)} but 'unit' {np.shape(self.unit)}"
+                    f"exposures: column '{name}' has shape {np.shape(column)} but 'unit' "
+                    f"{np.shape(self.unit)}"
                 )
         for name in ("time", *self.values):
             wrong = np.flatnonzero(~np.isfinite(np.asarray(columns[name], np.float64)))

@@ -29,9 +29,7 @@ class Ratios:
     reduction: np.ndarray
 
 
-def ratios(
-    moments: np.ndarray, numerator: int, denominator: int, covariates: Sequence[int] = ()
-) -> Ratios:
+def ratios(moments: np.ndarray, numerator: int, denominator: int, covariates: Sequence[int] = ()) -> Ratios:
     """Ratio metrics by arm, with variances clustered by user.
 
     With user means (n, d), R = n / d has variance g' C g / U, g = (1, -R) / d and C the covariance over U
@@ -98,8 +96,8 @@ class Lift:
 def lift(arms: Ratios, arm: int, control: int = 0) -> Lift:
     """The lift of an arm over the control.
 
-    Var log R = Var R / R^2 by the delta method. On the log scale an interval stays above -100 %, and is nearer
-    to normal than the ratio of two ratios.
+    Var log R = Var R / R^2 by the delta method. On the log scale an interval stays above -100 %, and is
+    nearer to normal than the ratio of two ratios.
 
     Args:
       arms: ratios, arms first.

@@ -1,8 +1,9 @@
 """What a new policy's lists would have earned, from the log of another policy.
 
-Item-position model (Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay and Wen, "Offline evaluation of ranking
-policies with click models", KDD 2018): what an item earns at a place depends on the user, the item and the place,
-and not on the other items of the list. Then a row of the log (one place of one list) has the weight
+Item-position model (Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay and Wen, "Offline evaluation of
+ranking policies with click models", KDD 2018): what an item earns at a place depends on the user, the item
+and the place, and not on the other items of the list. Then a row of the log (one place of one list) has the
+weight
 
     w = pi(item at place | user) / mu(item at place | user)
 
@@ -131,8 +132,8 @@ def doubly_robust(
     weight, support = weights(log)
     if np.shape(predicted) != np.shape(log.reward) or np.shape(expected) != (_lists(log),):
         raise DataError(
-            f"predicted, expected: shapes {np.shape(predicted)} and {np.shape(expected)}; need one for each of "
-            f"the {len(log.reward)} rows and of the {_lists(log)} lists"
+            f"predicted, expected: shapes {np.shape(predicted)} and {np.shape(expected)}; need one for "
+            f"each of the {len(log.reward)} rows and of the {_lists(log)} lists"
         )
     if not (np.isfinite(predicted).all() and np.isfinite(expected).all()):
         raise DataError("predicted, expected: not all finite; correct the reward model")
@@ -144,8 +145,9 @@ def doubly_robust(
 def weights(log: LoggedPlaces, min_support: float = 0.95) -> tuple[np.ndarray, float]:
     """Weights of the rows, and the share of the new policy that the log supports.
 
-    If every item that the new policy can show was possible in the log, the weights' mean is 1; what is missing
-    is the probability of items that the log could not have. An estimate would count them as earning nothing.
+    If every item that the new policy can show was possible in the log, the weights' mean is 1; what is
+    missing is the probability of items that the log could not have. An estimate would count them as earning
+    nothing.
 
     Args:
       log: the logged places.

@@ -52,7 +52,8 @@ def as_text(report: Report) -> str:
         [
             f"{experiment.name}: {VERDICTS[report.verdict]}",
             f"{report.days[0]} to {report.days[-1]}; {arms}",
-            f"arms' sizes: p = {report.mismatch:.3g} at all looks, {report.mismatch_one_look:.3g} at this one; "
+            f"arms' sizes: p = {report.mismatch:.3g} at all looks, {report.mismatch_one_look:.3g} at this "
+            f"one; "
             f"{report.crossed} users in several arms",
             "",
             *(line.rstrip() for line in table),

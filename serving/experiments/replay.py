@@ -42,8 +42,8 @@ def thompson(
 
     A row whose logged choice is the one that the bandit draws is kept, and the bandit learns from it; the
     others are as if they had never been. If the log chose uniformly, the kept rows are distributed as if
-    the bandit had made them (Li, Chu, Langford and Wang, "Unbiased offline evaluation of contextual-bandit-based
-    news article recommendation algorithms", WSDM 2011).
+    the bandit had made them (Li, Chu, Langford and Wang, "Unbiased offline evaluation of
+    contextual-bandit-based news article recommendation algorithms", WSDM 2011).
 
     Args:
       chosen: logged choice of each row, int [E], 0 to N - 1.
@@ -62,7 +62,9 @@ def thompson(
     successes, showings = np.zeros(choices), np.zeros(choices)
     kept = []
     for start in range(0, len(chosen), batch):
-        probability = mixed(probability_best(Beliefs.of(successes, showings, settings)), settings.uniform_share)
+        probability = mixed(
+            probability_best(Beliefs.of(successes, showings, settings)), settings.uniform_share
+        )
         rows = slice(start, start + batch)
         drawn = random.choice(choices, size=len(chosen[rows]), p=probability)
         match = drawn == chosen[rows]
@@ -78,5 +80,7 @@ def thompson(
         error=float(earned.std() / np.sqrt(len(earned))),
         uniform=float(reward.mean()),
         matched=len(earned),
-        probability=mixed(probability_best(Beliefs.of(successes, showings, settings)), settings.uniform_share),
+        probability=mixed(
+            probability_best(Beliefs.of(successes, showings, settings)), settings.uniform_share
+        ),
     )

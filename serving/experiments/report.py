@@ -179,7 +179,8 @@ def _check(exposures: Exposures, experiment: Experiment, names: Sequence[str]) -
     unknown = set(np.unique(exposures.arm)) - {*names}
     if unknown:
         raise DataError(
-            f"experiment '{experiment.name}': the log has arm '{min(unknown)}', the configuration {list(names)}; "
+            f"experiment '{experiment.name}': the log has arm '{min(unknown)}', the configuration "
+            f"{list(names)}; "
             "give the configuration that the experiment ran with"
         )
     available = {"users", "lists", *exposures.values}
@@ -264,7 +265,7 @@ def _compare(
 def _guardrail(
     metric: Metric, log: np.ndarray, variance: np.ndarray, tau: float, experiment: Experiment
 ) -> str | None:
-    """Whether a loss of more than the margin is shown, excluded, or neither (one-sided, each at the level)."""
+    """Whether a loss above the margin is shown, excluded, or neither (one-sided, each at the level)."""
     margin = next((rail.margin for rail in experiment.guardrails if rail.metric == metric.name), None)
     if margin is None:
         return None
@@ -290,7 +291,8 @@ def _judge(
         )
     if crossed > 0.01 * (crossed + users):
         findings.append(
-            f"{crossed} users were seen in more than one arm, over 1 % of them: the weights or the name changed "
+            f"{crossed} users were seen in more than one arm, over 1 % of them: the weights or the name "
+            f"changed "
             "while it ran, or people share an id."
         )
     if findings:

@@ -5,12 +5,13 @@ of effects N(0, tau^2) against 0:
 
     L = sqrt(v / (v + tau^2)) exp(d^2 tau^2 / (2 v (v + tau^2)))
 
-Over all looks together L exceeds 1 / alpha with probability alpha at most (Ville), so min 1 / L is a p-value that
-may be looked at at any time (mixture SPRT: Robbins 1970; Johari, Koomen, Pekelis and Walsh, "Peeking at A/B tests",
-KDD 2017), and the effects that it does not reject are a confidence sequence (Howard, Ramdas, McAuliffe
-and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Ann. Statist. 2021, normal
-mixture). With estimated variances the guarantee is asymptotic (Waudby-Smith, Arbour, Sinha, Kennedy and
-Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences", Ann. Statist. 2024).
+Over all looks together L exceeds 1 / alpha with probability alpha at most (Ville), so min 1 / L is a
+p-value that may be looked at at any time (mixture SPRT: Robbins 1970; Johari, Koomen, Pekelis and Walsh,
+"Peeking at A/B tests", KDD 2017), and the effects that it does not reject are a confidence sequence
+(Howard, Ramdas, McAuliffe and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences",
+Ann. Statist. 2021, normal mixture). With estimated variances the guarantee is asymptotic (Waudby-Smith,
+Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences",
+Ann. Statist. 2024).
 
 Assumed: estimates of later looks hold the data of earlier ones, and Cov(S_s, S_t) >= Var(S_s), s < t, for the
 sums S = d / v. It is equality if users are new every day; a user who comes back and behaves alike makes it
@@ -26,8 +27,9 @@ from scipy import special
 def mixture_sd(expected_lift: float) -> float:
     """tau on the log scale, from the relative effect that a test should find soonest.
 
-    A mixture is tightest at the variance v with tau^2 / v = -W(-alpha^2 / e) - 1 (lower branch of Lambert's W;
-    8.2 at alpha = 0.05), and an effect is found when it is about 3 standard errors: tau^2 = 8.2 (lift / 3)^2.
+    A mixture is tightest at the variance v with tau^2 / v = -W(-alpha^2 / e) - 1 (lower branch of Lambert's
+    W; 8.2 at alpha = 0.05), and an effect is found when it is about 3 standard errors:
+    tau^2 = 8.2 (lift / 3)^2.
     """
     return float(np.log1p(expected_lift)) * np.sqrt(8.2) / 3
 
@@ -76,9 +78,11 @@ def radius(variance: np.ndarray, tau: float, level: float) -> np.ndarray:
 def one_sided_radius(variance: np.ndarray, tau: float, level: float) -> np.ndarray:
     """What to take off (or add to) an estimate for a one-sided confidence sequence, float64 [...].
 
-    The mixture is half-normal: L = 2 sqrt(v / (v + tau^2)) exp(y^2 / 2) Phi(y), y = d tau / sqrt(v (v + tau^2))
-    (Howard et al. 2021, one-sided normal mixture). Its level is solved for y by Newton's method, which
-    descends to the root because log L is convex in y.
+    The mixture is half-normal (Howard et al. 2021, one-sided normal mixture):
+
+        L = 2 sqrt(v / (v + tau^2)) exp(y^2 / 2) Phi(y),   y = d tau / sqrt(v (v + tau^2))
+
+    Its level is solved for y by Newton's method, which descends to the root because log L is convex in y.
 
     Args:
       variance: of the estimates, float64 [...].

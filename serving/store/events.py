@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from schema.config import Events
 from schema.events import Event
-from serving.store import exposures, migrations, people, reading, spans, writing
 from serving.store import engine as engines
+from serving.store import exposures, migrations, people, reading, spans, writing
 from serving.store.rows import Appended, Erased, ShownList, StoredEvent, UserRecord
 
 
@@ -138,14 +138,19 @@ class EventStore:
     # ---- many users
 
     def exposures(self, experiment: str, since: float, until: float) -> dict[str, np.ndarray]:
-        """The shown lists of an experiment with what came of them; see `exposures.of_lists`."""
+        """The shown lists of an experiment; see `exposures.of_lists`."""
         with self._engine.connect() as connection:
             return exposures.of_lists(connection, experiment, since, until)
 
     def exposed_places(self, experiment: str, since: float, until: float) -> dict[str, np.ndarray]:
-        """The same for each place of each list; see `exposures.of_places`."""
+        """The places of these lists; see `exposures.of_places`."""
         with self._engine.connect() as connection:
             return exposures.of_places(connection, experiment, since, until)
+
+    def outcomes(self, experiment: str, since: float, until: float) -> dict[str, np.ndarray]:
+        """Clicks and purchases of those who saw these lists; see `exposures.of_outcomes`."""
+        with self._engine.connect() as connection:
+            return exposures.of_outcomes(connection, experiment, since, until)
 
     def export_span(
         self, folder: str | os.PathLike[str], since: float, until: float, events: Events
