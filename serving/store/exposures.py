@@ -15,9 +15,7 @@ _PRE_DAYS = 28.0  # before a user's first list of the experiment
 _e, _l, _p = tables.events.c, tables.lists.c, tables.places.c
 
 
-def of_lists(
-    connection: sa.Connection, experiment: str, since: float, until: float
-) -> dict[str, np.ndarray]:
+def of_lists(connection: sa.Connection, experiment: str, since: float, until: float) -> dict[str, np.ndarray]:
     """One row for each list that was shown in [since, until), by time.
 
     An event belongs to the list that it names. Fallback lists are left out, as no arm made them, and so
@@ -46,7 +44,9 @@ def of_lists(
     before = (
         sa.select(
             first.c.user_id,
-            sa.func.sum(sa.case((_e.event_type == "purchase", sa.func.coalesce(_e.value, 0.0)))).label("money"),
+            sa.func.sum(sa.case((_e.event_type == "purchase", sa.func.coalesce(_e.value, 0.0)))).label(
+                "money"
+            ),
             sa.func.count().label("wanted"),
         )
         .join(tables.events, _e.user_id == first.c.user_id)
