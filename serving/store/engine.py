@@ -33,7 +33,9 @@ def connect(url: str, readers: int = 8) -> sa.Engine:
     try:
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise StoreError("store: is no database URL; give sqlite:///FILE or postgresql+psycopg://…") from error
+        raise StoreError(
+            "store: is no database URL; give sqlite:///FILE or postgresql+psycopg://…"
+        ) from error
     if parsed.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
         raise StoreError(f"store: {parsed.drivername} is not supported; give sqlite or postgresql+psycopg")
     if parsed.get_backend_name() == "postgresql":

@@ -49,14 +49,15 @@ class EventStore:
 
     def append(self, events: Sequence[StoredEvent]) -> Appended:
         """Keeps events; one whose id is there already changes nothing, whatever else it says."""
-        return self.write(events, ())
+        new = self.write(events, ())
+        return Appended(len(new), len(events) - len(new))
 
     def log_list(self, shown: ShownList) -> None:
         """Keeps a list that was shown."""
         self.write((), [shown])
 
-    def write(self, events: Sequence[StoredEvent], lists: Sequence[ShownList]) -> Appended:
-        """Keeps both in one transaction: all of it, or nothing if it raises."""
+    def write(self, events: Sequence[StoredEvent], lists: Sequence[ShownList]) -> set[str]:
+        """Keeps both in one transaction, all of it or (if it raises) nothing; gives the ids of new events."""
         with engines.writing(self._engine) as connection:
             writing.log_lists(connection, lists)
             return writing.append(connection, events)
@@ -111,6 +112,7 @@ class EventStore:
                 reading.recent(connection, user_id, limit, now),
                 reading.dismissed(connection, user_id),
                 reading.unwanted(connection, user_id, shown_since, visit_seconds, places),
+                people.was_erased(connection, user_id),
             )
 
     # ---- privacy

@@ -18,7 +18,9 @@ def subject(user_id: str) -> str:
 
 
 def export(connection: sa.Connection, user_id: str) -> dict[str, Any]:
-    """Everything that is kept of a user: {"user_id", "events": [...], "lists": [{..., "items": [...]}]}."""
+    """Everything that is kept of a user: {"user_id", "events": [...], "lists": [{..., "items": [...]}],
+    "erased": whether they were erased before}.
+    """
     events = [
         dict(row) | {"context": json.loads(row["context"])}
         for row in connection.execute(
@@ -44,7 +46,8 @@ def export(connection: sa.Connection, user_id: str) -> dict[str, Any]:
     for row in places:
         if row["list_id"] in lists:  # not one that was logged between the two queries
             lists[row["list_id"]]["items"].append({k: v for k, v in row.items() if k != "list_id"})
-    return {"user_id": user_id, "events": events, "lists": list(lists.values())}
+    found = {"user_id": user_id, "events": events, "lists": list(lists.values())}
+    return found | {"erased": was_erased(connection, user_id)}
 
 
 def erase(connection: sa.Connection, user_id: str) -> Erased:
@@ -54,6 +57,12 @@ def erase(connection: sa.Connection, user_id: str) -> Erased:
         for table in (tables.events, tables.lists)
     ]
     return Erased(*found)
+
+
+def was_erased(connection: sa.Connection, user_id: str) -> bool:
+    """Whether the audit has it that a user was erased."""
+    found = sa.exists().where(tables.audit.c.subject == subject(user_id), tables.audit.c.action == "erase")
+    return bool(connection.scalar(sa.select(found)))
 
 
 def note(

@@ -106,6 +106,4 @@ def _last(condition: Any) -> Any:
 
 def _floor(connection: sa.Connection, number: Any) -> Any:
     # SQLite's CAST truncates and its floor() is not in every build; PostgreSQL's CAST rounds.
-    return (
-        sa.cast(number, sa.BigInteger) if connection.dialect.name == "sqlite" else sa.func.floor(number)
-    )
+    return sa.cast(number, sa.BigInteger) if connection.dialect.name == "sqlite" else sa.func.floor(number)

@@ -116,11 +116,13 @@ class UserRecord:
       dismissed: items that they are not interested in, and did not want since.
       unwanted: item -> visits within the time asked for in which it was seen and after which it was not
         wanted.
+      erased: whether the user was erased: what other sources know of them must not be used.
     """
 
     events: list[Event]
     dismissed: list[str]
     unwanted: dict[str, int]
+    erased: bool = False
 
 
 class Erased(NamedTuple):

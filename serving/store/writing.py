@@ -10,25 +10,24 @@ import sqlalchemy as sa
 
 from serving.store import tables
 from serving.store.engine import insert
-from serving.store.rows import Appended, ShownList, StoredEvent
+from serving.store.rows import ShownList, StoredEvent
 
 
-def append(connection: sa.Connection, events: Sequence[StoredEvent]) -> Appended:
-    """Inserts the events that are not there yet.
+def append(connection: sa.Connection, events: Sequence[StoredEvent]) -> set[str]:
+    """Inserts the events that are not there yet; gives their ids.
 
     They go in by ascending id, so that of two transactions with the same events one waits for the other
     and neither for both.
     """
     rows = {event.event_id: event for event in reversed(events)}  # of equal ids the first counts
     if not rows:
-        return Appended(0, len(events))
+        return set()
     statement = (
         insert(connection, tables.events)
         .on_conflict_do_nothing(index_elements=["event_id"])
         .returning(tables.events.c.event_id)
     )
-    new = connection.execute(statement, [_columns(rows[key]) for key in sorted(rows)]).all()
-    return Appended(len(new), len(events) - len(new))
+    return set(connection.scalars(statement, [_columns(rows[key]) for key in sorted(rows)]))
 
 
 def log_lists(connection: sa.Connection, shown: Sequence[ShownList]) -> None:

@@ -56,9 +56,7 @@ def upgrade() -> None:
         sa.Column("propensity", sa.Double, nullable=False),
         sa.Column("source", _ID, nullable=False),
         sa.PrimaryKeyConstraint("list_id", "position", name="pk_places"),
-        sa.ForeignKeyConstraint(
-            ["list_id"], ["lists.list_id"], name="fk_places_list_id", ondelete="CASCADE"
-        ),
+        sa.ForeignKeyConstraint(["list_id"], ["lists.list_id"], name="fk_places_list_id", ondelete="CASCADE"),
     )
     op.create_table(
         "audit",
