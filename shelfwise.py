@@ -43,6 +43,9 @@ COMMANDS = {
     "gateway": Command(
         "serving.gateway", "answer a shop's pages and apps over HTTP, and keep what shoppers do"
     ),
+    "experiments": Command(
+        "serving.experiments.command", "report on experiments, list them, or stop one in all gateways"
+    ),
     "ask": Command("serving.client", "ask a model server: recommendations, search, completions"),
     "report": Command("pipeline.report.page", "write a run's report.html anew"),
     "runs": Command("pipeline.report.runs", "list the runs: state, time, figures, pushed version"),

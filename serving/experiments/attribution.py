@@ -19,7 +19,8 @@ def exposures(lists: Columns, places: Columns, outcomes: Columns, window: float)
     """The lists of an experiment with what came of them, from the columns of `serving.store`.
 
     Args:
-      lists: `list_id`, `unit`, `arm`, `time`, `fallback` and `covariate` of each list, [N].
+      lists: `list_id`, `unit`, `arm`, `time`, `fallback`, `latency_ms` and `covariate` of each list, [N].
+        Latencies are used if all were measured.
       places: `list_id`, `unit`, `item_id` and `time` of each place of these lists, [E].
       outcomes: `unit`, `item_id`, `event_type` (click or purchase), `time`, `value` and `list_id` of each
         event, [O].
@@ -40,6 +41,8 @@ def exposures(lists: Columns, places: Columns, outcomes: Columns, window: float)
         "shown": np.bincount(list_of, minlength=count).astype(np.float64),
         "fallback": np.asarray(lists["fallback"], np.float64),
     }
+    if np.isfinite(lists["latency_ms"]).all():
+        values["latency_ms"] = lists["latency_ms"]
     for kind, name in (("click", "clicked"), ("purchase", "converted")):
         of_kind = outcomes["event_type"] == kind
         happened, money = outcome_sums(row[of_kind], outcomes["value"][of_kind], len(list_of))

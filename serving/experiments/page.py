@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from schema.errors import UserError
 from serving.experiments import charts
 from serving.experiments.report import Comparison, Report
 
@@ -100,14 +101,22 @@ def write(report: Report, path: str | Path) -> Path:
 
     Returns:
       The path.
+
+    Raises:
+      UserError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".report-")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(render(report))
-    os.chmod(name, 0o644)
-    os.replace(name, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".report-")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(render(report))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise UserError(
+            f"--output {path}: cannot be written ({error.strerror}); give another file"
+        ) from error
     return path
 
 

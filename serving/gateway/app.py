@@ -14,6 +14,8 @@ from serving.gateway import errors
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.events import router as events
 from serving.gateway.events.rates import Rates
+from serving.gateway.experiments import router as experiments
+from serving.gateway.experiments.arms import Experiments
 from serving.gateway.histories import Histories
 from serving.gateway.items import router as items
 from serving.gateway.keys import Keys
@@ -23,12 +25,12 @@ from serving.gateway.models import Models
 from serving.gateway.operations import router as operations
 from serving.gateway.recommend import router as recommend
 from serving.gateway.search import router as search
-from serving.gateway.services import Arm, ArmOf, Clock, Services
+from serving.gateway.services import Clock, Services
 from serving.gateway.users import router as users
 from serving.gateway.writer import Writer
 from serving.store import EventStore
 
-_ROUTERS = (recommend, search, items, events, users, operations)
+_ROUTERS = (recommend, search, items, events, users, experiments, operations)
 
 
 def create_app(
@@ -40,7 +42,6 @@ def create_app(
     labels: Mapping[str, Any] | None = None,
     histories: Histories | None = None,
     clock: Clock | None = None,
-    arm_of: ArmOf | None = None,
 ) -> FastAPI:
     """An app that answers for one shop.
 
@@ -52,12 +53,11 @@ def create_app(
       labels: version label -> client of that version.
       histories: what users did before the store was there; nobody did anything if not given.
       clock: what the time is.
-      arm_of: which arm of an experiment a user is in; none if not given.
 
     Returns:
       The app; its `state.services` holds everything that routes use.
     """
-    metrics = Metrics()
+    metrics, clock = Metrics(), clock or Clock()
     services = Services(
         settings=settings,
         store=store,
@@ -67,16 +67,18 @@ def create_app(
         histories=histories or Histories.none(),
         keys=Keys(settings),
         rates=Rates(settings.bots.events_per_minute),
-        arm_of=arm_of or (lambda user_id, surface: Arm()),
+        experiments=Experiments(settings.experiments, clock.now),
         metrics=metrics,
-        clock=clock or Clock(),
+        clock=clock,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.writer.start()
         await services.models.version()  # opens the channel before the first shopper waits for it
+        await services.experiments.start(lambda: services.read(store.stopped))
         yield
+        await services.experiments.stop()
         await services.writer.stop()
         await services.models.close()
         services.pool.shutdown()

@@ -7,13 +7,14 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
 from schema.config import Gateway
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.events.rates import Rates
+from serving.gateway.experiments.arms import Experiments
 from serving.gateway.histories import Histories
 from serving.gateway.keys import Keys
 from serving.gateway.metrics import Metrics
@@ -23,25 +24,6 @@ from serving.store import EventStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Arm(NamedTuple):
-    """How a list is made, where an experiment decides it.
-
-    Attributes:
-      experiment, arm: names; "" for none.
-      label: version label of the model; "" for the default.
-      diversity: of `recommend`; None for the shop's own.
-    """
-
-    experiment: str = ""
-    arm: str = ""
-    label: str = ""
-    diversity: float | None = None
-
-
-#: (user id, surface) -> its arm.
-ArmOf = Callable[[str, str], Arm]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +60,7 @@ class Services:
       histories: what users did before.
       keys: who may ask.
       rates: who is a robot.
-      arm_of: which arm of an experiment a user is in.
+      experiments: which arm of one a user is in.
       metrics: what is counted.
       clock: what the time is.
     """
@@ -91,7 +73,7 @@ class Services:
     histories: Histories
     keys: Keys
     rates: Rates
-    arm_of: ArmOf
+    experiments: Experiments
     metrics: Metrics
     clock: Clock
     pool: ThreadPoolExecutor = dataclasses.field(

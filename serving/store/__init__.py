@@ -7,7 +7,8 @@ Example::
     store.recent("u1", limit=512, now=1.7e9 + 60)  # [Event("82", days_ago=0.0007, event_type="view")]
 
 In the room: `rows` (what goes in and out), `tables` (the database's), `engine` (connections of both
-databases), `migrations` (Alembic), `writing`, `reading`, `people` (export, erase, audit) and `spans` (what
+databases), `migrations` (Alembic), `writing`, `reading`, `people` (export, erase, audit), `exposures` and
+`switches` (experiments) and `spans` (what
 the next training run reads), all of it behind `events.EventStore`. It imports `schema` and nothing else of
 ours.
 """

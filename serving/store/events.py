@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from schema.config import Events
 from schema.events import Event
 from serving.store import engine as engines
-from serving.store import exposures, migrations, people, reading, spans, writing
+from serving.store import exposures, migrations, people, reading, spans, switches, writing
 from serving.store.rows import Appended, Erased, ShownList, StoredEvent, UserRecord
 
 
@@ -153,6 +153,21 @@ class EventStore:
         """Clicks and purchases of those who saw these lists; see `exposures.of_outcomes`."""
         with self._engine.connect() as connection:
             return exposures.of_outcomes(connection, experiment, since, until)
+
+    def stop(self, experiment: str) -> bool:
+        """Stops an experiment in all gateways; whether it ran until now."""
+        with engines.writing(self._engine) as connection:
+            return switches.stop(connection, experiment, time.time())
+
+    def resume(self, experiment: str) -> bool:
+        """Lets a stopped experiment go on; whether it was stopped."""
+        with engines.writing(self._engine) as connection:
+            return switches.resume(connection, experiment)
+
+    def stopped(self) -> dict[str, float]:
+        """Stopped experiments, and since when (unix seconds)."""
+        with self._engine.connect() as connection:
+            return switches.stopped(connection)
 
     def export_span(
         self, folder: str | os.PathLike[str], since: float, until: float, events: Events

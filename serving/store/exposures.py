@@ -29,8 +29,9 @@ def of_lists(connection: sa.Connection, experiment: str, since: float, until: fl
 
     Returns:
       Columns of one length N: `unit` (the user), `arm`, `list_id`, `surface` object (str); `time` float64,
-      unix seconds; `fallback` int64, 0 or 1; `covariate` float64, money that the user spent in the 28 days
-      before the first list of the experiment that they ever saw, which no arm can have changed.
+      unix seconds; `fallback` int64, 0 or 1; `latency_ms` float64, NaN where nobody measured; `covariate`
+      float64, money that the user spent in the 28 days before the first list of the experiment that they
+      ever saw, which no arm can have changed.
     """
     chosen = _chosen(experiment, since, until)
     first = (
@@ -52,12 +53,12 @@ def of_lists(connection: sa.Connection, experiment: str, since: float, until: fl
     query = (
         sa.select(
             *(chosen.c.user_id, chosen.c.arm, chosen.c.list_id, chosen.c.surface, chosen.c.shown_at),
-            *(chosen.c.fallback, before.c.money),
+            *(chosen.c.fallback, chosen.c.latency_ms, before.c.money),
         )
         .outerjoin(before, before.c.user_id == chosen.c.user_id)
         .order_by(chosen.c.shown_at, chosen.c.list_id)
     )
-    names = ["unit", "arm", "list_id", "surface", "time", "fallback", "covariate"]
+    names = ["unit", "arm", "list_id", "surface", "time", "fallback", "latency_ms", "covariate"]
     return _columns(connection.execute(query), names)
 
 
@@ -108,7 +109,7 @@ def of_outcomes(
 def _chosen(experiment: str, since: float, until: float) -> sa.Subquery:
     robots = sa.select(_e.user_id).where(_e.suspect, _e.received_at >= since)
     return (
-        sa.select(_l.list_id, _l.user_id, _l.arm, _l.surface, _l.shown_at, _l.fallback)
+        sa.select(_l.list_id, _l.user_id, _l.arm, _l.surface, _l.shown_at, _l.fallback, _l.latency_ms)
         .where(_l.experiment == experiment, _l.shown_at >= since, _l.shown_at < until)
         .where(_l.user_id.not_in(robots))
         .subquery()
@@ -122,6 +123,8 @@ def _columns(result: sa.Result[Any], names: list[str]) -> dict[str, np.ndarray]:
     for name, values in zip(names, columns, strict=True):
         if name in _TEXT:
             found[name] = np.asarray(values, object)
+        elif name == "latency_ms":
+            found[name] = np.asarray([np.nan if value is None else value for value in values], np.float64)
         else:
             kind = np.int64 if name in _WHOLE else np.float64
             found[name] = np.asarray([0 if value is None else value for value in values], kind)

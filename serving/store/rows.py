@@ -91,6 +91,7 @@ class ShownList:
       shown_at: unix seconds.
       query: what was searched for; "" for nothing.
       items: what was shown.
+      latency_ms: how long the gateway took to make it; None if nobody measured.
     """
 
     list_id: str
@@ -105,6 +106,7 @@ class ShownList:
     shown_at: float
     query: str
     items: Sequence[Shown]
+    latency_ms: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

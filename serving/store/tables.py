@@ -1,4 +1,5 @@
-"""The database's tables: events, shown lists, their places, and who exported or erased a user.
+"""The database's tables: events, shown lists, their places, and who exported or erased a user,
+and stopped experiments.
 
 A column's type is the same on both databases. Times are unix seconds as doubles: microseconds until
 the year 2242, one meaning, no time zone.
@@ -58,6 +59,7 @@ lists = sa.Table(
     sa.Column("fallback", sa.Boolean, nullable=False),
     sa.Column("shown_at", sa.Double, nullable=False),
     sa.Column("query", sa.Text, nullable=False),
+    sa.Column("latency_ms", sa.Double),  # None: shown by a release that did not measure it
     sa.Index(None, "user_id", "shown_at"),
     sa.Index(None, "experiment", "shown_at"),
 )
@@ -90,4 +92,11 @@ audit = sa.Table(
     sa.Column("events", sa.BigInteger, nullable=False),
     sa.Column("lists", sa.BigInteger, nullable=False),
     sa.Index(None, "subject"),
+)
+
+stopped = sa.Table(
+    "stopped",
+    metadata,
+    _id("experiment", primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
 )

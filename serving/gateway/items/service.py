@@ -22,7 +22,7 @@ async def similar(services: Services, wanted: SimilarQuery, request_id: str) -> 
     k = min(wanted.k or settings.default_k, settings.max_k)
     asked = service.Asked(request_id, wanted.user_id, wanted.surface, k)
     who = await visitor(services, wanted.user_id, {})
-    arm = services.arm_of(wanted.user_id, wanted.surface)
+    arm = services.experiments.arm_of(wanted.user_id, wanted.surface)
     hidden = {wanted.item_id, *who.dismissed}
     try:
         answered = await services.models.ask(
@@ -54,7 +54,7 @@ async def explain(services: Services, wanted: ExplainQuery | ExplainBody, reques
     """
     context = wanted.context if isinstance(wanted, ExplainBody) else {}
     who = await visitor(services, wanted.user_id, context)
-    arm = services.arm_of(wanted.user_id, "")
+    arm = services.experiments.arm_of(wanted.user_id, "")
     try:
         answered = await services.models.ask(
             "explain",

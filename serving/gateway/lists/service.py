@@ -10,10 +10,11 @@ from typing import Any
 
 from serving.client import FoundItem, Recommendation
 from serving.gateway.catalogue import Card
+from serving.gateway.experiments.arms import Arm
 from serving.gateway.lists import discount
 from serving.gateway.lists.schemas import Item, Latency
 from serving.gateway.lists.visitors import Visitor
-from serving.gateway.services import Arm, Services
+from serving.gateway.services import Services
 from serving.store import Shown, ShownList
 
 FALLBACK = "fallback"  # source of its items
@@ -83,6 +84,7 @@ def show(services: Services, asked: Asked, visitor: Visitor, arm: Arm, made: Mad
     """Writes down that a list is shown; gives the fields of `ListAnswer`."""
     reason = made.reason if visitor.known or made.reason else STORE_AWAY
     items = [item.model_copy(update={"rank": rank}) for rank, item in enumerate(made.items, 1)]
+    total = _ms(time.perf_counter() - asked.started)
     list_id = uuid.uuid4().hex
     services.writer.log(
         ShownList(
@@ -98,6 +100,7 @@ def show(services: Services, asked: Asked, visitor: Visitor, arm: Arm, made: Mad
             shown_at=services.clock.now(),
             query=asked.query,
             items=[Shown(item.item_id, item.rank - 1, 1.0, item.source) for item in items],
+            latency_ms=total,
         )
     )
     services.metrics.lists.labels(asked.surface, arm.arm, str(reason is not None).lower()).inc()
@@ -116,7 +119,7 @@ def show(services: Services, asked: Asked, visitor: Visitor, arm: Arm, made: Mad
         "latency_ms": Latency(
             store=_ms(visitor.seconds),
             model=_ms(made.seconds),
-            total=_ms(time.perf_counter() - asked.started),
+            total=total,
         ),
         "items": items,
     }

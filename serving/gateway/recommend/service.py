@@ -25,9 +25,10 @@ async def recommend(
     asked = service.Asked(request_id, wanted.user_id, wanted.surface, k)
     context = wanted.context if isinstance(wanted, RecommendBody) else {}
     who = await visitor(services, wanted.user_id, context)
-    arm = services.arm_of(wanted.user_id, wanted.surface)
+    arm = services.experiments.arm_of(wanted.user_id, wanted.surface)
     hidden = [*who.dismissed, *wanted.exclude_item_id]
     diversity = arm.diversity if wanted.diversity is None else wanted.diversity
+    drop = arm.drop_bought_days if wanted.drop_bought_days is None else wanted.drop_bought_days
     asked_for = settings.max_k if wanted.source else discount.depth(k, who.unwanted, settings.impressions)
     try:
         answered = await services.models.ask(
@@ -39,7 +40,7 @@ async def recommend(
                 category=wanted.category,
                 k=min(asked_for, settings.max_k),
                 diversity=diversity,
-                drop_bought_days=wanted.drop_bought_days,
+                drop_bought_days=drop,
             ),
             arm.label,
         )

@@ -37,7 +37,7 @@ async def search(services: Services, wanted: SearchQuery | SearchBody, request_i
     asked = service.Asked(request_id, wanted.user_id, wanted.surface, k, wanted.query)
     context = wanted.context if isinstance(wanted, SearchBody) else {}
     who = await visitor(services, wanted.user_id, context)
-    arm = services.arm_of(wanted.user_id, wanted.surface)
+    arm = services.experiments.arm_of(wanted.user_id, wanted.surface)
     try:
         answered = await services.models.ask(
             "search",
