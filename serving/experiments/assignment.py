@@ -14,9 +14,13 @@ that are not in one layer (Tang et al., "Overlapping experiment infrastructure",
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import datetime as dt
+import functools
 import hashlib
+import itertools
+import math
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -47,9 +51,13 @@ def point(salt: str, unit: str) -> float:
       salt: what is decided; any text.
       unit: who it is decided for, such as a user id.
     """
-    key = hashlib.blake2b(salt.encode(), digest_size=32).digest()
-    digest = hashlib.blake2b(unit.encode(), digest_size=8, key=key).digest()
+    digest = hashlib.blake2b(unit.encode(), digest_size=8, key=_key(salt)).digest()
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+
+
+@functools.lru_cache(maxsize=1024)
+def _key(salt: str) -> bytes:
+    return hashlib.blake2b(salt.encode(), digest_size=32).digest()
 
 
 def points(salt: str, units: Iterable[str]) -> np.ndarray:
@@ -91,8 +99,8 @@ def assign(experiment: Experiment, unit: str, now: float, stopped: Collection[st
             return None
     if point(f"entry:{experiment.name}", unit) >= traffic(experiment, now):
         return None
-    place = np.searchsorted(_bounds(experiment.arms), point(f"arm:{experiment.name}", unit), side="right")
-    return Assignment(experiment.name, experiment.arms[int(place)])
+    place = bisect.bisect_right(_bounds(experiment.arms), point(f"arm:{experiment.name}", unit))
+    return Assignment(experiment.name, experiment.arms[place])
 
 
 def assign_list(
@@ -129,11 +137,11 @@ def moved(old: Experiment, new: Experiment) -> str | None:
       old: the experiment as it ran.
       new: the experiment of the same name as it is to run.
     """
-    if (old.layer, old.layer_slice) != (new.layer, new.layer_slice):
+    if _part(old) != _part(new):
         return f"{new.name}.layer: it was {old.layer} {list(old.layer_slice)}; keep it, or give a new name"
     if [arm.name for arm in old.arms] != [arm.name for arm in new.arms]:
         return f"{new.name}.arms: they were {[arm.name for arm in old.arms]}; keep them, or give a new name"
-    if not np.array_equal(_bounds(old.arms), _bounds(new.arms)):
+    if not np.allclose(_bounds(old.arms), _bounds(new.arms), rtol=0, atol=1e-12):
         return f"{new.name}.arms: their weights changed; keep them and change traffic, or give a new name"
     at = sorted({0.0, *(step.at.timestamp() for one in (old, new) for step in one.ramp)})
     for moment in at:
@@ -146,7 +154,13 @@ def moved(old: Experiment, new: Experiment) -> str | None:
     return None
 
 
-def _bounds(arms: Sequence[Arm]) -> np.ndarray:
-    """Upper ends of the arms on [0, 1], without the last, float64 [A - 1]."""
-    weights = np.array([arm.weight for arm in arms])
-    return np.cumsum(weights)[:-1] / weights.sum()
+def _part(experiment: Experiment) -> tuple[str | None, tuple[float, float]]:
+    """The layer and its slice; all of a layer is the same as none."""
+    whole = experiment.layer_slice == (0, 1)
+    return None if whole else experiment.layer, experiment.layer_slice
+
+
+def _bounds(arms: Sequence[Arm]) -> list[float]:
+    """Upper ends of the arms on [0, 1], without the last, [A - 1]."""
+    total = math.fsum(arm.weight for arm in arms)
+    return [end / total for end in itertools.accumulate(arm.weight for arm in arms[:-1])]

@@ -164,7 +164,7 @@ def analyse(exposures: Exposures, experiment: Experiment) -> Report:
         lists={name: int(np.sum(arm == index)) for index, name in enumerate(names)},
         crossed=crossed,
         mismatch=mismatch,
-        mismatch_one_look=sample_ratio.one_look(counts[-1], weights),
+        mismatch_one_look=float(sample_ratio.one_look(counts[-1], weights)),
         comparisons=comparisons,
         missing=[metric.title for metric in METRICS.values() if metric not in chosen],
         verdict=verdict,

@@ -11,18 +11,17 @@ import numpy as np
 from scipy import special, stats
 
 
-def one_look(users: np.ndarray, weights: np.ndarray) -> float:
-    """p-value of Pearson's chi-square test, at a single look.
+def one_look(users: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """p-values of Pearson's chi-square test, each at a single look, float64 [...].
 
     Args:
-      users: users of each arm, [A].
+      users: users of each arm, [..., A].
       weights: their intended shares, [A], of any sum.
     """
-    shares = np.asarray(weights, np.float64)
-    total = np.sum(users)
-    if total == 0:
-        return 1.0
-    return float(stats.chisquare(users, total * shares / shares.sum()).pvalue)
+    shares = np.asarray(weights, np.float64) / np.sum(weights)
+    total = np.sum(users, axis=-1, keepdims=True)
+    expected = np.where(total > 0, total, 1) * shares
+    return stats.chisquare(np.where(total > 0, users, expected), expected, axis=-1).pvalue
 
 
 def p_values(users: np.ndarray, weights: np.ndarray, strength: float = 1000.0) -> np.ndarray:
