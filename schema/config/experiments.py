@@ -141,6 +141,8 @@ class Exploration(Section):
     """Clicks that a new item is taken to have had already (Beta prior)."""
     prior_failures: float = Field(20.0, gt=0)
     """Times shown without a click that a new item is taken to have had already."""
+    days: float = Field(28.0, gt=0)
+    """Days for which a showing counts."""
     max_choices: int = Field(50, ge=2, le=200)
     """New items at most among which it is drawn; the model's order says which."""
 

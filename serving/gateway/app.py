@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from schema import names as F
 from schema.config import Gateway
 from serving.gateway import errors
 from serving.gateway.catalogue import Catalogue
@@ -16,6 +18,7 @@ from serving.gateway.events import router as events
 from serving.gateway.events.rates import Rates
 from serving.gateway.experiments import router as experiments
 from serving.gateway.experiments.arms import Experiments
+from serving.gateway.experiments.exploration import Explorer
 from serving.gateway.histories import Histories
 from serving.gateway.items import router as items
 from serving.gateway.keys import Keys
@@ -24,6 +27,7 @@ from serving.gateway.middleware import Front
 from serving.gateway.models import Models
 from serving.gateway.operations import router as operations
 from serving.gateway.recommend import router as recommend
+from serving.gateway.repeated import Repeated
 from serving.gateway.search import router as search
 from serving.gateway.services import Clock, Services
 from serving.gateway.users import router as users
@@ -31,6 +35,8 @@ from serving.gateway.writer import Writer
 from serving.store import EventStore
 
 _ROUTERS = (recommend, search, items, events, users, experiments, operations)
+_SWITCH_SECONDS = 2.0  # until a stop by hand reaches this process
+_EXPLORE_SECONDS = 60.0  # for which the propensities of new items stay as they are
 
 
 def create_app(
@@ -68,17 +74,22 @@ def create_app(
         keys=Keys(settings),
         rates=Rates(settings.bots.events_per_minute),
         experiments=Experiments(settings.experiments, clock.now),
+        explorer=Explorer(settings.exploration, random.random),
         metrics=metrics,
         clock=clock,
     )
+
+    repeated = _repeated(services)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.writer.start()
         await services.models.version()  # opens the channel before the first shopper waits for it
-        await services.experiments.start(lambda: services.read(store.stopped))
+        for each in repeated:
+            await each.start()
         yield
-        await services.experiments.stop()
+        for each in repeated:
+            await each.stop()
         await services.writer.stop()
         await services.models.close()
         services.pool.shutdown()
@@ -103,3 +114,22 @@ def create_app(
         )
     app.add_middleware(Front, limits=settings.limits, metrics=metrics)  # the outermost
     return app
+
+
+def _repeated(services: Services) -> list[Repeated]:
+    """What is read from the store while the app runs."""
+    settings, found = services.settings, []
+
+    async def switch() -> None:
+        services.experiments.stopped = await services.read(services.store.stopped)
+
+    async def explore() -> None:
+        since = services.clock.now() - settings.exploration.days * F.SECONDS_PER_DAY
+        counts = await services.read(services.store.explored, since)
+        await services.read(services.explorer.learn, counts)
+
+    if settings.experiments:
+        found.append(Repeated("kill switch", _SWITCH_SECONDS, switch))
+    if settings.exploration.share > 0:
+        found.append(Repeated("exploration", _EXPLORE_SECONDS, explore))
+    return found

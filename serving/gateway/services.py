@@ -15,6 +15,7 @@ from schema.config import Gateway
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.events.rates import Rates
 from serving.gateway.experiments.arms import Experiments
+from serving.gateway.experiments.exploration import Explorer
 from serving.gateway.histories import Histories
 from serving.gateway.keys import Keys
 from serving.gateway.metrics import Metrics
@@ -61,6 +62,7 @@ class Services:
       keys: who may ask.
       rates: who is a robot.
       experiments: which arm of one a user is in.
+      explorer: draws new items into lists.
       metrics: what is counted.
       clock: what the time is.
     """
@@ -74,6 +76,7 @@ class Services:
     keys: Keys
     rates: Rates
     experiments: Experiments
+    explorer: Explorer
     metrics: Metrics
     clock: Clock
     pool: ThreadPoolExecutor = dataclasses.field(

@@ -154,6 +154,11 @@ class EventStore:
         with self._engine.connect() as connection:
             return exposures.of_outcomes(connection, experiment, since, until)
 
+    def explored(self, since: float) -> dict[str, tuple[int, int]]:
+        """Item -> times shown in a drawn place since then, and clicked; see `exposures.of_explored`."""
+        with self._engine.connect() as connection:
+            return exposures.of_explored(connection, since)
+
     def stop(self, experiment: str) -> bool:
         """Stops an experiment in all gateways; whether it ran until now."""
         with engines.writing(self._engine) as connection:

@@ -106,6 +106,33 @@ def of_outcomes(
     return _columns(connection.execute(query), ["unit", "item_id", "event_type", "time", "value", "list_id"])
 
 
+def of_explored(connection: sa.Connection, since: float) -> dict[str, tuple[int, int]]:
+    """What became of places that were left to chance: those with a propensity below 1.
+
+    Args:
+      connection: to the database.
+      since: unix seconds.
+
+    Returns:
+      Item -> lists that had it in such a place, and those of them in which it was clicked.
+    """
+    clicked = (
+        sa.select(_e.list_id, _e.item_id, _e.user_id)
+        .where(_e.event_type == "click", _e.list_id != "", _e.occurred_at >= since, ~_e.suspect)
+        .distinct()
+        .subquery()
+    )
+    same = (clicked.c.list_id == _p.list_id, clicked.c.item_id == _p.item_id, clicked.c.user_id == _l.user_id)
+    query = (
+        sa.select(_p.item_id, sa.func.count(), sa.func.count(clicked.c.list_id))
+        .join(tables.lists, _l.list_id == _p.list_id)
+        .outerjoin(clicked, sa.and_(*same))
+        .where(_p.propensity < 1, _l.shown_at >= since)
+        .group_by(_p.item_id)
+    )
+    return {item: (shown, clicks) for item, shown, clicks in connection.execute(query)}
+
+
 def _chosen(experiment: str, since: float, until: float) -> sa.Subquery:
     robots = sa.select(_e.user_id).where(_e.suspect, _e.received_at >= since)
     return (

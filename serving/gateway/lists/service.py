@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.client import FoundItem, Recommendation
@@ -51,12 +51,14 @@ class Made:
       version: that made it, 0 for none.
       reason: why it is a fallback; None if it is none.
       seconds: that the model took.
+      propensities: of items that were drawn, at their places; of all others it is 1.
     """
 
     items: Sequence[Item]
     version: int = 0
     reason: str | None = None
     seconds: float = 0.0
+    propensities: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def items_of(services: Services, results: Sequence[Recommendation | FoundItem]) -> list[Item]:
@@ -99,7 +101,10 @@ def show(services: Services, asked: Asked, visitor: Visitor, arm: Arm, made: Mad
             fallback=reason is not None,
             shown_at=services.clock.now(),
             query=asked.query,
-            items=[Shown(item.item_id, item.rank - 1, 1.0, item.source) for item in items],
+            items=[
+                Shown(item.item_id, item.rank - 1, made.propensities.get(item.item_id, 1.0), item.source)
+                for item in items
+            ],
             latency_ms=total,
         )
     )

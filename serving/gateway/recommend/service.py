@@ -29,7 +29,10 @@ async def recommend(
     hidden = [*who.dismissed, *wanted.exclude_item_id]
     diversity = arm.diversity if wanted.diversity is None else wanted.diversity
     drop = arm.drop_bought_days if wanted.drop_bought_days is None else wanted.drop_bought_days
-    asked_for = settings.max_k if wanted.source else discount.depth(k, who.unwanted, settings.impressions)
+    # Nothing is drawn into a list of which the caller says where its items come from.
+    explores = settings.exploration.share > 0 and not wanted.source
+    all_of_them = wanted.source or explores
+    asked_for = settings.max_k if all_of_them else discount.depth(k, who.unwanted, settings.impressions)
     try:
         answered = await services.models.ask(
             "recommend",
@@ -51,6 +54,7 @@ async def recommend(
         made = service.Made(service.fallback_items(cards, ""), reason=away.reason)
     else:
         results = [each for each in answered.value if not wanted.source or each.source in wanted.source]
-        items = service.sunk(services, service.items_of(services, results), who, k)
-        made = service.Made(items, answered.version, None, answered.seconds)
+        items = service.sunk(services, service.items_of(services, results), who, len(results))
+        items, drawn = services.explorer.filled(items, k) if explores else (items[:k], {})
+        made = service.Made(items, answered.version, None, answered.seconds, drawn)
     return ListAnswer(**service.show(services, asked, who, arm, made))
