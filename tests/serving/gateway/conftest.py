@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from schema.config import Gateway
 from serving.client import AsyncClient
@@ -45,6 +46,17 @@ def cards() -> Catalogue:
     return Catalogue(table(rows))
 
 
+def app_of(folder: Path, address: str, more: dict[str, Any] | None = None, **settings: Any) -> FastAPI:
+    """An app with a store in `folder`, in front of the model server at `address`."""
+    section = Gateway.model_validate({"timeouts": LATE, **settings})
+    given = {
+        "store": EventStore(f"sqlite:///{folder / 'store.sqlite'}"),
+        "model": AsyncClient(address, timeout=20, max_attempts=1),
+        "catalogue": cards(),
+    }
+    return create_app(section, **{**given, **(more or {})})
+
+
 @pytest.fixture
 def gateway(server: Server, tmp_path: Path) -> Callable[..., Any]:
     """async with gateway(**settings) as (client, app): an app with a store of its own.
@@ -56,18 +68,11 @@ def gateway(server: Server, tmp_path: Path) -> Callable[..., Any]:
     async def make(
         *, model: str | None = None, more: dict[str, Any] | None = None, **settings: Any
     ) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
-        section = Gateway.model_validate({"timeouts": LATE, **settings})
-        store = EventStore(f"sqlite:///{tmp_path / 'store.sqlite'}")
-        given = {
-            "store": store,
-            "model": AsyncClient(model or server.address, timeout=20, max_attempts=1),
-            "catalogue": cards(),
-        }
-        app = create_app(section, **{**given, **(more or {})})
+        app = app_of(tmp_path, model or server.address, more, **settings)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
                 yield client, app
-        store.close()
+        app.state.services.store.close()
 
     return make
