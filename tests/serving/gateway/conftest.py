@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from fastapi import FastAPI
 
@@ -22,7 +23,7 @@ from tests.serving.process import Server
 LATE = {"recommend_ms": 20_000, "search_ms": 20_000, "suggest_ms": 20_000, "explain_ms": 20_000}
 
 
-def cards() -> Catalogue:
+def card_table() -> pa.Table:
     """The overlap model's items; later ones are more popular, as to the model."""
     rows = [
         {
@@ -43,7 +44,7 @@ def cards() -> Catalogue:
             )
         )
     ]
-    return Catalogue(table(rows))
+    return table(rows)
 
 
 def app_of(folder: Path, address: str, more: dict[str, Any] | None = None, **settings: Any) -> FastAPI:
@@ -52,7 +53,7 @@ def app_of(folder: Path, address: str, more: dict[str, Any] | None = None, **set
     given = {
         "store": EventStore(f"sqlite:///{folder / 'store.sqlite'}"),
         "model": AsyncClient(address, timeout=20, max_attempts=1),
-        "catalogue": cards(),
+        "catalogue": Catalogue(card_table()),
     }
     return create_app(section, **{**given, **(more or {})})
 

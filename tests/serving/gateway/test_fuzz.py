@@ -23,6 +23,7 @@ def client(tmp_path_factory):
     app.state.services.store.close()
 
 
+@pytest.mark.slow
 def test_requests_made_from_the_schema_are_answered_or_refused(client):
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     statuses: dict[str, dict[int, int]] = {}
@@ -39,10 +40,12 @@ def test_requests_made_from_the_schema_are_answered_or_refused(client):
 
     operations = [found.ok() for found in schema.get_all_operations()]
     for operation in operations:
-        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+        takes = [*operation.path_parameters, *operation.query, *operation.body]
+        modes = [GenerationMode.POSITIVE] + ([GenerationMode.NEGATIVE] if takes else [])
+        for mode in modes:
             fuzz = hypothesis.given(operation.as_strategy(generation_mode=mode))(ask)
             fuzz = hypothesis.settings(
-                max_examples=EXAMPLES,
+                max_examples=EXAMPLES if takes else 2,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],
