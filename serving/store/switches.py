@@ -11,7 +11,8 @@ from serving.store.engine import insert
 def stop(connection: sa.Connection, experiment: str, at: float) -> bool:
     """Stops an experiment; whether it ran until now."""
     statement = insert(connection, tables.stopped).values(experiment=experiment, at=at)
-    return connection.execute(statement.on_conflict_do_nothing(index_elements=["experiment"])).rowcount > 0
+    statement = statement.on_conflict_do_nothing(index_elements=["experiment"])
+    return connection.scalar(statement.returning(tables.stopped.c.experiment)) is not None
 
 
 def resume(connection: sa.Connection, experiment: str) -> bool:
