@@ -51,5 +51,5 @@ async def recommend(
     else:
         results = [each for each in answered.value if not wanted.source or each.source in wanted.source]
         items = service.sunk(services, service.items_of(services, results), who, k)
-        made = service.Made(items, answered.version, None, answered.seconds)
+        made = service.Made(items, answered.version, answered.reason, answered.seconds)
     return ListAnswer(**service.show(services, asked, who, arm, made))
