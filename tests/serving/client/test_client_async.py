@@ -22,7 +22,8 @@ from serving.client.wire import Connection, Retries, Wire
 from serving.model_server.core import predictor, servable
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
-from serving.model_server.core.version_manager import Policy, VersionManager
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import Policy
 from serving.model_server.grpc_api.model_service import ModelService
 from serving.model_server.grpc_api.prediction_service import PredictionService
 from tests.serving.certificates import Authority
