@@ -133,6 +133,11 @@ def test_async_client_gives_the_same_as_the_other(address: str, executor: Execut
             client.metadata(),
         ]
     assert asyncio.run(ask()) == expected
+    *_, embedded, _, _, status, metadata = expected
+    with Client(address, timeout=20) as client:
+        assert client.embed_text("text") != embedded
+    assert [version.version for version in status] == [2, 1]
+    assert metadata.version == 2
 
 
 def test_label_and_version_choose_the_version(address: str, executor: Executor) -> None:
