@@ -76,7 +76,7 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.writer.start()
-        # TensorFlow's messages are imported for it: seconds, in which events are taken already.
+        # The command has done it before it listens, unless it was told not to wait.
         warming = asyncio.create_task(services.models.warm())
         yield
         warming.cancel()

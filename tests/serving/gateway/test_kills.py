@@ -18,7 +18,7 @@ def test_no_acknowledged_event_is_lost_or_doubled(database, kills, tmp_path, req
     if database == "postgresql":
         url = request.getfixturevalue("postgres").database()
     pq.write_table(card_table(), tmp_path / "items.parquet")
-    gateway = Gateway(tmp_path, url, "--catalogue", str(tmp_path / "items.parquet"))
+    gateway = Gateway(tmp_path, url, "--catalogue", str(tmp_path / "items.parquet"), "--no-wait_for_model")
     try:
         acknowledged, answers = asyncio.run(kill_under_load(gateway, kills=kills))
     finally:
