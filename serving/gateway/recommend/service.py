@@ -56,5 +56,5 @@ async def recommend(
         results = [each for each in answered.value if not wanted.source or each.source in wanted.source]
         items = service.sunk(services, service.items_of(services, results), who, len(results))
         items, drawn = services.explorer.filled(items, k) if explores else (items[:k], {})
-        made = service.Made(items, answered.version, None, answered.seconds, drawn)
+        made = service.Made(items, answered.version, answered.reason, answered.seconds, drawn)
     return ListAnswer(**service.show(services, asked, who, arm, made))
