@@ -5,6 +5,7 @@ Importing this module imports TFX (about 10 s).
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Collection
@@ -94,7 +95,9 @@ class KubeflowDagRunner(tfx_runner.KubeflowV2DagRunner):
                 f"kubeflow.parameters: one of {', '.join(self._shop.kubeflow.parameters)} has an upper "
                 "bound, so it cannot be told from other numbers; compile the pipeline for each value instead"
             ) from error
-        of_marks = super().run(pipeline, None, write_out=False)["pipelineSpec"]
+        # Not through the TFX command line's wrapper, which takes one call for one pipeline.
+        run = inspect.unwrap(tfx_runner.KubeflowV2DagRunner.run)
+        of_marks = run(self, pipeline, None, write_out=False)["pipelineSpec"]
         return parameters.apply(compiled, of_marks, self._shop)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from schema.config import Kubeflow, Step
 from schema.errors import ConfigError
 
+ENTRYPOINT = ["python", "-m", "kubeflow.entrypoint"]
+_TFX_ENTRYPOINT = ["python", "-m", "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"]
 DEFAULT = "default"  # in kubeflow.steps: what holds for all components
 
 
@@ -26,7 +28,7 @@ def tasks(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def apply_settings(spec: dict[str, Any], settings: Kubeflow, uncached: Collection[str] = ()) -> None:
-    """Writes pipeline root, images, resources, retries and caching into a compiled spec, in place.
+    """Writes pipeline root, commands, images, resources, retries and caching into a spec, in place.
 
     It also corrects the task that a parameter comes from: TFX 1.21 writes the producer's name with
     "_task" behind it, which no task of the spec has.
@@ -88,6 +90,8 @@ def platforms(spec: dict[str, Any], settings: Kubeflow) -> dict[str, Any] | None
 
 
 def _apply_to_container(container: dict[str, Any], step: Step) -> None:
+    if container.get("command") == _TFX_ENTRYPOINT:
+        container["command"] = list(ENTRYPOINT)
     if step.image is not None:
         container["image"] = step.image
     if step.env:

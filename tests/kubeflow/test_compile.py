@@ -15,7 +15,7 @@ from tests.kubeflow import dockerfile
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+ENTRY = "kubeflow.entrypoint"
 IMAGE = "registry.example/shop/shelfwise:7"
 SETTINGS = {
     "image": IMAGE,
@@ -303,9 +303,17 @@ def test_resources_retries_caching_and_folders(spec):
     }
 
 
+_IN_BUCKET = (
+    "import sys; from kubeflow import entrypoint as e; e.MOUNTS['minio://'] = sys.argv.pop(1); e.main()"
+)
+
+
 def test_a_registry_container_answers_with_a_parameter(spec, tmp_path):
-    """Its command with the invocation that Kubeflow puts in place of {{$}}: no driver, no metadata store."""
-    model = tmp_path / "model" / "Format-Serving"
+    """Its command with the invocation that Kubeflow puts in place of {{$}}: no driver, no metadata store.
+
+    The artifacts are in a bucket that TensorFlow cannot open; KFP's launcher has copied the input.
+    """
+    model = tmp_path / "bucket" / "model" / "Format-Serving"
     model.mkdir(parents=True)
     (model / "saved_model.pb").write_bytes(b"graph")
     version = tmp_path / "serving" / "17"
@@ -322,24 +330,30 @@ def test_a_registry_container_answers_with_a_parameter(spec, tmp_path):
     invocation = {
         "inputs": {
             "artifacts": {
-                "model": {"artifacts": [{"name": "5", "uri": str(model.parent), "type": artifact}]}
+                "model": {"artifacts": [{"name": "5", "uri": "minio://bucket/model", "type": artifact}]}
             },
             "parameterValues": _constants(task) | {"destination": str(tmp_path / "serving")},
         },
         "outputs": {
-            "artifacts": {
-                "version": {"artifacts": [{"uri": str(tmp_path / "out" / "version"), "type": output}]}
-            },
+            "artifacts": {"version": {"artifacts": [{"uri": "minio://bucket/out/version", "type": output}]}},
             "parameters": {"version": {"outputFile": str(tmp_path / "out" / "parameter")}},
             "outputFile": str(tmp_path / "out" / "output.json"),
         },
     }
     container = _containers(spec)["BaselineModel"]
     arguments = [json.dumps(invocation) if value == "{{$}}" else value for value in container["args"]]
-    done = _run([sys.executable, *container["command"][1:], *arguments], ROOT, PYTHONPATH=str(ROOT))
+    assert container["command"] == ["python", "-m", "kubeflow.entrypoint"]
+    command = [sys.executable, "-c", _IN_BUCKET, f"{tmp_path}/", *arguments]
+    done = _run(command, ROOT, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
-    answer = json.loads((tmp_path / "out" / "output.json").read_text())["parameterValues"]["version"]
-    assert json.loads(answer) == {"folder": str(version), "standing": {"auc": 0.99}}
+    written = json.loads((tmp_path / "out" / "output.json").read_text())
+    assert json.loads(written["parameterValues"]["version"]) == {
+        "folder": str(version),
+        "standing": {"auc": 0.99},
+    }
+    # where the launcher takes it from, and what it is to be called
+    assert (tmp_path / "bucket" / "out" / "version").is_file()
+    assert written["artifacts"]["version"]["artifacts"][0]["uri"] == "minio://bucket/out/version"
 
 
 def test_numbers_that_are_given_when_a_run_is_started(spec):
