@@ -380,7 +380,7 @@ def test_numbers_that_are_given_when_a_run_is_started(spec):
             settings = settings.replace(placeholder, "-1")
         for section, field in keys.values():
             assert json.loads(settings).get(section, {}).get(field, -1) == -1, task
-    assert users["ranking_epochs"] == {"RankingTrainer"}
+    assert users["ranking_epochs"] == {"RankingTrainer", "ServableBuilder"}
     assert {"EventExampleGen", "RetrievalTrainer", "WarmStartModel"} < users["split_test_days"]
 
 
@@ -430,7 +430,7 @@ def test_the_vertex_sdk_loads_it(compiled, without_users, folder):
 
     roots = {}
     # Vertex AI's SDK reads a file of one document, which has no settings of Kubernetes.
-    (folder / "vertex.yaml").write_text(compiled[1].split("\n---\n", 1)[1])
+    (folder / "vertex.yaml").write_text(compiled[1].split("\n---\n")[0])
     for name in ("vertex.yaml", "job.json"):
         job = aiplatform.PipelineJob(
             display_name="shop",
