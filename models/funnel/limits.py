@@ -12,6 +12,9 @@ from schema.config.serving import EVALUATED_ROWS
 
 Inputs = Mapping[str, tf.Tensor]
 _Most = tuple[int, str]  # a limit, and the setting that it comes from
+_PAIRS_AT_ONCE = (
+    1 << 14
+)  # their features, the ranker's hidden layers and the sources' ranks take some 4 KB each
 
 
 class Limits:
@@ -77,7 +80,11 @@ class Limits:
 
 
 def in_parts(
-    work: Callable[[dict[str, tf.Tensor]], tf.Tensor], inputs: Inputs, rows: int, answers: int
+    work: Callable[[dict[str, tf.Tensor]], tf.Tensor],
+    inputs: Inputs,
+    rows: int,
+    answers: int,
+    pairs: int = _PAIRS_AT_ONCE,
 ) -> tf.Tensor:
     """What `work` gives for `inputs`, of which it gets some rows at a time.
 
@@ -86,11 +93,13 @@ def in_parts(
       inputs: tensors of B rows, among them `candidate_item_id` [B, N].
       rows: R at most.
       answers: A.
+      pairs: R times N at most, unless one row has more.
 
     Returns:
       float32 [A, B, N].
     """
     count, width = tf.unstack(tf.shape(inputs[F.CANDIDATE_ITEM_ID]))
+    rows = tf.clip_by_value(pairs // tf.maximum(width, 1), 1, rows)
 
     def step(start: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         more = work({name: value[start : start + rows] for name, value in inputs.items()})

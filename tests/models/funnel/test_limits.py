@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components.common import artifacts, servables
 from components.common.candidate_lists import tensor
-from models.funnel.limits import Limits
+from models.funnel.limits import Limits, in_parts
 from models.funnel.signatures import concrete, signature_specs
 from schema import names as F
 from schema.config import Serving
@@ -204,6 +204,25 @@ def test_a_batch_job_s_rows_are_ranked_some_at_a_time(monkeypatch):
             np.testing.assert_allclose(values[row, : len(candidates)], alone, rtol=1e-5, atol=1e-7)
             assert not np.any(values[row, len(candidates) :])
     assert exported(examples=tf.constant([], tf.string))[F.P_PURCHASE].shape == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("width", "parts"), [(1, [4, 4, 1]), (3, [3, 3, 3]), (5, [2] * 4 + [1]), (99, [1] * 9)]
+)
+def test_wide_lists_are_ranked_fewer_at_a_time(width, parts):
+    asked = []
+
+    def work(rows):
+        asked.append(len(rows[F.USER_ID]))
+        return tf.cast(rows[F.CANDIDATE_ITEM_ID], tf.float32)[None] * 2
+
+    given = {
+        F.USER_ID: tf.range(9),
+        F.CANDIDATE_ITEM_ID: tf.reshape(tf.range(9 * width), [9, width]),
+    }
+    answer = in_parts(work, given, rows=4, answers=1, pairs=10)
+    assert asked == parts
+    np.testing.assert_array_equal(answer[0], 2 * given[F.CANDIDATE_ITEM_ID])
 
 
 def test_texts_have_a_limit_of_their_own():
