@@ -25,7 +25,8 @@ def create_pipeline(
       pipeline_root: folder or URL of the artifacts.
       metadata_path: SQLite file of the metadata store; None where the platform has its own.
       serving_dir: folder or URL whose sub-folders are the pushed versions.
-      fingerprint: fingerprint of input files, given by the configuration key of each.
+      fingerprint: fingerprint of input files, given by the configuration key of each; None: a step of the
+        pipeline takes it in every run, for a pipeline that is compiled once and run often.
 
     Returns:
       The pipeline, for `LocalDagRunner` or `KubeflowV2DagRunner`.

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tfx.components import ExampleValidator, StatisticsGen, Transform
 from tfx.dsl.components.base.base_node import BaseNode
@@ -17,6 +18,8 @@ from components.catalog_example_gen.component import CatalogExampleGen
 from components.common import artifacts, catalogue
 from components.common.fingerprint import code_version
 from components.data_quality_gate.component import DataQualityGate
+from components.data_version import executor as data_version
+from components.data_version.component import DataVersion
 from components.event_example_gen import settings as event_settings
 from components.event_example_gen.component import EventExampleGen
 from components.schema_importer import executor as schema_executor
@@ -24,7 +27,8 @@ from components.schema_importer.component import SchemaImporter
 from pipeline.stages.nodes import rebuilt
 from schema.config import Config
 
-Fingerprint = Callable[[Mapping[str, str]], str]
+# Of files by their configuration keys, taken as the pipeline is built; None: by a step of each run.
+Fingerprint = Callable[[Mapping[str, str]], str] | None
 
 
 @dataclass(frozen=True)
@@ -93,28 +97,62 @@ class Features:
     user_inputs: dict[str, BaseChannel]
 
 
+@dataclass(frozen=True)
+class Version:
+    """The fingerprint of files, for the cache key of the component that reads them.
+
+    Attributes:
+      nodes: the step that takes it in each run; none if it was taken as the pipeline was built.
+      value: for that component's parameter `data_version`.
+    """
+
+    nodes: list[BaseNode]
+    value: Any
+
+    @classmethod
+    def of(cls, name: str, config: Config, paths: Mapping[str, str], fingerprint: Fingerprint) -> Version:
+        """The fingerprint of files.
+
+        Args:
+          name: of the table; the step's id begins with it.
+          config: the shop.
+          paths: the files by their configuration keys, as the configuration has them.
+          fingerprint: takes it here, of full paths; None: in each run.
+        """
+        if fingerprint is not None:
+            return cls([], fingerprint({key: config.data.resolve(path) for key, path in paths.items()}))
+        step = DataVersion(
+            files=data_version.files_json(config.data, paths),
+            code_version=code_version("components.data_version"),
+        ).with_id(f"{name}{DataVersion.__name__}")
+        return cls([rebuilt(step)], step.outputs["version"].future()[0].value)
+
+
 def read(config: Config, fingerprint: Fingerprint) -> Tables:
-    """Reads the shop's files; `fingerprint` is taken of them by their configuration keys."""
+    """Reads the shop's files, of whose state `fingerprint` tells."""
+    version = Version.of("Catalog", config, _files(config, "items", "users", "exposures"), fingerprint)
     catalog = CatalogExampleGen(
         config=catalog_settings.Settings.of(config).to_json(),
-        data_version=fingerprint(_files(config, "items", "users", "exposures")),
+        data_version=version.value,
         code_version=code_version("components.catalog_example_gen"),
     )
     tables = Tables(
-        nodes=[rebuilt(catalog)],
+        nodes=[*version.nodes, rebuilt(catalog)],
         items=catalog.outputs["items"],
         events=None,
         users=catalog.outputs["users"] if config.users is not None else None,
     )
     if config.events is None:
         return tables
+    version = Version.of("Event", config, _files(config, "events"), fingerprint)
     events = EventExampleGen(
         config=event_settings.Settings.of(config).to_json(),
-        data_version=fingerprint(_files(config, "events")),
+        data_version=version.value,
         code_version=code_version("components.event_example_gen"),
         items=catalog.outputs["items"],
     )
-    return dataclasses.replace(tables, nodes=[*tables.nodes, events], events=events.outputs["examples"])
+    nodes = [*tables.nodes, *version.nodes, events]
+    return dataclasses.replace(tables, nodes=nodes, events=events.outputs["examples"])
 
 
 def check(config: Config, tables: Tables) -> Checked:
@@ -182,13 +220,9 @@ def _schema(config: Config, table: str) -> SchemaImporter:
 
 
 def _files(config: Config, *sections: str) -> dict[str, str]:
-    """Full paths of the sections' files by their configuration key."""
+    """The sections' files by their configuration key."""
     named = {name: getattr(config, name) for name in sections}
-    return {
-        f"{name}.path": config.data.resolve(section.path)
-        for name, section in named.items()
-        if section is not None
-    }
+    return {f"{name}.path": section.path for name, section in named.items() if section is not None}
 
 
 def _transform_splits(config: Config) -> dict[str, tuple[list[str], list[str]]]:

@@ -18,7 +18,7 @@ from components.search_evaluator import settings as search_evaluator
 from components.search_evaluator.component import SearchEvaluator
 from components.search_trainer import settings as search_trainer
 from components.search_trainer.component import SearchTrainer
-from pipeline.stages.data import Features, Fingerprint, Tables
+from pipeline.stages.data import Features, Fingerprint, Tables, Version
 from pipeline.stages.models import Model, Retriever
 from pipeline.stages.nodes import rebuilt
 from schema.config import Config
@@ -56,13 +56,14 @@ def read_judgements(config: Config, tables: Tables, fingerprint: Fingerprint) ->
     judged = config.search.judgements
     if not config.search.enabled or judged is None:
         return Judgements()
+    version = Version.of("Judgement", config, {"search.judgements.path": judged.path}, fingerprint)
     node = JudgementExampleGen(
         items=tables.items,
         config=judgement_example_gen.Settings.of(config).to_json(),
-        data_version=fingerprint({"search.judgements.path": config.data.resolve(judged.path)}),
+        data_version=version.value,
         code_version=code_version("components.judgement_example_gen"),
     )
-    return Judgements([node], {"judgements": node.outputs["judgements"]})
+    return Judgements([*version.nodes, node], {"judgements": node.outputs["judgements"]})
 
 
 def train_search(

@@ -14,7 +14,7 @@ Example::
 from schema.config.base import Name, Section
 from schema.config.data import Csv, Data, EventColumns, Events, Exposures, Items, Split, Time, Users
 from schema.config.gateway import ApiKey, Bots, Gateway, ImpressionDiscount, Limits, Timeouts
-from schema.config.kubeflow import Kubeflow, Resources
+from schema.config.kubeflow import Kubeflow, Secret, Step, Toleration, Volume
 from schema.config.loading import explain, load
 from schema.config.quality import InfraValidation, Matching, Quality, SearchQuality
 from schema.config.ranking import LabelWindows, Lists, Ranking, Span, Tuning
@@ -57,23 +57,26 @@ __all__ = [
     "QueryEncoder",
     "Ranking",
     "Reasons",
-    "Resources",
     "Retrieval",
     "Search",
     "SearchField",
     "SearchQuality",
     "SearchTraining",
+    "Secret",
     "Section",
     "Serving",
     "Settings",
     "Span",
     "Split",
+    "Step",
     "Suggest",
     "TextEncoder",
     "Time",
     "Timeouts",
+    "Toleration",
     "Tuning",
     "Users",
+    "Volume",
     "explain",
     "load",
     "narrow",

@@ -18,7 +18,7 @@ from ml_metadata.proto import metadata_store_pb2
 from components.common import registry
 from schema.config import load
 from serving.client import Client
-from tests.e2e import cold_start
+from tests.e2e import cold_start, pushed
 from tests.serving.process import Server
 from tests.shops.households import household_frames, write_shop
 
@@ -281,6 +281,35 @@ def test_some_places_explore_new_items(model):
     for place in places:
         assert bought.get(shown["item_id"][place], 0) < 3
         assert shown["reason"][place].startswith("New in ")
+
+
+def test_the_compiled_spec_pushes_an_equal_model(shop, tmp_path):
+    """Each task by its container's command; the run is killed once, resumed, and cached the next time."""
+    bucket = tmp_path / "bucket"
+    command = [sys.executable, "-m", "kubeflow.runner", "--config", str(shop.config)]
+    command += ["--run-local", str(bucket)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if re.search(r"DataQualityGate +succeeded", line):
+                process.send_signal(signal.SIGKILL)
+    runs = []
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+        assert done.returncode == 0, done.stdout + done.stderr
+        record = max(bucket.glob("artifacts/small-shop/*/run.json"), key=lambda path: path.stat().st_mtime)
+        tasks = json.loads(record.read_text())["tasks"]
+        runs.append({name: task["state"] for name, task in tasks.items()})
+    resumed, cached = runs
+    always = {"CatalogDataVersion", "EventDataVersion", "BaselineModel", "WarmStartModel"}
+    assert set(resumed) == {*always, *BEFORE_KILL, *AFTER_KILL, *BLESSING}
+    assert all(resumed[name] == "cached" for name in DATA)  # the gate came after all of them
+    assert resumed["Pusher"] == "succeeded"
+    assert {name for name, state in cached.items() if state != "cached"} == always
+    ours = pushed.Pushed.of(bucket / "serving" / "shelfwise")
+    theirs = pushed.Pushed.of(shop.run / "serving" / "shelfwise")
+    assert ours.signatures == theirs.signatures
+    assert ours.ops == theirs.ops
+    assert ours.figures == pytest.approx(theirs.figures, abs=5e-3)
 
 
 def test_second_run_is_all_cached_also_by_the_tfx_command_line(shop):

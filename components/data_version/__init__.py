@@ -1,0 +1,1 @@
+"""DataVersion: the fingerprint of the shop's files, taken when the pipeline runs."""
