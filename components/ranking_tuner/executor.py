@@ -104,7 +104,7 @@ def run(
     features = retriever.pair_features
 
     def score(values: Mapping[str, Any]) -> float:
-        trial = applied(config, values).model_copy(update={"epochs": config.tuning.epochs})
+        trial = applied(config, values).model_copy(update={"epochs": config.tuning.epochs, "trees": 0})
         tf.keras.backend.clear_session()
         return fit(data, features.code_sizes, trial, features.item_width).ndcg
 

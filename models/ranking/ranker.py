@@ -17,6 +17,7 @@ import tensorflow_recommenders as tfrs
 from models.ranking.calibration import fit_platt
 from models.ranking.layers import MixtureOfExperts, PiecewiseLinearEncoding
 from models.ranking.losses import PURCHASE, REPEAT, TASKS, VALUE, multi_task_loss
+from models.ranking.trees import TreeEnsemble, grow
 from models.retrieval.two_tower import MEAN_LOSS
 from schema import names as F
 from schema.config import Ranking
@@ -24,6 +25,7 @@ from schema.config import Ranking
 _CODE_DIM = 8
 _ENCODED_DIM = 64  # width of the projected encoding
 _CROSS_RANK = 32
+_GROWN_AT_ONCE = 65_536
 _MOST_LOG_VALUE = 20.0  # a value of e^20: beyond it float32 overflows soon
 
 
@@ -78,6 +80,7 @@ class RankingModel(tfrs.Model):
             for task in (PURCHASE, REPEAT)
         }
         self._smearing = tf.Variable(1.0, trainable=False, name="smearing")
+        self._trees: TreeEnsemble | None = None
         self._mean_loss = tf.keras.metrics.Mean(MEAN_LOSS)
         self._task = tfrs.tasks.Ranking(
             loss=tf.keras.losses.BinaryCrossentropy(from_logits=True, reduction=tf.keras.losses.Reduction.SUM)
@@ -103,6 +106,22 @@ class RankingModel(tfrs.Model):
             if part.shape[1]:
                 normalise.adapt(tf.constant(part))
                 encode.adapt(part[known])
+
+    def grow_trees(self, features: np.ndarray, bought: np.ndarray, weight: np.ndarray) -> None:
+        """Adds trees to the trained network; whoever has traced a function of it has to do so again.
+
+        Args:
+          features: float32 [rows, F].
+          bought: bool [rows].
+          weight: float32 [rows].
+        """
+        numbers = np.empty_like(features)
+        for start in range(0, len(features), _GROWN_AT_ONCE):
+            part = tf.constant(features[start : start + _GROWN_AT_ONCE])
+            split = tf.split(part, self._widths, 1)
+            joined = [self._normalised(values, whose) for whose, values in enumerate(split)]
+            numbers[start : start + _GROWN_AT_ONCE] = tf.concat(joined, 1)
+        self._trees = grow(numbers, bought, weight, self._config)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> dict[str, tf.Tensor]:
         """What the heads say, float32 [B, N] each: `purchase` and `repeat` logits, `value` in log1p."""
@@ -133,7 +152,12 @@ class RankingModel(tfrs.Model):
         """Numbers of the item (0) or the pair (1), normalised, and their encoding."""
         if not self._widths[whose]:
             return values, tf.zeros([tf.shape(values)[0], _ENCODED_DIM])
-        return tf.clip_by_value(self._normalise[whose](values), -5.0, 5.0), self._encode[whose](values)
+        return self._normalised(values, whose), self._encode[whose](values)
+
+    def _normalised(self, values: tf.Tensor, whose: int) -> tf.Tensor:
+        if not self._widths[whose]:
+            return values
+        return tf.clip_by_value(self._normalise[whose](values), -5.0, 5.0)
 
     def _answers(
         self, of_pair: tf.Tensor, of_item: tf.Tensor, encoded: tf.Tensor, training: bool | None = None
@@ -151,6 +175,8 @@ class RankingModel(tfrs.Model):
             parts = tf.split(head.kernel, [joined.shape[-1], mixed[task].shape[-1]])
             logits = tf.matmul(crossed, parts[0]) + tf.matmul(mixed[task], parts[1])
             found[task] = tf.nn.bias_add(logits, head.bias)
+        if self._trees is not None:
+            found[PURCHASE] += self._trees(tf.concat([of_item[:, : self._widths[0]], pair], 1))
         return found
 
     def calibrate(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:

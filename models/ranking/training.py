@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.data.parameters import parameters
+from models.ranking import trees
 from models.ranking.losses import PURCHASE
 from models.ranking.metrics import estimated_ndcg
 from models.ranking.ranker import RankingModel
@@ -124,7 +125,14 @@ def fit(data: Mapping[str, Any], code_sizes: Mapping[str, int], config: Ranking,
         {"epoch": index + 1} | {name: float(values[index]) for name, values in curves.items()}
         for index in range(config.epochs)
     ]
-    measure()  # the mean takes the weights' place at the end
+    if config.trees:
+        weight, bought = data["weight"][chosen], data[F.LABEL][chosen] > 0
+        grown, kept = trees.chosen_rows(weight, bought, rng)
+        row, place = np.nonzero(grown)
+        bought, weight = bought[row, place], weight[row, place]
+        weight = np.where(bought, weight, weight / kept)
+        model.grow_trees(features.picked(chosen[row], place), bought, weight)
+    measure()  # the mean of the weights took their place at the end; and the trees count
     model.calibrate(validation)
     return Fitted(model, epochs, len(chosen), quality[-1])
 

@@ -114,6 +114,10 @@ class Ranking(Lists):
     """Weight of the loss of the money spent."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of units dropped after each layer of an expert."""
+    trees: int = Field(100, ge=0)
+    """Boosted trees whose log-odds are added to the network's; 0 for the network alone."""
+    tree_leaves: int = Field(16, ge=2, le=64)
+    """Leaves of a tree at most."""
     tune: bool = False
     """Whether to search `tuning.space` first and to train with the best settings found."""
     tuning: Tuning = Tuning()
