@@ -17,7 +17,7 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from schema.config import Ranking
 
-_ROWS = 1_000_000  # at most: 8 bytes a feature each while trees grow
+_ROWS = 600_000  # at most: 8 bytes a feature each while trees grow
 _LEAST = 100  # rows of a leaf
 _RATE = 0.1
 _FEATURES = 0.5  # share that a split may look at
