@@ -40,6 +40,9 @@ COMMANDS = {
     ),
     "compile": Command("kubeflow.runner", "compile the pipeline for Kubeflow Pipelines and Vertex AI"),
     "serve": Command("serving.model_server", "serve pushed models over gRPC and REST"),
+    "gateway": Command(
+        "serving.gateway", "answer a shop's pages and apps over HTTP, and keep what shoppers do"
+    ),
     "ask": Command("serving.client", "ask a model server: recommendations, search, completions"),
     "report": Command("pipeline.report.page", "write a run's report.html anew"),
     "runs": Command("pipeline.report.runs", "list the runs: state, time, figures, pushed version"),

@@ -1,9 +1,9 @@
 """Typed configuration of one shop, read from one YAML file.
 
 In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `search`,
-`reasons`, `serving`, `quality`, `kubeflow`), all of them together (`shop`), what one component sees of them
-(`settings`) and how a file is read (`loading`). It imports pydantic, PyYAML and `schema.errors`,
-never TensorFlow or TFX: reading a configuration takes milliseconds.
+`reasons`, `serving`, `gateway`, `quality`, `kubeflow`), all of them together (`shop`), what one component
+sees of them (`settings`) and how a file is read (`loading`). It imports pydantic, PyYAML and
+`schema.errors`, never TensorFlow or TFX: reading a configuration takes milliseconds.
 
 Example::
 
@@ -13,6 +13,7 @@ Example::
 
 from schema.config.base import Name, Section
 from schema.config.data import Csv, Data, EventColumns, Events, Exposures, Items, Split, Time, Users
+from schema.config.gateway import ApiKey, Bots, Gateway, ImpressionDiscount, Limits, Timeouts
 from schema.config.kubeflow import Kubeflow, Resources
 from schema.config.loading import explain, load
 from schema.config.quality import InfraValidation, Matching, Quality, SearchQuality
@@ -27,7 +28,9 @@ from schema.config.shop import Config
 from schema.config.text import TextEncoder
 
 __all__ = [
+    "ApiKey",
     "Boost",
+    "Bots",
     "Candidates",
     "Collaborative",
     "Config",
@@ -36,11 +39,14 @@ __all__ = [
     "EventColumns",
     "Events",
     "Exposures",
+    "Gateway",
+    "ImpressionDiscount",
     "InfraValidation",
     "Items",
     "Judgements",
     "Kubeflow",
     "LabelWindows",
+    "Limits",
     "Lists",
     "Matching",
     "Name",
@@ -65,6 +71,7 @@ __all__ = [
     "Suggest",
     "TextEncoder",
     "Time",
+    "Timeouts",
     "Tuning",
     "Users",
     "explain",

@@ -6,6 +6,7 @@ import pydantic
 
 from schema.config.base import Name, Section
 from schema.config.data import Data, Events, Exposures, Items, Split, Users
+from schema.config.gateway import Gateway
 from schema.config.kubeflow import Kubeflow
 from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
@@ -40,6 +41,7 @@ class Config(Section):
     query_encoder: QueryEncoder = QueryEncoder()
     search_training: SearchTraining = SearchTraining()
     serving: Serving = Serving()
+    gateway: Gateway = Gateway()
     quality: Quality = Quality()
     infra_validator: InfraValidation = InfraValidation()
     kubeflow: Kubeflow = Kubeflow()

@@ -124,6 +124,9 @@ class Calls:
         self._hedge_after = hedge_after
         self._wire: Wire | None = None
         self._known: Metadata | None = None
+        #: The version that gave the newest answer; None before the first. Where several calls run at a time,
+        #: read it before anything else is awaited.
+        self.served_version: int | None = None
 
     async def recommend(
         self,
@@ -304,7 +307,9 @@ class Calls:
         self, wire: Wire, known: Metadata, signature: str, given: Mapping[str, Any], end: float
     ) -> dict[str, Any]:
         request = wire.predict_request(self._model, known, signature, given)
-        return wire.read_outputs(await self._call(wire.prediction.Predict, request, end))
+        response = await self._call(wire.prediction.Predict, request, end)
+        self.served_version = response.model_spec.version.value
+        return wire.read_outputs(response)
 
     async def _ask_metadata(self, wire: Wire, end: float) -> Metadata:
         request = wire.metadata_request(self._model)

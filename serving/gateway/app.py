@@ -1,0 +1,103 @@
+"""Puts the gateway together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from schema.config import Gateway
+from serving.gateway import errors
+from serving.gateway.catalogue import Catalogue
+from serving.gateway.events import router as events
+from serving.gateway.events.rates import Rates
+from serving.gateway.histories import Histories
+from serving.gateway.items import router as items
+from serving.gateway.keys import Keys
+from serving.gateway.metrics import Metrics
+from serving.gateway.middleware import Front
+from serving.gateway.models import Models
+from serving.gateway.operations import router as operations
+from serving.gateway.recommend import router as recommend
+from serving.gateway.search import router as search
+from serving.gateway.services import Arm, ArmOf, Clock, Services
+from serving.gateway.users import router as users
+from serving.gateway.writer import Writer
+from serving.store import EventStore
+
+_ROUTERS = (recommend, search, items, events, users, operations)
+
+
+def create_app(
+    settings: Gateway,
+    *,
+    store: EventStore,
+    model: Any,
+    catalogue: Catalogue,
+    labels: Mapping[str, Any] | None = None,
+    histories: Histories | None = None,
+    clock: Clock | None = None,
+    arm_of: ArmOf | None = None,
+) -> FastAPI:
+    """An app that answers for one shop.
+
+    Args:
+      settings: of the gateway.
+      store: events and shown lists; the caller closes it.
+      model: an `AsyncClient`, or what has its calls and `served_version`; closed with the app.
+      catalogue: what cards show, and what a fallback lists.
+      labels: version label -> client of that version.
+      histories: what users did before the store was there; nobody did anything if not given.
+      clock: what the time is.
+      arm_of: which arm of an experiment a user is in; none if not given.
+
+    Returns:
+      The app; its `state.services` holds everything that routes use.
+    """
+    metrics = Metrics()
+    services = Services(
+        settings=settings,
+        store=store,
+        writer=Writer(store, settings.limits.queued_events, metrics),
+        models=Models(model, labels or {}, metrics),
+        catalogue=catalogue,
+        histories=histories or Histories.none(),
+        keys=Keys(settings),
+        rates=Rates(settings.bots.events_per_minute),
+        arm_of=arm_of or (lambda user_id, surface: Arm()),
+        metrics=metrics,
+        clock=clock or Clock(),
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        services.writer.start()
+        await services.models.version()  # opens the channel before the first shopper waits for it
+        yield
+        await services.writer.stop()
+        await services.models.close()
+        services.pool.shutdown()
+
+    app = FastAPI(
+        title="Shelfwise gateway",
+        description="Recommendations, search and events of a shop.",
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.services = services
+    for each in _ROUTERS:
+        app.include_router(each.router)
+    errors.install(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["content-type", "x-api-key", "authorization", "x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+        )
+    app.add_middleware(Front, limits=settings.limits, metrics=metrics)  # the outermost
+    return app

@@ -1,0 +1,1 @@
+"""One item: its card, similar ones, and why it is recommended."""

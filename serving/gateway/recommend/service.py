@@ -1,0 +1,55 @@
+"""Recommendations: what the model says to what the user did until now."""
+
+from __future__ import annotations
+
+from schema.errors import RequestError
+from serving.gateway.errors import Refused
+from serving.gateway.lists import discount, service
+from serving.gateway.lists.schemas import ListAnswer
+from serving.gateway.lists.visitors import visitor
+from serving.gateway.models import ModelAway
+from serving.gateway.recommend.schemas import RecommendBody, RecommendQuery
+from serving.gateway.services import Services
+
+
+async def recommend(
+    services: Services, wanted: RecommendQuery | RecommendBody, request_id: str
+) -> ListAnswer:
+    """The list of a user; a fallback of popular items that they have not seen, if the model is away.
+
+    Raises:
+      Refused: the model does not take the request.
+    """
+    settings = services.settings
+    k = min(wanted.k or settings.default_k, settings.max_k)
+    asked = service.Asked(request_id, wanted.user_id, wanted.surface, k)
+    context = wanted.context if isinstance(wanted, RecommendBody) else {}
+    who = await visitor(services, wanted.user_id, context)
+    arm = services.arm_of(wanted.user_id, wanted.surface)
+    hidden = [*who.dismissed, *wanted.exclude_item_id]
+    diversity = arm.diversity if wanted.diversity is None else wanted.diversity
+    asked_for = settings.max_k if wanted.source else discount.depth(k, who.unwanted, settings.impressions)
+    try:
+        answered = await services.models.ask(
+            "recommend",
+            settings.timeouts.recommend_ms,
+            lambda client: client.recommend(
+                who.state,
+                exclude_item_id=hidden,
+                category=wanted.category,
+                k=min(asked_for, settings.max_k),
+                diversity=diversity,
+                drop_bought_days=wanted.drop_bought_days,
+            ),
+            arm.label,
+        )
+    except RequestError as error:
+        raise Refused(422, str(error)) from error
+    except ModelAway as away:
+        cards = services.catalogue.popular(k, {*hidden, *who.seen}, wanted.category)
+        made = service.Made(service.fallback_items(cards, ""), reason=away.reason)
+    else:
+        results = [each for each in answered.value if not wanted.source or each.source in wanted.source]
+        items = service.sunk(services, service.items_of(services, results), who, k)
+        made = service.Made(items, answered.version, None, answered.seconds)
+    return ListAnswer(**service.show(services, asked, who, arm, made))

@@ -1,0 +1,115 @@
+"""What an app has one of, and routes get by `app.state.services`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
+
+from fastapi import Depends, Request
+
+from schema.config import Gateway
+from serving.gateway.catalogue import Catalogue
+from serving.gateway.events.rates import Rates
+from serving.gateway.histories import Histories
+from serving.gateway.keys import Keys
+from serving.gateway.metrics import Metrics
+from serving.gateway.models import Models
+from serving.gateway.writer import Writer
+from serving.store import EventStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Arm(NamedTuple):
+    """How a list is made, where an experiment decides it.
+
+    Attributes:
+      experiment, arm: names; "" for none.
+      label: version label of the model; "" for the default.
+      diversity: of `recommend`; None for the shop's own.
+    """
+
+    experiment: str = ""
+    arm: str = ""
+    label: str = ""
+    diversity: float | None = None
+
+
+#: (user id, surface) -> its arm.
+ArmOf = Callable[[str, str], Arm]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """What the time is, here and for the model.
+
+    Attributes:
+      wall: gives unix seconds.
+      offset: seconds that the model's time is ahead of it; negative for data of the past.
+    """
+
+    wall: Callable[[], float] = time.time
+    offset: float = 0.0
+
+    def now(self) -> float:
+        """Unix seconds, here."""
+        return self.wall()
+
+    def model_now(self) -> int:
+        """Unix seconds, as the model is told."""
+        return max(int(self.wall() + self.offset), 0)
+
+
+@dataclasses.dataclass
+class Services:
+    """Everything that routes use.
+
+    Attributes:
+      settings: of the gateway.
+      store: events and lists; its calls block, see `read`.
+      writer: appends to it.
+      models: the model's clients.
+      catalogue: cards of the items; replaced as a whole when a new version brings another.
+      histories: what users did before.
+      keys: who may ask.
+      rates: who is a robot.
+      arm_of: which arm of an experiment a user is in.
+      metrics: what is counted.
+      clock: what the time is.
+    """
+
+    settings: Gateway
+    store: EventStore
+    writer: Writer
+    models: Models
+    catalogue: Catalogue
+    histories: Histories
+    keys: Keys
+    rates: Rates
+    arm_of: ArmOf
+    metrics: Metrics
+    clock: Clock
+    pool: ThreadPoolExecutor = dataclasses.field(
+        default_factory=lambda: ThreadPoolExecutor(8, "shelfwise-store")
+    )
+
+    async def read(self, call: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+        """Calls what blocks in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, lambda: call(*arguments, **more))
+
+
+def _services(request: Request) -> Any:
+    return request.app.state.services
+
+
+def _request_id(request: Request) -> str:
+    return request.state.request_id
+
+
+ServicesDep = Annotated[Services, Depends(_services)]
+RequestId = Annotated[str, Depends(_request_id)]
