@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from schema.config import Gateway
-from serving.gateway import errors
+from serving.gateway import errors, page
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.events import router as events
 from serving.gateway.events.rates import Rates
@@ -41,6 +42,7 @@ def create_app(
     histories: Histories | None = None,
     clock: Clock | None = None,
     arm_of: ArmOf | None = None,
+    pushed: Path | None = None,
 ) -> FastAPI:
     """An app that answers for one shop.
 
@@ -53,6 +55,7 @@ def create_app(
       histories: what users did before the store was there; nobody did anything if not given.
       clock: what the time is.
       arm_of: which arm of an experiment a user is in; none if not given.
+      pushed: folder of the model's pushed versions, for the operations page.
 
     Returns:
       The app; its `state.services` holds everything that routes use.
@@ -70,6 +73,7 @@ def create_app(
         arm_of=arm_of or (lambda user_id, surface: Arm()),
         metrics=metrics,
         clock=clock or Clock(),
+        pushed=pushed,
     )
 
     @contextlib.asynccontextmanager
@@ -90,6 +94,8 @@ def create_app(
     app.state.services = services
     for each in _ROUTERS:
         app.include_router(each.router)
+    if settings.page.enabled:
+        page.install(app, services)
     errors.install(app)
     if settings.cors_origins:
         app.add_middleware(

@@ -90,6 +90,7 @@ async def _serve(args: argparse.Namespace) -> int:
         catalogue=catalogue,
         histories=histories,
         clock=clock,
+        pushed=args.run / "serving" / settings.model_name if args.run else None,
     )
     server = uvicorn.Server(
         uvicorn.Config(

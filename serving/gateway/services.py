@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
@@ -81,6 +82,7 @@ class Services:
       arm_of: which arm of an experiment a user is in.
       metrics: what is counted.
       clock: what the time is.
+      pushed: folder of the model's pushed versions, None where it is not at hand.
     """
 
     settings: Gateway
@@ -94,6 +96,7 @@ class Services:
     arm_of: ArmOf
     metrics: Metrics
     clock: Clock
+    pushed: Path | None = None
     pool: ThreadPoolExecutor = dataclasses.field(
         default_factory=lambda: ThreadPoolExecutor(8, "shelfwise-store")
     )

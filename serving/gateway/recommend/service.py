@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from schema.errors import RequestError
+from schema.events import Event, UserState
 from serving.gateway.errors import Refused
 from serving.gateway.lists import discount, service
 from serving.gateway.lists.schemas import ListAnswer
@@ -26,7 +29,8 @@ async def recommend(
     context = wanted.context if isinstance(wanted, RecommendBody) else {}
     who = await visitor(services, wanted.user_id, context)
     arm = services.arm_of(wanted.user_id, wanted.surface)
-    hidden = [*who.dismissed, *wanted.exclude_item_id]
+    state = _of_basket(who.state, wanted.basket_item_id)
+    hidden = [*who.dismissed, *wanted.exclude_item_id, *wanted.basket_item_id]
     diversity = arm.diversity if wanted.diversity is None else wanted.diversity
     asked_for = settings.max_k if wanted.source else discount.depth(k, who.unwanted, settings.impressions)
     try:
@@ -34,7 +38,7 @@ async def recommend(
             "recommend",
             settings.timeouts.recommend_ms,
             lambda client: client.recommend(
-                who.state,
+                state,
                 exclude_item_id=hidden,
                 category=wanted.category,
                 k=min(asked_for, settings.max_k),
@@ -53,3 +57,10 @@ async def recommend(
         items = service.sunk(services, service.items_of(services, results), who, k)
         made = service.Made(items, answered.version, None, answered.seconds)
     return ListAnswer(**service.show(services, asked, who, arm, made))
+
+
+def _of_basket(state: UserState, items: list[str]) -> UserState:
+    """A user who did nothing but put these items into the basket; the user as they are without any."""
+    if not items:
+        return state
+    return dataclasses.replace(state, events=[Event(item, 0.0, "cart") for item in items])
