@@ -15,7 +15,11 @@ from serving.gateway.page.texts import Texts
 from serving.gateway.page.visit import Visit
 
 _COLOURS = 8  # classes source-0 ... of static/page.css
-_SOURCES = ("buy_again", "co_purchased", "two_tower", "planned", "trending", "new_items", "exploration")
+# Sources of recommendations, and of searches: in no list of both.
+_SOURCES = (
+    ("buy_again", "co_purchased", "two_tower", "planned", "trending", "new_items", "exploration", "fallback"),
+    ("own", "lexical", "semantic", "behaviour", "browse", "similar"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +65,7 @@ def _bars(sources: Sequence[str]) -> list[Bar]:
     found, x = [], 0.0
     for source, count in collections.Counter(sources).most_common():
         width = 100 * count / len(sources)
-        place = _SOURCES.index(source) if source in _SOURCES else sum(map(ord, source))
+        place = next((names.index(source) for names in _SOURCES if source in names), sum(map(ord, source)))
         found.append(Bar(source, count, place % _COLOURS, round(x, 2), round(width, 2)))
         x += width
     return found

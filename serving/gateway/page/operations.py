@@ -239,12 +239,9 @@ def _stats(
     for bound, upto in (bucket for each in routes for bucket in each.buckets):
         merged[bound] = merged.get(bound, 0) + upto
     whole = _Route("", count, errors, sorted(merged.items()))
-    lists = _total(metrics, "shelfwise_gateway_lists")
-    fallbacks = sum(
-        v
-        for labels, v in _samples(metrics, "shelfwise_gateway_lists", "_total")
-        if labels["fallback"] == "true"
-    )
+    shown = _samples(metrics, "shelfwise_gateway_lists", "_total")
+    lists = sum(value for _, value in shown)
+    fallbacks = sum(value for labels, value in shown if labels["fallback"] == "true")
     last = minutes[-6:-1]  # the running minute is not over
     found = [
         (
@@ -256,7 +253,12 @@ def _stats(
         ("model_age", *_age(t, learned, serving, now), False),
         ("events", f"{sum(last) / max(len(last), 1):.1f}", t("operations.stat.events_note"), False),
         ("errors", f"{errors:,}", t("operations.stat.errors_note", count=f"{count:,}"), errors > 0),
-        ("fallbacks", f"{fallbacks:,.0f}", t("operations.stat.fallbacks_note", count=f"{lists:,.0f}"), fallbacks > 0),
+        (
+            "fallbacks",
+            f"{fallbacks:,.0f}",
+            t("operations.stat.fallbacks_note", count=f"{lists:,.0f}"),
+            fallbacks > 0,
+        ),
         (
             "p99",
             f"{whole.milliseconds(0.99) or '–'} ms",
@@ -278,10 +280,6 @@ def _age(t: Texts, learned: float | None, serving: _Version | None, now: dt.date
     if serving.version < learned:
         return value, ""
     return value, t("operations.stat.age_note", count=f"{days(serving.version - learned):,.0f}")
-
-
-def _total(metrics: Metrics, name: str) -> float:
-    return sum(value for _, value in _samples(metrics, name, "_total"))
 
 
 # ---- runs

@@ -1,7 +1,7 @@
 """The pages: `/`, `/search`, `/items/{id}`, `/basket`, `/people`, `/explain`, `/operations`.
 
-A page that only shows is a GET; what changes something is a form that is posted to `/page/...`. A script gets the
-same pages as parts (`X-Page-Parts: 1`).
+A page that only shows is a GET; what changes something is a form that is posted to `/page/...`. A script gets
+the same pages as parts (`X-Page-Parts: 1`).
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def _live(folder: Path, ended: list[Run], now: dt.datetime) -> Run | None:
 
 
 def _held(lock: Path) -> bool:
-    """Whether the process that wrote its id into a lock file lives. Taking the lock could stop a run's start."""
+    """Whether the process lives that wrote its id there: to try the lock could stop a run's start."""
     try:
         os.kill(int(lock.read_text(encoding="ascii").strip()), 0)
     except PermissionError:

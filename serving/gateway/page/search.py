@@ -182,7 +182,8 @@ def _chosen(visit: Visit, wanted: Wanted) -> list[Filter]:
         values: tuple[str, ...] = getattr(wanted, name)
         for value in values:
             rest = tuple(other for other in values if other != value)
-            found.append(Filter(shown_title(value), wanted.href(**{name: rest})))
+            text = f"{t(f'search.{name}')} {value}" if value.isdigit() else shown_title(value)
+            found.append(Filter(text, wanted.href(**{name: rest})))
     if wanted.min_price is not None or wanted.max_price is not None:
         text = _price_text(visit, wanted.min_price, wanted.max_price)
         found.append(Filter(text, wanted.href(min_price=None, max_price=None)))
@@ -198,7 +199,8 @@ def _facet(visit: Visit, wanted: Wanted, key: str, answer: SearchAnswer) -> Face
     for value, count in counts.items():
         on = value in chosen
         changed = tuple(other for other in chosen if other != value) if on else (*chosen, value)
-        text = shown_title(value)
+        # A number is no name: it is said what it numbers.
+        text = f"{visit.texts(f'search.{key}')} {value}" if value.isdigit() else shown_title(value)
         values.append(Value(text, f"{count:,}", wanted.href(**{key: changed}), on))
     return Facet(key, visit.texts(f"search.{key}"), values[:_TOP], values[_TOP:])
 

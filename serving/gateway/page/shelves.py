@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from schema import names as F
 from serving.gateway.catalogue import Card
@@ -38,6 +39,8 @@ async def home(visit: Visit) -> list[Made]:
     made = [first, *await asyncio.gather(*rest)]
     made.append(await _new_for_you(visit, made))
     made.sort(key=lambda each: _ORDER.index(each[0].surface))
+    if any(_is_away(answer) for _, answer in made):
+        visit.notices.append(Notice("warning", visit.texts("fallback.some")))
     return [each for each in made if each[0].cards and not _is_away(each[1])]
 
 
@@ -134,7 +137,7 @@ async def _together(visit: Visit, made: Sequence[Made]) -> Made:
 
 
 async def _offers(visit: Visit, made: Sequence[Made]) -> Made:
-    return await _recommended(visit, "offers", "home.offers", [*_on(made)], source=[F.PLANNED])
+    return await _recommended(visit, "offers", "home.offers", _on(made), on_offer=True)
 
 
 async def _new_for_you(visit: Visit, made: Sequence[Made]) -> Made:
@@ -142,9 +145,7 @@ async def _new_for_you(visit: Visit, made: Sequence[Made]) -> Made:
     return await _recommended(visit, "new_for_you", "home.new_for_you", hidden)
 
 
-async def _recommended(
-    visit: Visit, key: str, surface: str, hidden: Iterable[str] = (), **more: list[str]
-) -> Made:
+async def _recommended(visit: Visit, key: str, surface: str, hidden: Iterable[str] = (), **more: Any) -> Made:
     wanted = RecommendQuery(
         user_id=visit.viewer.user_id,
         k=visit.settings.shelf_items,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import re
 
+from schema import names as F
 from schema.errors import RequestError
 from schema.events import Event, UserState
+from schema.reasons import REASONS
+from serving.client import Recommendation
 from serving.gateway.errors import Refused
 from serving.gateway.lists import discount, service
 from serving.gateway.lists.schemas import ListAnswer
@@ -32,7 +37,11 @@ async def recommend(
     state = _of_basket(who.state, wanted.basket_item_id)
     hidden = [*who.dismissed, *wanted.exclude_item_id, *wanted.basket_item_id]
     diversity = arm.diversity if wanted.diversity is None else wanted.diversity
-    asked_for = settings.max_k if wanted.source else discount.depth(k, who.unwanted, settings.impressions)
+    asked_for = (
+        settings.max_k
+        if wanted.source or wanted.on_offer
+        else discount.depth(k, who.unwanted, settings.impressions)
+    )
     try:
         answered = await services.models.ask(
             "recommend",
@@ -53,7 +62,7 @@ async def recommend(
         cards = services.catalogue.popular(k, {*hidden, *who.seen}, wanted.category)
         made = service.Made(service.fallback_items(cards, ""), reason=away.reason)
     else:
-        results = [each for each in answered.value if not wanted.source or each.source in wanted.source]
+        results = [each for each in answered.value if _fits(each, wanted)]
         items = service.sunk(services, service.items_of(services, results), who, k)
         made = service.Made(items, answered.version, None, answered.seconds)
     return ListAnswer(**service.show(services, asked, who, arm, made))
@@ -64,3 +73,17 @@ def _of_basket(state: UserState, items: list[str]) -> UserState:
     if not items:
         return state
     return dataclasses.replace(state, events=[Event(item, 0.0, "cart") for item in items])
+
+
+def _fits(found: Recommendation, wanted: RecommendQuery) -> bool:
+    if wanted.on_offer and found.source != F.PLANNED and not _offer_words().fullmatch(found.reason):
+        return False
+    return not wanted.source or found.source in wanted.source
+
+
+@functools.cache
+def _offer_words() -> re.Pattern[str]:
+    """The default words of the reasons that speak of an offer."""
+    templates = [reason.template for reason in REASONS if "offer" in reason.key]
+    words = ("(?:.+)".join(map(re.escape, re.split(r"\{\w+\}", each))) for each in templates)
+    return re.compile("|".join(words))
