@@ -12,7 +12,7 @@ SECONDS ?= 600
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo test test-fast test-slow mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search lint format lock clean distclean
+.PHONY: help env demo serve test test-fast test-slow mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ env: ## make .venv from the lock (CPython 3.11; PYTHON=... names one); does noth
 
 demo: env ## run the pipeline on the full data, serve the model, ask it (ARGS="--sample 200": quick)
 	@$(PY) -m pipeline.demo --config $(CONFIG) $(ARGS)
+
+serve: env ## serve what `make demo` made: the shop's pages and API (ARGS="--port 9000"), until Ctrl-C
+	@$(PY) -m pipeline.serve --config $(CONFIG) $(ARGS)
 
 test: lint ## lint and all tests, in one session that keeps both processes busy: what CI runs (WORKERS=2)
 	@$(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)

@@ -40,6 +40,9 @@ COMMANDS = {
     ),
     "compile": Command("kubeflow.runner", "compile the pipeline for Kubeflow Pipelines and Vertex AI"),
     "serve": Command("serving.model_server", "serve pushed models over gRPC and REST"),
+    "shop": Command(
+        "pipeline.serve", "serve a finished run on this machine: its model, the shop's pages and the API"
+    ),
     "gateway": Command(
         "serving.gateway", "answer a shop's pages and apps over HTTP, and keep what shoppers do"
     ),

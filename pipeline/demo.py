@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         with _server(base_path, run_dir / "model_server.log") as port:
             asked = _ask(config, run_dir, port, args)
-        _close(run_dir, base_path, asked, started)
+        _close(run_dir, base_path, asked, _shop(args), started)
     except StepFailed as error:
         print(f"error: {error}", file=sys.stderr)
         return error.status
@@ -101,6 +101,15 @@ def _runner_arguments(args: argparse.Namespace) -> list[str]:
     if args.name is not None:
         arguments += ["--name", args.name]
     return arguments + [part for setting in args.set for part in ("--set", setting)]
+
+
+def _shop(args: argparse.Namespace) -> list[str]:
+    """The command that serves this run with the shop's pages: `make serve` where that does."""
+    arguments = _runner_arguments(args)
+    if arguments == ["--config", args.config, "--runs-dir", "runs"] and Path("Makefile").exists():
+        default = Path(args.config).resolve() == runner.DEFAULT_CONFIG
+        return ["make", "serve", *([] if default else [f"CONFIG={args.config}"])]
+    return _python("pipeline.serve", *arguments)
 
 
 def _python(module: str, *arguments: str) -> list[str]:
@@ -279,8 +288,12 @@ def _item_columns(
     }
 
 
-def _close(run_dir: Path, base_path: Path, asked: Sequence[Sequence[str]], started: float) -> None:
-    """Says what was reached, where to look and how to go on: with what was `asked` of the client."""
+def _close(
+    run_dir: Path, base_path: Path, asked: Sequence[Sequence[str]], shop: Sequence[str], started: float
+) -> None:
+    """Says what was reached, where to look and how to go on: with what was `asked` of the client, and the
+    command that serves the `shop`.
+    """
     summary = json.loads((run_dir / "summary.json").read_text(encoding="utf-8"))
     print()
     for line in run_summary.closing_lines(summary, str(run_dir / "report.html")):
@@ -292,6 +305,7 @@ def _close(run_dir: Path, base_path: Path, asked: Sequence[Sequence[str]], start
     print(f"\nAsk it yourself:\n  {_typed(server)} &")
     for arguments in asked:
         print(f"  {_typed(_python('serving.client', *arguments))}")
+    print(f"\nBe a shopper (pages and API at http://localhost:8080/):\n  {_typed(shop)}")
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
     print(f"\ndemo done in {minutes} min {seconds:02d} s")
 

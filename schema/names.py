@@ -145,6 +145,15 @@ SEMANTIC = "semantic"
 BEHAVIOUR = "behaviour"
 OWN = "own"
 
+# ---- cards ------------------------------------------------------------------------------------
+
+# What a page shows of an item: columns of the file that lies with a pushed version.
+CARDS_FILE = "assets.extra/catalogue.parquet"
+CARD_TITLE = "title"
+CARD_IMAGE_URL = "image_url"
+CARD_POPULARITY = "popularity"
+CARDS = (ITEM_ID, CARD_TITLE, CATEGORY, BRAND, PRICE, CARD_IMAGE_URL, CARD_POPULARITY)
+
 
 def text_column(source: str) -> str:
     """Feature name of a text column of the items table.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from components.catalogue_servable_builder.settings import Settings
-from components.common import artifacts, servables
+from components.common import artifacts, cards, servables
 from models.data.item_table import ItemTable
 from models.funnel.catalogue import CatalogueServable
 from models.funnel.search import SearchParts
@@ -18,7 +18,7 @@ _WARMUP_REQUESTS = 4
 def run(
     items: ItemTable, text_encoder: Any, search: SearchParts, settings: Settings, model_folder: str
 ) -> str:
-    """Writes the servable and its warm-up requests.
+    """Writes the servable, its warm-up requests and the items' cards.
 
     Args:
       items: the catalogue.
@@ -43,6 +43,8 @@ def run(
         values = servables.nobody() | servables.neutral_inputs(items, np.asarray([row]))
         requests += servables.predict_requests(signatures, values)
     servables.write_warmup(requests, folder)
+    titles = cards.title_fields(settings.items, settings.search)
+    cards.write(cards.of_search(search.catalogue, titles), folder)
     return (
         f"{len(signatures)} signatures, {len(items) - 1:,} items, {servables.mebibytes(folder):,.0f} MiB, "
         f"{len(requests)} warm-up requests"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from components.common import artifacts, servables
+from components.common import artifacts, cards, servables
 from components.servable_builder.settings import Settings
 from models.data import arrays
 from models.data.event_log import EventLog
@@ -35,7 +35,7 @@ def run(
     histories_folder: str,
     search: SearchParts | None = None,
 ) -> str:
-    """Writes the servable, its warm-up requests and the users' request states.
+    """Writes the servable, its warm-up requests, the items' cards and the users' request states.
 
     Args:
       retriever: as of `as_of`.
@@ -63,11 +63,22 @@ def run(
     )
     requests = warmup_requests(signatures, log, items, retriever, as_of, settings.candidates.history_length)
     servables.write_warmup(requests, folder)
+    cards.write(_cards(items, retriever, settings, search), folder)
     size = servables.mebibytes(folder)
     return (
         f"{len(signatures)} signatures, {retriever.sources.count:,} candidates, {size:,.0f} MiB, "
         f"{len(requests)} warm-up requests, {users:,} request histories"
     )
+
+
+def _cards(
+    items: ItemTable, retriever: Retriever, settings: Settings, search: SearchParts | None
+) -> pa.Table:
+    if search is not None:
+        return cards.of_search(search.catalogue, cards.title_fields(settings.items, settings.search))
+    popularity = np.zeros(len(items))
+    popularity[retriever.snapshot.candidate_row] = retriever.snapshot.popularity
+    return cards.of_items(items, settings.items, popularity)
 
 
 def write_histories(log: EventLog, as_of: int, length: int, path: str) -> int:

@@ -10,11 +10,6 @@ Example::
 
 In the room: one folder a domain (`recommend`, `search`, `items`, `events`, `users`, `operations`), each with
 `router`, `schemas` and `service`; `lists` is what the domains that show lists share. `services` holds what is
-made once, `app` puts it together, `middleware` and `keys` stand before all of it. It imports `schema`,
+made once, `app.create_app` puts it together, `middleware` and `keys` stand before all of it. It imports `schema`,
 `serving.client`, `serving.store` and `serving.experiments`.
 """
-
-from serving.gateway.app import create_app
-from serving.gateway.catalogue import Card, Catalogue
-
-__all__ = ["Card", "Catalogue", "create_app"]

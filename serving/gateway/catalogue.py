@@ -13,18 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from schema import names as F
 from schema.errors import DataError
 
-#: Columns of the file, and whether each must be there.
-COLUMNS = {
-    "item_id": True,
-    "title": True,
-    "category": False,
-    "brand": False,
-    "price": False,
-    "image_url": False,
-    "popularity": False,
-}
+_REQUIRED = (F.ITEM_ID, F.CARD_TITLE)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,15 +43,15 @@ class Catalogue:
     """Items by id and by popularity.
 
     Args:
-      table: columns `COLUMNS`; the ids are unique.
+      table: columns of `schema.names.CARDS`, at least ids and titles; the ids are unique.
 
     Raises:
       DataError: a column is missing or of the wrong type.
     """
 
     def __init__(self, table: pa.Table) -> None:
-        for name, required in COLUMNS.items():
-            if required and name not in table.column_names:
+        for name in _REQUIRED:
+            if name not in table.column_names:
                 raise DataError(f"catalogue: has no column '{name}'; write it with `item_id` and `title`")
         count = table.num_rows
 
@@ -74,14 +66,14 @@ class Catalogue:
             values = table[name].cast(pa.float64()).fill_null(missing)
             return values.to_numpy().astype(np.float64)
 
-        self._ids = texts("item_id")
+        self._ids = texts(F.ITEM_ID)
         self._row = {item: row for row, item in enumerate(self._ids)}
         if len(self._row) < count:
             raise DataError("catalogue: an item_id stands there twice; keep one of them")
-        self._title, self._category = texts("title"), texts("category")
-        self._brand, self._image = texts("brand"), texts("image_url")
-        self._price = numbers("price", math.nan)
-        popularity = numbers("popularity", 0.0)
+        self._title, self._category = texts(F.CARD_TITLE), texts(F.CATEGORY)
+        self._brand, self._image = texts(F.BRAND), texts(F.CARD_IMAGE_URL)
+        self._price = numbers(F.PRICE, math.nan)
+        popularity = numbers(F.CARD_POPULARITY, 0.0)
         self._best = np.argsort(-np.nan_to_num(popularity), kind="stable")
         self._searched = pa.array([f"{t} {c} {b}".lower() for t, c, b in zip(
             self._title, self._category, self._brand, strict=True)], pa.string())  # fmt: skip
@@ -154,8 +146,8 @@ class Catalogue:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """A table of `COLUMNS` from rows; what a row lacks is null."""
-    kinds = {"price": pa.float64(), "popularity": pa.float64()}
+    """A table of `schema.names.CARDS` from rows; what a row lacks is null."""
+    kinds = {F.PRICE: pa.float64(), F.CARD_POPULARITY: pa.float64()}
     return pa.table(
-        {name: pa.array([row.get(name) for row in rows], kinds.get(name, pa.string())) for name in COLUMNS}
+        {name: pa.array([row.get(name) for row in rows], kinds.get(name, pa.string())) for name in F.CARDS}
     )

@@ -6,13 +6,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+from schema import names as F
 from schema.config import Gateway
 from schema.errors import DataError
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.histories import Histories
 from serving.gateway.services import Clock
 
-CATALOGUE = Path("assets.extra", "catalogue.parquet")
 _RECORD = Path("assets.extra", "push_record.json")
 
 
@@ -59,7 +59,7 @@ class Release:
         Raises:
           DataError: it has none.
         """
-        path = self.folder / CATALOGUE
+        path = self.folder / F.CARDS_FILE
         if not path.exists():
             raise DataError(
                 f"{path}: is missing, as the version was made by an earlier release; run the pipeline again, "

@@ -49,6 +49,20 @@ def test_arguments_are_passed_on():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], ["make", "serve"]),
+        (["--runs-dir", "elsewhere"], ["-m", "pipeline.serve", "--config", "C", "--runs-dir", "elsewhere"]),
+    ],
+)
+def test_the_demo_ends_with_the_command_that_serves_its_run(arguments, said, monkeypatch):
+    monkeypatch.chdir(demo.child.ROOT)
+    config = str(demo.runner.DEFAULT_CONFIG)
+    args = demo._parser().parse_args(["--config", config, *arguments])
+    assert [part.replace(config, "C") for part in demo._shop(args)][-len(said) :] == said
+
+
+@pytest.mark.parametrize(
     ("groups", "word"),
     [
         ([["Whole milk", "Skim MILK", "milk milk"], ["goat milk", "blue cheese", "soft cheese"]], "milk"),
@@ -166,7 +180,7 @@ def test_serves_asks_and_stops(run_dir, shop, capfd):
         [server] = _servers() - others
         asked = demo._ask(shop, run_dir, port, args)
     assert not server.is_running()
-    demo._close(run_dir, base_path, asked, time.monotonic() - 125)
+    demo._close(run_dir, base_path, asked, ["make", "serve"], time.monotonic() - 125)
     shown = capfd.readouterr().out
     assert f"serving shelfwise version 3 on port {port}" in shown
     lines = shown.splitlines()
@@ -181,13 +195,14 @@ def test_serves_asks_and_stops(run_dir, shop, capfd):
     assert sum(bool(re.match(r" *[1-4] +1\d\d +Product ", line)) for line in lines) == 20
     searches = [line for line in lines if line.startswith("$ ") and " search product " in line]
     assert ["--user" in line for line in searches] == [True, True, False]
-    assert [line.split("serving.client ")[1] for line in lines[-5:-2]] == [
+    assert [line.split("serving.client ")[1] for line in lines[-8:-5]] == [
         "recommend --user 8",
         "search product",
         "suggest pr",
     ]
     assert any(line.split() == ["funnel", "0.5000", "0.2500"] for line in lines)
     assert f"report: {run_dir}/report.html" in lines
+    assert lines[-4:-2] == ["Be a shopper (pages and API at http://localhost:8080/):", "  make serve"]
     assert lines[-1] == "demo done in 2 min 05 s"
 
 

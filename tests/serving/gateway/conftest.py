@@ -12,8 +12,8 @@ import pytest
 
 from schema.config import Gateway
 from serving.client import AsyncClient
-from serving.gateway import Catalogue, create_app
-from serving.gateway.catalogue import table
+from serving.gateway.app import create_app
+from serving.gateway.catalogue import Catalogue, table
 from serving.store import EventStore
 from tests.serving import overlap_model
 from tests.serving.process import Server
