@@ -11,7 +11,7 @@ from serving.gateway.page.texts import Texts
 from serving.gateway.page.tiles import HUES
 from serving.gateway.services import Services
 
-_OFFERED = 6
+_OFFERED = 5
 _EVENTS = 512  # of each that are looked at
 
 

@@ -105,8 +105,8 @@ class Visit:
         return f"{self.request.url.path}{self._query()}"
 
     def price(self, value: float | None) -> str:
-        """A price with the currency; "" for none."""
-        return "" if value is None else f"{self.settings.currency}{value:,.2f}"
+        """A price with the currency; "" for none, and for one that rounds to nothing."""
+        return "" if value is None or value < 0.005 else f"{self.settings.currency}{value:,.2f}"
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """The answer: a page, or its parts for a script."""

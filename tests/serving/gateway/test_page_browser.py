@@ -15,7 +15,7 @@ import uvicorn
 
 from schema.config import Gateway
 from serving.client import AsyncClient
-from serving.gateway import create_app
+from serving.gateway.app import create_app
 from serving.gateway.command import listener
 from serving.store import EventStore
 from tests.serving import overlap_model
@@ -77,7 +77,7 @@ def browser():
 
 @pytest.fixture
 def open_page(browser, sites):
-    """open_page(path, site="shop", **context) -> page of a visitor of its own; no error may be on its console."""
+    """open_page(path, site="shop", **context) -> page of a new visitor; its console may have no error."""
     contexts, problems = [], []
 
     def opened(path="/", site="shop", **more):

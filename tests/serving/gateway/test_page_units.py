@@ -37,7 +37,7 @@ def test_pictograms(category, pictogram):
 
 
 def test_tiles_are_the_same_everywhere_and_can_be_drawn():
-    assert tiles.tile("1082185", "Bananas", "tropical fruit") == tiles.Tile(12, 4, "banana", "B")
+    assert tiles.tile("1082185", "Bananas", "tropical fruit") == tiles.Tile(12, 1, "banana", "B")
     symbols = {
         element.attrib["id"]
         for element in ET.parse(render.STATIC / "tiles.svg").getroot()

@@ -48,11 +48,15 @@ export function combobox(form) {
     option.dataset.text = text;
     option.setAttribute("role", "option");
     option.setAttribute("aria-selected", "false");
-    const start = text.toLowerCase().startsWith(typed.toLowerCase()) ? typed.length : 0;
+    const start = Math.max(text.toLowerCase().indexOf(typed.trim().toLowerCase()), 0);
+    const end = text.toLowerCase().includes(typed.trim().toLowerCase()) ? start + typed.trim().length : start;
     const words = document.createElement("span");
-    const rest = document.createElement("mark");
-    rest.textContent = text.slice(start);
-    words.append(text.slice(0, start), rest);
+    const [before, after] = [text.slice(0, start), text.slice(end)].map((rest) => {
+      const mark = document.createElement("mark"); // what the shop adds to what was typed
+      mark.textContent = rest;
+      return mark;
+    });
+    words.append(before, text.slice(start, end), after);
     option.append(words);
     return option;
   }
