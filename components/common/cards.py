@@ -96,7 +96,7 @@ def _table(
             F.BRAND: pa.nulls(count, pa.string()) if brand is None else pa.array(brand, pa.string()),
             F.PRICE: pa.array(price.astype(np.float64), from_pandas=True),
             F.CARD_IMAGE_URL: pa.nulls(count, pa.string()),
-            F.CARD_POPULARITY: pa.array(popularity.astype(np.float64)),
+            F.CARD_POPULARITY: pa.array(np.round(popularity.astype(np.float64), 2)),
         }
     )
 

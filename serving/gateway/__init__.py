@@ -10,6 +10,6 @@ Example::
 
 In the room: one folder a domain (`recommend`, `search`, `items`, `events`, `users`, `operations`), each with
 `router`, `schemas` and `service`; `lists` is what the domains that show lists share. `services` holds what is
-made once, `app.create_app` puts it together, `middleware` and `keys` stand before all of it. It imports `schema`,
-`serving.client`, `serving.store` and `serving.experiments`.
+made once, `app.create_app` puts it together, `middleware` and `keys` stand before all of it. It imports
+`schema`, `serving.client`, `serving.store` and `serving.experiments`.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -79,8 +80,10 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.writer.start()
-        await services.models.version()  # opens the channel before the first shopper waits for it
+        # Opens the channel, for which TensorFlow's messages are imported: seconds, in which events are taken.
+        opening = asyncio.create_task(services.models.version())
         yield
+        opening.cancel()
         await services.writer.stop()
         await services.models.close()
         services.pool.shutdown()

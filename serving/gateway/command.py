@@ -11,7 +11,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import structlog
 import uvicorn
 import uvloop
 
@@ -26,10 +28,12 @@ from serving.gateway.histories import Histories
 from serving.gateway.metrics import Metrics
 from serving.gateway.models import Models
 from serving.gateway.release import Release
-from serving.gateway.services import Clock
+from serving.gateway.services import Clock, Services
 from serving.store import EventStore
 
 _GRACE_SECONDS = 20  # that requests in work have after SIGTERM
+_LOOK_SECONDS = 30.0  # between two looks for a newer version
+_log = structlog.get_logger("shelfwise.gateway")
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m serving.gateway") -> int:
@@ -78,7 +82,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 async def _serve(args: argparse.Namespace) -> int:
     settings = config_lib.load(args.config, parse_settings(args.set)).gateway
     check_host(args.host, settings)
-    catalogue, histories, clock = _shop(args, settings)
+    shop = _shop(args, settings)
     logs.configure(args.log_format == "json")
     store = EventStore(settings.store)
     models = Models.of(settings, Metrics())
@@ -87,9 +91,9 @@ async def _serve(args: argparse.Namespace) -> int:
         store=store,
         model=models.default,
         labels=models.labels,
-        catalogue=catalogue,
-        histories=histories,
-        clock=clock,
+        catalogue=shop.catalogue,
+        histories=shop.histories,
+        clock=shop.clock,
         pushed=args.run / "serving" / settings.model_name if args.run else None,
     )
     server = uvicorn.Server(
@@ -111,24 +115,52 @@ async def _serve(args: argparse.Namespace) -> int:
             print(f"serving the shop at http://{args.host}:{port}/ (API: /docs)", flush=True)
             if args.port_file:
                 _write(args.port_file, str(port))
+        following = asyncio.create_task(_follow(args, settings, app.state.services, shop.version))
         await serving
+        following.cancel()
     return 0
 
 
-def _shop(args: argparse.Namespace, settings: Gateway) -> tuple[Catalogue, Histories | None, Clock]:
-    """What a run or files say of the shop."""
+class _Shop(NamedTuple):
+    """What a run or files say of the shop; `version` is 0 without a run."""
+
+    catalogue: Catalogue
+    histories: Histories | None
+    clock: Clock
+    version: int
+
+
+def _shop(args: argparse.Namespace, settings: Gateway) -> _Shop:
     if args.run is None:
         if args.catalogue is None:
             raise UserError("give --run, the folder of a finished run, or --catalogue, a file of items")
         if args.histories is not None:
             raise UserError("--histories: needs --run, whose model says when the ages count from")
-        return Catalogue.read(args.catalogue), None, Clock()
+        return _Shop(Catalogue.read(args.catalogue), None, Clock(), 0)
     release = Release.newest(args.run / "serving" / settings.model_name)
     catalogue = Catalogue.read(args.catalogue) if args.catalogue else release.catalogue()
     path, histories = args.histories or args.run / "histories.parquet", None
     if args.histories or path.exists():  # a shop without events has none
         histories = release.histories(path, settings)
-    return catalogue, histories, release.clock(settings)
+    return _Shop(catalogue, histories, release.clock(settings), release.version)
+
+
+async def _follow(args: argparse.Namespace, settings: Gateway, services: Services, version: int) -> None:
+    """Takes the cards, histories and time of each version that the run pushes from now on."""
+    while args.run is not None:
+        await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            newest = Release.newest(args.run / "serving" / settings.model_name).version
+            if newest == version:
+                continue
+            shop = await asyncio.to_thread(_shop, args, settings)
+        except UserError as error:  # what is there goes on being used
+            _log.error("the newest version cannot be read", reason=str(error))
+            continue
+        version = shop.version
+        services.catalogue, services.clock = shop.catalogue, shop.clock
+        services.histories = shop.histories or Histories.none()
+        _log.info("follows a new version", version=version, items=len(shop.catalogue))
 
 
 def check_host(host: str, settings: Gateway) -> None:

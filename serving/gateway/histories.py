@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -67,6 +68,16 @@ class Histories:
         since = max(now - self._at, 0.0) / F.SECONDS_PER_DAY
         items, ages, types = (self._table[name][row].values[-limit:].to_pylist() for name in F.HISTORY)
         return [Event(item, age + since, kind) for item, age, kind in zip(items, ages, types, strict=True)]
+
+    def unknown(self, known: Sequence[Event], events: Sequence[Event], now: float) -> list[Event]:
+        """Of a store's `events`, those that the run cannot have learned of.
+
+        The next run reads what the store exports, so that a purchase before its moment is in both. What it
+        has none of (`known`: its events of the user), such as views, is kept whatever its age.
+        """
+        types = {event.event_type for event in known}
+        since = max(now - self._at, 0.0) / F.SECONDS_PER_DAY
+        return [event for event in events if event.days_ago < since or event.event_type not in types]
 
     def context(self, user_id: str) -> dict[str, str]:
         """The context inputs of a user's last request state; {} for somebody unknown."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
+from starlette.exceptions import HTTPException
 
 from schema.config.gateway import Limits
 from serving.gateway.errors import problem
@@ -24,10 +26,6 @@ _UNLIMITED = ("/health/live", "/health/ready", "/metrics")  # what an overloaded
 _log = structlog.get_logger("shelfwise.gateway")
 
 
-class _TooLargeError(Exception):
-    """A body went over the limit."""
-
-
 class Front:
     """An ASGI middleware.
 
@@ -39,6 +37,7 @@ class Front:
 
     def __init__(self, app: Any, limits: Limits, metrics: Metrics) -> None:
         self._app, self._limits, self._metrics = app, limits, metrics
+        self._too_long = f"the body is longer than {limits.body_bytes} bytes; send less"
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,14 +68,13 @@ class Front:
             if self._in_flight > self._limits.concurrent and scope["path"] not in _UNLIMITED:
                 await refuse(503, "too many requests at once; try again", **{"Retry-After": "1"})
             elif _length(headers) > self._limits.body_bytes:
-                await refuse(413, f"the body is longer than {self._limits.body_bytes} bytes; send less")
+                await refuse(413, self._too_long)
             else:
                 await self._app(scope, self._counted(receive), sending)
-        except _TooLargeError:
-            if not begun:
-                await refuse(413, f"the body is longer than {self._limits.body_bytes} bytes; send less")
-        except Exception:
-            _log.exception("unexpected error")
+        except Exception as error:
+            # Without the error's own words: they may repeat what somebody sent.
+            frames = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
+            _log.error("unexpected error", error=type(error).__name__, frames=frames[-8:])
             if begun:
                 raise
             await refuse(500, "unexpected error; the log has it under the request's id")
@@ -95,7 +93,7 @@ class Front:
             message = await receive()
             size += len(message.get("body", b""))
             if size > self._limits.body_bytes:
-                raise _TooLargeError
+                raise HTTPException(413, self._too_long)
             return message
 
         return receiving

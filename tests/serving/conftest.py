@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.model_server.conformance.export import write_config
+from tests.serving.postgres import Cluster, binaries
 from tests.serving.process import Server
 
 MAX_BYTES = 300_000  # longest request that the server with everything reads
@@ -77,3 +78,14 @@ def rest(
         "--grpc_max_threads=8",
     )
     return server.wait_serving(1).wait_serving(2)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A PostgreSQL server for tests that do not kill it."""
+    folder = binaries()
+    if folder is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    cluster = Cluster(folder)
+    yield cluster
+    cluster.stop()

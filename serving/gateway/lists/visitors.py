@@ -63,10 +63,12 @@ async def visitor(services: Services, user_id: str, context: Mapping[str, str]) 
         except sa.exc.SQLAlchemyError as error:
             _log.error("store does not answer", reason=type(error).__name__)
             known = False
-    before = []
+    before, since = [], record.events
     contexts: dict[str, str] = {}
     if user_id and not record.erased:
         before = services.histories.events(user_id, settings.history_length - len(record.events), now)
         contexts = services.histories.context(user_id)
-    state = UserState(user_id, [*before, *record.events], {**contexts, **context}, services.clock.model_now())
+        if not services.clock.offset:  # else the run's data are of another time
+            since = services.histories.unknown(before, since, now)
+    state = UserState(user_id, [*before, *since], {**contexts, **context}, services.clock.model_now())
     return Visitor(state, record.dismissed, record.unwanted, known, time.perf_counter() - started)

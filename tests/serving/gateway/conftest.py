@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
+from fastapi import FastAPI
 
 from schema.config import Gateway
 from serving.client import AsyncClient
@@ -21,7 +23,7 @@ from tests.serving.process import Server
 LATE = {"recommend_ms": 20_000, "search_ms": 20_000, "suggest_ms": 20_000, "explain_ms": 20_000}
 
 
-def cards() -> Catalogue:
+def card_table() -> pa.Table:
     """The overlap model's items; later ones are more popular, as to the model."""
     rows = [
         {
@@ -42,7 +44,18 @@ def cards() -> Catalogue:
             )
         )
     ]
-    return Catalogue(table(rows))
+    return table(rows)
+
+
+def app_of(folder: Path, address: str, more: dict[str, Any] | None = None, **settings: Any) -> FastAPI:
+    """An app with a store in `folder`, in front of the model server at `address`."""
+    section = Gateway.model_validate({"timeouts": LATE, **settings})
+    given = {
+        "store": EventStore(f"sqlite:///{folder / 'store.sqlite'}"),
+        "model": AsyncClient(address, timeout=20, max_attempts=1),
+        "catalogue": Catalogue(card_table()),
+    }
+    return create_app(section, **{**given, **(more or {})})
 
 
 @pytest.fixture
@@ -56,18 +69,11 @@ def gateway(server: Server, tmp_path: Path) -> Callable[..., Any]:
     async def make(
         *, model: str | None = None, more: dict[str, Any] | None = None, **settings: Any
     ) -> AsyncIterator[tuple[httpx.AsyncClient, Any]]:
-        section = Gateway.model_validate({"timeouts": LATE, **settings})
-        store = EventStore(f"sqlite:///{tmp_path / 'store.sqlite'}")
-        given = {
-            "store": store,
-            "model": AsyncClient(model or server.address, timeout=20, max_attempts=1),
-            "catalogue": cards(),
-        }
-        app = create_app(section, **{**given, **(more or {})})
+        app = app_of(tmp_path, model or server.address, more, **settings)
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
                 yield client, app
-        store.close()
+        app.state.services.store.close()
 
     return make
