@@ -182,7 +182,7 @@ def _chosen(visit: Visit, wanted: Wanted) -> list[Filter]:
         values: tuple[str, ...] = getattr(wanted, name)
         for value in values:
             rest = tuple(other for other in values if other != value)
-            text = f"{t(f'search.{name}')} {value}" if value.isdigit() else shown_title(value)
+            text = f"{visit.texts(f'search.{name}')} {value}" if value.isdigit() else shown_title(value)
             found.append(Filter(text, wanted.href(**{name: rest})))
     if wanted.min_price is not None or wanted.max_price is not None:
         text = _price_text(visit, wanted.min_price, wanted.max_price)
