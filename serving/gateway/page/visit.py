@@ -25,6 +25,7 @@ from serving.gateway.page.viewer import (
 )
 from serving.gateway.services import Services
 
+_LEFT = ("/people", "/page/be")  # pages that lead to another
 _JUST_NOW_DAYS = 1 / 24  # what counts as just now
 
 
@@ -120,7 +121,7 @@ class Visit:
             with_language=self._with_language,
             shop_language=self.settings.items_language,
             shop_name=self.settings.name,
-            here=self.here,
+            here="/" if self.request.url.path in _LEFT else self.here,
             viewer=self.viewer,
             viewer_name=self._viewer_name(),
             people=people.offered(self.services, t) if may_play(self.services) else [],
