@@ -231,7 +231,7 @@ def stored(url: str) -> dict[str, int]:
 
 
 def _kills(folder: Path, url: str, name: str, arguments: Sequence[str], kills: int) -> dict[str, object]:
-    gateway = Gateway(folder, url, *arguments)
+    gateway = Gateway(folder, url, *arguments, "--no-wait_for_model")  # no model is asked
     try:
         acknowledged, answers = asyncio.run(kill_under_load(gateway, kills))
     finally:

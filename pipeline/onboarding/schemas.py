@@ -8,7 +8,8 @@ import math
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.catalog_example_gen.executor import exposure_roles, item_roles, user_roles
+from components.catalog_example_gen.executor import item_roles, user_roles
+from components.catalog_example_gen.exposures import exposure_roles
 from components.common.tables import Role
 from pipeline.onboarding.facts import Facts
 from schema import names as F

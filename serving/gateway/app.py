@@ -80,10 +80,10 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         services.writer.start()
-        # Opens the channel, for which TensorFlow's messages are imported: seconds, in which events are taken.
-        opening = asyncio.create_task(services.models.version())
+        # The command has done it before it listens, unless it was told not to wait.
+        warming = asyncio.create_task(services.models.warm())
         yield
-        opening.cancel()
+        warming.cancel()
         await services.writer.stop()
         await services.models.close()
         services.pool.shutdown()

@@ -72,6 +72,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=8080, help="port; 0 picks a free one (default: 8080)")
     parser.add_argument("--port_file", type=Path, help="file to write the port to, when it listens")
+    parser.add_argument(
+        "--wait_for_model",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="listen only when the model's protocol is loaded and the model was asked once; else events are "
+        "taken seconds earlier, and lists are slow at first",
+    )
     parser.add_argument("--log_format", choices=("json", "text"), default="json")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="overrides a setting, as for `run`"
@@ -96,6 +103,8 @@ async def _serve(args: argparse.Namespace) -> int:
         clock=shop.clock,
         pushed=args.run / "serving" / settings.model_name if args.run else None,
     )
+    if args.wait_for_model:  # an import that takes seconds would hold up every request
+        await models.warm()
     server = uvicorn.Server(
         uvicorn.Config(
             app,

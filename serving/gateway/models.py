@@ -16,6 +16,7 @@ from serving.gateway.metrics import Metrics
 T = TypeVar("T")
 # What says that the request is wrong; everything else says that the model cannot answer it now.
 _CLIENT_CODES = ("INVALID_ARGUMENT", "OUT_OF_RANGE")
+NO_LABEL = "label_unavailable"
 
 
 class ModelAway(Exception):
@@ -33,11 +34,18 @@ class Answered(NamedTuple, Generic[T]):
       value: the result.
       version: the version that answered.
       seconds: how long it took.
+      reason: why another version answered than was asked for; None if none did.
     """
 
     value: T
     version: int
     seconds: float
+    reason: str | None = None
+
+
+def _no_label(error: Exception) -> bool:
+    """Whether no version has the label: TensorFlow Serving says so in the words of a wrong argument only."""
+    return isinstance(error, KeyError) or "version label" in str(error)
 
 
 class Models:
@@ -82,6 +90,12 @@ class Models:
         """Label -> client."""
         return {label: client for label, client in self._clients.items() if label}
 
+    async def warm(self) -> None:
+        """Imports the protocol and opens the channels, which the first shopper need not wait for."""
+        for client in self._clients.values():
+            with contextlib.suppress(ServerError, RequestError):
+                await client.metadata()
+
     async def close(self) -> None:
         """Closes the channels."""
         for client in self._clients.values():
@@ -96,21 +110,22 @@ class Models:
           signature: what the metrics call it.
           milliseconds: until when.
           call: asks a client.
-          label: version label; "" for none. Where no version has it, the default client is not asked.
+          label: version label; "" for none. Where no version has it, the default answers instead.
 
         Raises:
           RequestError: the model does not take this request.
           ModelAway: it does not answer, or not in time.
         """
-        client = self._clients.get(label)
-        if client is None:
-            raise ModelAway("label_unknown")
         started = time.perf_counter()
         try:
             async with asyncio.timeout(milliseconds / 1000):
-                value = await call(client)
-                # Nothing else of this process has run since the answer was read.
-                version = client.served_version
+                try:
+                    return await self._ask(self._clients[label], call, started)
+                except (KeyError, ServerError) as error:
+                    if not label or not _no_label(error):
+                        raise
+                substitute = await self._ask(self._clients[""], call, started)
+                return substitute._replace(reason=NO_LABEL)
         except TimeoutError as error:
             raise ModelAway("model_late") from error
         except ServerUnavailable as error:
@@ -121,9 +136,13 @@ class Models:
             late = error.code == "DEADLINE_EXCEEDED"
             raise ModelAway("model_late" if late else f"model_{error.code.lower()}") from error
         finally:
-            seconds = time.perf_counter() - started
-            self._metrics.model_seconds.labels(signature).observe(seconds)
-        return Answered(value, version, seconds)
+            self._metrics.model_seconds.labels(signature).observe(time.perf_counter() - started)
+
+    @staticmethod
+    async def _ask(client: Any, call: Callable[[Any], Awaitable[T]], started: float) -> Answered[T]:
+        value = await call(client)
+        # Nothing else of this process has run since the answer was read.
+        return Answered(value, client.served_version, time.perf_counter() - started)
 
     async def version(self) -> int | None:
         """The newest version that serves; None if the server does not say."""

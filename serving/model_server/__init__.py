@@ -6,7 +6,7 @@ Four rooms; imports point down: `process` -> `grpc_api`, `http_api` -> `core`, a
   `errors`: `StatusError`, an error with a canonical status code.
   `tensors`: TensorProto <-> array, checked against a signature.
   `servable`: one loaded SavedModel version. `warmup`: verifies it with its recorded requests.
-  `version_manager`: watches one model's folders and decides which versions serve.
+  `version_manager`: watches one model's folders and decides which `versions` serve.
   `server_core`: the models, their labels, and changes of the configuration.
   `predictor`: the work behind Predict. `inference`: behind Classify and Regress.
   `batching`: merges concurrent requests. `output_sizes`: how its answers are cut apart.

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("apache_beam")
 
 from components.catalog_example_gen import executor
+from components.catalog_example_gen import exposures as exposures_lib
 from components.catalog_example_gen.settings import Settings
 from components.common.columns import deserialize, serialize
 from components.common.tables import Chunk
@@ -52,9 +53,10 @@ def make_chunk(frame, path="promotions.parquet", first_row=0):
 def count(frame, exposures=EXPOSURES, batch=400):
     """stores_by_week of batches that went through the shuffle's serialization."""
     partials = [
-        executor.exposed(make_chunk(frame[i : i + batch]), exposures) for i in range(0, len(frame), batch)
+        exposures_lib.exposed(make_chunk(frame[i : i + batch]), exposures)
+        for i in range(0, len(frame), batch)
     ]
-    return executor.stores_by_week(deserialize([serialize(p) for p in partials]), exposures)
+    return exposures_lib.stores_by_week(deserialize([serialize(p) for p in partials]), exposures)
 
 
 @pytest.mark.parametrize("batch", [100, 1100])
@@ -94,7 +96,7 @@ def test_a_channel_can_be_some_values_of_a_column():
     got = found.set_index(["item_id", "week"])["exposure_front"]
     assert got[got > 0].equals(wanted[wanted > 0].rename("exposure_front"))
     assert (found["exposure_mailer"] > found["exposure_front"]).any()
-    roles = {role.name: role.column for role in executor.exposure_roles(exposures)}
+    roles = {role.name: role.column for role in exposures_lib.exposure_roles(exposures)}
     assert roles["channel_front"] == "mailer_location"
     assert roles["channel_mailer"] == EXPOSURES.channels["mailer"]
 
@@ -133,7 +135,7 @@ def test_without_channels_every_row_is_an_exposure():
 )
 def test_week_starts(time, value, start):
     exposures = Exposures.model_validate({"path": "p", "item_id": "i", "time": time})
-    found = executor.week_starts(make_chunk(pd.DataFrame({"time": [value]})), exposures)
+    found = exposures_lib.week_starts(make_chunk(pd.DataFrame({"time": [value]})), exposures)
     assert str(dt.datetime.fromtimestamp(int(found[0]), dt.UTC))[:16] == start
 
 
@@ -159,8 +161,8 @@ def test_files_of_different_id_types_count_as_one(column, first, second):
             values = values.cast(kind.value_type).dictionary_encode()
         index = batch.schema.get_field_index(column)
         batch = batch.set_column(index, column, values.cast(kind))
-        partials.append(serialize(executor.exposed(Chunk(batch, "promotions.parquet", 0, 0), EXPOSURES)))
-    assert executor.stores_by_week(deserialize(partials), EXPOSURES).equals(count(frame))
+        partials.append(serialize(exposures_lib.exposed(Chunk(batch, "promotions.parquet", 0, 0), EXPOSURES)))
+    assert exposures_lib.stores_by_week(deserialize(partials), EXPOSURES).equals(count(frame))
 
 
 def test_missing_store_is_an_error():
@@ -168,7 +170,7 @@ def test_missing_store_is_an_error():
     frame.loc[3, "store"] = None
     wanted = r"promotions.parquet: column 'store_id' \(exposures.store\) has no value .* in row 24, 1 times"
     with pytest.raises(DataError, match=wanted):
-        executor.exposed(make_chunk(frame, first_row=20), EXPOSURES)
+        exposures_lib.exposed(make_chunk(frame, first_row=20), EXPOSURES)
 
 
 def test_items_meet_their_weeks():

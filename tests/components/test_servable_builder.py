@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from components.common import artifacts
 from components.infra_validator import executor as infra
+from schema import names as F
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, NEWCOMER
 
@@ -48,6 +49,15 @@ def test_warmup_requests_ask_every_signature_and_are_answered():
                 assert np.isfinite(value).all()
     users = {tf.make_ndarray(r.inputs["user_id"])[0] for r in requests if "user_id" in r.inputs}
     assert len(users) == 4
+
+
+def test_the_items_cards_lie_with_the_servable():
+    path = os.path.join(artifacts.model_folder(tiny_shop.built().servable), F.CARDS_FILE)
+    table = pq.read_table(path)
+    assert sorted(table[F.ITEM_ID].to_pylist()) == sorted(tiny_shop.ITEMS)
+    best = table.sort_by([(F.CARD_POPULARITY, "descending")])[F.ITEM_ID][0].as_py()
+    frame = tiny_shop.events()
+    assert best == frame[frame["timestamp"] < CUTOFF]["item_id"].value_counts().index[0]
 
 
 def test_a_model_without_warmup_requests_cannot_be_validated(tmp_path):

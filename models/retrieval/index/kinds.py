@@ -20,7 +20,7 @@ INDEXES: dict[str, type[VectorIndex]] = {
 }
 KINDS = tuple(INDEXES)
 # Fewer candidates than this are searched as fast by one matrix product (`make benchmark-index`).
-EXACT_BELOW = 100_000
+EXACT_BELOW = 50_000
 # Vectors that do not lie in clusters make a query read most lists: above this share of them,
 # "auto" takes the exact search.
 _MOST_READ = 0.25

@@ -42,7 +42,7 @@ async def similar(services: Services, wanted: SimilarQuery, request_id: str) -> 
     else:
         results = [each for each in answered.value if each.item_id not in hidden][:k]
         items = service.items_of(services, results)
-        made = service.Made(items, answered.version, None, answered.seconds)
+        made = service.Made(items, answered.version, answered.reason, answered.seconds)
     return ListAnswer(**service.show(services, asked, who, arm, made))
 
 

@@ -48,7 +48,7 @@ class Made:
     Attributes:
       items: best first.
       version: that made it, 0 for none.
-      reason: why it is a fallback; None if it is none.
+      reason: why it is a fallback, of the catalogue or of another version; None if it is none.
       seconds: that the model took.
     """
 

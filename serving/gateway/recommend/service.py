@@ -64,7 +64,7 @@ async def recommend(
     else:
         results = [each for each in answered.value if _fits(each, wanted)]
         items = service.sunk(services, service.items_of(services, results), who, k)
-        made = service.Made(items, answered.version, None, answered.seconds)
+        made = service.Made(items, answered.version, answered.reason, answered.seconds)
     return ListAnswer(**service.show(services, asked, who, arm, made))
 
 

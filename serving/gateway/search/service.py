@@ -62,7 +62,7 @@ async def search(services: Services, wanted: SearchQuery | SearchBody, request_i
     else:
         found = answered.value
         items = service.items_of(services, found.items)
-        made, facts = service.Made(items, answered.version, None, answered.seconds), _facts(found)
+        made, facts = service.Made(items, answered.version, answered.reason, answered.seconds), _facts(found)
     return SearchAnswer(**service.show(services, asked, who, arm, made), **facts)
 
 

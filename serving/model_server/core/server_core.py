@@ -14,7 +14,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.servable import Servable
-from serving.model_server.core.version_manager import Policy, VersionManager, VersionStatus
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import Policy, VersionStatus
 
 _log = logging.getLogger(__name__)
 _PLATFORM = "tensorflow"

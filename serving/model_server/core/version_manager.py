@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import gc
 import logging
 import threading
@@ -24,43 +23,11 @@ from serving.model_server.core import memory
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.servable import Servable
 from serving.model_server.core.version_folders import Fingerprint, Folders, fingerprint
+from serving.model_server.core.versions import ONLY_LATEST, Policy, State, VersionStatus
 
 _log = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.2
-
-
-class State(enum.IntEnum):
-    """Life of a version; numbers are those of GetModelStatus."""
-
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
-
-
-@dataclasses.dataclass
-class VersionStatus:
-    """What GetModelStatus says of a version."""
-
-    version: int
-    state: State
-    code: Code = Code.OK
-    message: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Policy:
-    """Which versions serve.
-
-    Attributes:
-      latest: how many of the highest; None for all of them.
-      specific: exactly these, whatever `latest` says.
-    """
-
-    latest: int | None = 1
-    specific: frozenset[int] | None = None
 
 
 @dataclasses.dataclass
@@ -92,7 +59,7 @@ class VersionManager:
         loader: Callable[[str, int], Servable],
         poll_seconds: float = 1.0,
         on_available: Callable[[int], None] = lambda version: None,
-        policy: Policy = Policy(),
+        policy: Policy = ONLY_LATEST,
         concurrency: int = 0,
     ) -> None:
         self._model_name = model_name

@@ -29,7 +29,8 @@ from serving.model_server.core.metrics import Metrics
 from serving.model_server.core.predictor import Executor
 from serving.model_server.core.servable import Servable
 from serving.model_server.core.server_core import ServerCore, single_model
-from serving.model_server.core.version_manager import Policy, VersionManager
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import Policy
 from serving.model_server.grpc_api import service_descriptors
 from serving.model_server.grpc_api.model_service import ModelService
 from serving.model_server.grpc_api.prediction_service import PredictionService

@@ -7,6 +7,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from components.catalog_example_gen import executor as catalog
+from components.catalog_example_gen import exposures
 from components.common import tables
 from components.event_example_gen.roles import roles
 from components.event_example_gen.rows import normalise
@@ -100,9 +101,9 @@ def read_as_a_run_does(config):
         wanted = catalog.user_roles(config.users)
         assert [catalog.attributes(chunk, wanted) for chunk in chunks(config.users, "users.path", wanted)]
     if config.exposures:
-        wanted = catalog.exposure_roles(config.exposures)
+        wanted = exposures.exposure_roles(config.exposures)
         found = chunks(config.exposures, "exposures.path", wanted)
-        assert any(catalog.exposed(chunk, config.exposures).num_rows for chunk in found)
+        assert any(exposures.exposed(chunk, config.exposures).num_rows for chunk in found)
     if config.events:
         settings = Settings.of(config)
         found = chunks(config.events, "events.path", roles(config.events))

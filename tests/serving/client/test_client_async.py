@@ -22,7 +22,8 @@ from serving.client.wire import Connection, Retries, Wire
 from serving.model_server.core import predictor, servable
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
-from serving.model_server.core.version_manager import Policy, VersionManager
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import Policy
 from serving.model_server.grpc_api.model_service import ModelService
 from serving.model_server.grpc_api.prediction_service import PredictionService
 from tests.serving.certificates import Authority
@@ -132,6 +133,11 @@ def test_async_client_gives_the_same_as_the_other(address: str, executor: Execut
             client.metadata(),
         ]
     assert asyncio.run(ask()) == expected
+    *_, embedded, _, _, status, metadata = expected
+    with Client(address, timeout=20) as client:
+        assert client.embed_text("text") != embedded
+    assert [version.version for version in status] == [2, 1]
+    assert metadata.version == 2
 
 
 def test_label_and_version_choose_the_version(address: str, executor: Executor) -> None:

@@ -113,6 +113,7 @@ def test_input_of_a_type_that_the_client_cannot_send() -> None:
         (lambda c: c.suggest("mi", k=0), "k: 0 is not a whole number"),
         (lambda c: c.similar("1", k=-3), "k: -3 is not a whole number"),
         (lambda c: c.similar(""), "item_id: is empty"),
+        (lambda c: c.embed_text(7.5), "text: 7.5 is not text"),
         (lambda c: c.recommend(1.5), "user_id: 1.5 is not text"),
         (lambda c: c.recommend(UserState("1", ["5"])), "events[0]: '5' is no Event"),
         (lambda c: c.embed_user(UserState("1", [Event("1", float("nan"))])), "days_ago: nan is not a number"),
@@ -140,6 +141,7 @@ def test_wrong_argument_names_the_field_before_any_call(call, message: str) -> N
         ({"max_attempts": 0}, "max_attempts: 0 is too few"),
         ({"max_attempts": 6}, "max_attempts: 6 is too many, gRPC makes at most 5"),
         ({"initial_backoff": 0}, "initial_backoff: 0 is not a positive number of seconds"),
+        ({"max_backoff": 0}, "max_backoff: 0 is not a positive number of seconds"),
         ({"root_certificates": b""}, "root_certificates: given without tls"),
     ],
 )

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from tests.serving.gateway.conftest import app_of
 
-EXAMPLES = 32  # of each operation, of right and of wrong requests
+REQUESTS = 1000  # of all operations together, half of them wrong
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +39,22 @@ def test_requests_made_from_the_schema_are_answered_or_refused(client):
         assert "x-request-id" in answer.headers
 
     operations = [found.ok() for found in schema.get_all_operations()]
+    examples = REQUESTS // (2 * len(operations))
     for operation in operations:
         takes = [*operation.path_parameters, *operation.query, *operation.body]
         modes = [GenerationMode.POSITIVE] + ([GenerationMode.NEGATIVE] if takes else [])
         for mode in modes:
             fuzz = hypothesis.given(operation.as_strategy(generation_mode=mode))(ask)
             fuzz = hypothesis.settings(
-                max_examples=EXAMPLES if takes else 2,
+                max_examples=examples if takes else 2,
                 deadline=None,
                 database=None,
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
             )(fuzz)
             hypothesis.seed(15)(fuzz)()
-    assert len(statuses) == len(operations) == 16
-    assert 800 < sum(sum(counts.values()) for counts in statuses.values()) < 1200
+    assert len(statuses) == len(operations) >= 18
+    assert sum(sum(counts.values()) for counts in statuses.values()) > REQUESTS / 2
     # what is asked rightly is answered, and wrong requests are among them
     for name in ("POST /v1/events", "GET /v1/recommend", "POST /v1/search"):
         assert statuses[name].get(200, 0) > 5, statuses[name]

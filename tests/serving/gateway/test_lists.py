@@ -122,8 +122,8 @@ def test_an_arm_decides_the_version_and_is_written_down(gateway, server):
             lists = {row["surface"]: row for row in app.state.services.store.export("u1")["lists"]}
         # no version of this server has the label: the list says that it is a substitute
         assert (treated["experiment"], treated["arm"], treated["label"]) == ("newer", "treated", "canary")
-        assert treated["fallback"]
-        assert treated["fallback_reason"].startswith("model_")
+        assert (treated["fallback"], treated["fallback_reason"]) == (True, "label_unavailable")
+        assert (treated["model_version"], ids(treated)) == (1, ["149", "148"])
         assert not other.json()["fallback"]
         assert (lists["home.for_you"]["arm"], lists["home.for_you"]["fallback"]) == ("treated", True)
         assert (lists["home.x"]["experiment"], lists["home.x"]["model_version"]) == ("", 1)

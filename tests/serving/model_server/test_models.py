@@ -16,7 +16,8 @@ from tensorflow_serving.config import model_server_config_pb2
 from serving.model_server.core import servable, version_folders, version_manager
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.server_core import ServerCore
-from serving.model_server.core.version_manager import Policy, VersionManager
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import Policy, State
 from serving.model_server.process import config_files
 from tests.serving import overlap_model
 from tests.serving.process import Server, wait_until
@@ -326,7 +327,7 @@ def test_ports_wait_for_the_first_models(
     go.set()
     waiting[1].join(60)
     assert not waiting[1].is_alive()
-    assert core.states()["slow", 1] == version_manager.State.AVAILABLE
+    assert core.states()["slow", 1] == State.AVAILABLE
     core.stop()
 
 

@@ -19,7 +19,8 @@ from tensorflow_serving.apis import model_pb2
 
 from serving.model_server.core import errors, predictor, servable, tensors, warmup
 from serving.model_server.core.errors import Code, StatusError
-from serving.model_server.core.version_manager import Policy, State, VersionManager
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import Policy, State
 from serving.model_server.grpc_api import prediction_service
 from serving.model_server.process import flags, ports
 from tests.serving import overlap_model

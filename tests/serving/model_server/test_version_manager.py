@@ -12,7 +12,8 @@ import pytest
 from tensorflow_serving.apis import model_pb2
 
 from serving.model_server.core.servable import Servable
-from serving.model_server.core.version_manager import State, VersionManager
+from serving.model_server.core.version_manager import VersionManager
+from serving.model_server.core.versions import State
 
 
 def servable(path: str, version: int) -> Servable:
