@@ -12,7 +12,7 @@ SECONDS ?= 600
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo serve test test-fast test-slow mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search lint format lock clean distclean
+.PHONY: help env demo serve test test-fast test-slow mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search screenshots lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ benchmark-retrieval: env ## towers and sources against classical recommenders (A
 
 benchmark-search: env ## search against BM25, vectors and both, on judgements (CONFIG=..., ARGS="--set data.root=FOLDER")
 	@$(PY) benchmarks/search.py --config $(if $(filter file,$(origin CONFIG)),pipeline/configs/esci_us.yaml,$(CONFIG)) $(ARGS)
+
+screenshots: env ## pictures of the pages for docs/images, of a shop that `make serve` serves (ARGS="--url ...")
+	@$(PY) -m benchmarks.screenshots $(ARGS)
 
 lint: env ## ruff (rules and formatting), import-linter (layers), pyrefly (types)
 	@$(PY) -m ruff check

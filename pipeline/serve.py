@@ -74,6 +74,8 @@ def gateway_command(
     settings = [*args.set, f"gateway.model_server={address}"]
     if "store" not in config.gateway.model_fields_set:
         settings.append(f"gateway.store=sqlite:///{run_dir / 'gateway.sqlite'}")
+    if "runs_dir" not in config.gateway.page.model_fields_set:  # for the operations page
+        settings.append(f"gateway.page.runs_dir={args.runs_dir}")
     return command + [part for setting in settings for part in ("--set", setting)]
 
 

@@ -84,6 +84,28 @@ class Limits(Section):
     """Requests a minute of all callers without a key, where none is configured."""
 
 
+class Page(Section):
+    """The storefront and the operations page, for people."""
+
+    enabled: bool = True
+    """Whether the gateway has pages; without them it has the API alone."""
+    name: str = Field("Shelfwise", min_length=1, max_length=60)
+    """What the shop is called."""
+    currency: str = Field("$", max_length=8)
+    """What stands before a price."""
+    items_language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
+    """Language of titles, categories and reasons: a screen reader is told."""
+    shelf_items: int = Field(12, ge=1, le=50)
+    """Items of a shelf at most."""
+    result_items: int = Field(24, ge=1, le=100)
+    """Items of a page of results."""
+    play_households: bool = True
+    """Whether a visitor may be one of the users with a history. With `api_keys` nobody may: it shows a
+    person's purchases to whoever asks."""
+    runs_dir: str = ""
+    """Folder of the pipeline's runs, for the operations page; "" shows none."""
+
+
 class Gateway(Section):
     """What a shop's pages and apps talk to, in front of a model server."""
 
@@ -123,6 +145,7 @@ class Gateway(Section):
     experiments: list[Experiment] = []
     """What is compared on shoppers (docs/experiments.md)."""
     exploration: Exploration = Exploration()
+    page: Page = Page()
     language: Annotated[str, Field(pattern=r"^[a-z]{2}(-[A-Z]{2})?$")] = "en"
     """Language of the page where the browser asks for none that it has."""
 

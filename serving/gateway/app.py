@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from schema import names as F
 from schema.config import Gateway
-from serving.gateway import errors
+from serving.gateway import errors, page
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.events import router as events
 from serving.gateway.events.rates import Rates
@@ -49,6 +50,7 @@ def create_app(
     labels: Mapping[str, Any] | None = None,
     histories: Histories | None = None,
     clock: Clock | None = None,
+    pushed: Path | None = None,
 ) -> FastAPI:
     """An app that answers for one shop.
 
@@ -60,6 +62,7 @@ def create_app(
       labels: version label -> client of that version.
       histories: what users did before the store was there; nobody did anything if not given.
       clock: what the time is.
+      pushed: folder of the model's pushed versions, for the operations page.
 
     Returns:
       The app; its `state.services` holds everything that routes use.
@@ -78,6 +81,7 @@ def create_app(
         explorer=Explorer(settings.exploration, random.random),
         metrics=metrics,
         clock=clock,
+        pushed=pushed,
     )
 
     repeated = _repeated(services)
@@ -106,6 +110,8 @@ def create_app(
     app.state.services = services
     for each in _ROUTERS:
         app.include_router(each.router)
+    if settings.page.enabled:
+        page.install(app, services)
     errors.install(app)
     if settings.cors_origins:
         app.add_middleware(

@@ -101,6 +101,7 @@ async def _serve(args: argparse.Namespace) -> int:
         catalogue=shop.catalogue,
         histories=shop.histories,
         clock=shop.clock,
+        pushed=args.run / "serving" / settings.model_name if args.run else None,
     )
     if args.wait_for_model:  # an import that takes seconds would hold up every request
         await models.warm()

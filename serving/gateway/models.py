@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from schema.config import Gateway
 from schema.errors import RequestError
-from serving.client import AsyncClient, ServerError, ServerUnavailable
+from serving.client import AsyncClient, ServerError, ServerUnavailable, VersionStatus
 from serving.gateway.metrics import Metrics
 
 T = TypeVar("T")
@@ -152,3 +152,26 @@ class Models:
         except (TimeoutError, ServerError):
             return None
         return next((state.version for state in states if state.state == "AVAILABLE"), None)
+
+    async def states(self) -> tuple[list[VersionStatus], dict[str, int]]:
+        """The versions that the server has, the newest first, and label -> the version that has it.
+
+        Raises:
+          ModelAway: the server does not say.
+        """
+        try:
+            async with asyncio.timeout(2):
+                states = await self._clients[""].status()
+        except TimeoutError as error:
+            raise ModelAway("model_late") from error
+        except ServerUnavailable as error:
+            raise ModelAway("model_unreachable") from error
+        except ServerError as error:
+            raise ModelAway(f"model_{error.code.lower()}") from error
+        found = {}
+        for label, client in self._clients.items():
+            if label:
+                with contextlib.suppress(TimeoutError, ServerError):  # no version has it now
+                    async with asyncio.timeout(2):
+                        found[label] = (await client.metadata()).version
+        return states, found

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
@@ -65,6 +66,7 @@ class Services:
       explorer: draws new items into lists.
       metrics: what is counted.
       clock: what the time is.
+      pushed: folder of the model's pushed versions, None where it is not at hand.
     """
 
     settings: Gateway
@@ -79,6 +81,7 @@ class Services:
     explorer: Explorer
     metrics: Metrics
     clock: Clock
+    pushed: Path | None = None
     pool: ThreadPoolExecutor = dataclasses.field(
         default_factory=lambda: ThreadPoolExecutor(8, "shelfwise-store")
     )

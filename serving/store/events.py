@@ -115,6 +115,15 @@ class EventStore:
                 people.was_erased(connection, user_id),
             )
 
+    def events_per_minute(self, since: float, until: float) -> list[tuple[int, int]]:
+        """How many events came in from `since` to `until` (unix seconds), by minute.
+
+        Returns:
+          (minute since 1970, events), in order; minutes without any are left out.
+        """
+        with self._engine.connect() as connection:
+            return reading.per_minute(connection, since, until)
+
     # ---- privacy
 
     def export(self, user_id: str, caller: str = "") -> dict[str, Any]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import re
+
+from schema import names as F
 from schema.errors import RequestError
+from schema.events import Event, UserState
+from schema.reasons import REASONS
+from serving.client import Recommendation
 from serving.gateway.errors import Refused
 from serving.gateway.lists import discount, service
 from serving.gateway.lists.schemas import ListAnswer
@@ -26,19 +34,21 @@ async def recommend(
     context = wanted.context if isinstance(wanted, RecommendBody) else {}
     who = await visitor(services, wanted.user_id, context)
     arm = services.experiments.arm_of(wanted.user_id, wanted.surface)
-    hidden = [*who.dismissed, *wanted.exclude_item_id]
+    state = _of_basket(who.state, wanted.basket_item_id)
+    hidden = [*who.dismissed, *wanted.exclude_item_id, *wanted.basket_item_id]
     diversity = arm.diversity if wanted.diversity is None else wanted.diversity
     drop = arm.drop_bought_days if wanted.drop_bought_days is None else wanted.drop_bought_days
     # Nothing is drawn into a list of which the caller says where its items come from.
-    explores = settings.exploration.share > 0 and not wanted.source
-    all_of_them = wanted.source or explores
+    chosen = bool(wanted.source) or wanted.on_offer
+    explores = settings.exploration.share > 0 and not chosen
+    all_of_them = chosen or explores
     asked_for = settings.max_k if all_of_them else discount.depth(k, who.unwanted, settings.impressions)
     try:
         answered = await services.models.ask(
             "recommend",
             settings.timeouts.recommend_ms,
             lambda client: client.recommend(
-                who.state,
+                state,
                 exclude_item_id=hidden,
                 category=wanted.category,
                 k=min(asked_for, settings.max_k),
@@ -53,8 +63,29 @@ async def recommend(
         cards = services.catalogue.popular(k, {*hidden, *who.seen}, wanted.category)
         made = service.Made(service.fallback_items(cards, ""), reason=away.reason)
     else:
-        results = [each for each in answered.value if not wanted.source or each.source in wanted.source]
+        results = [each for each in answered.value if _fits(each, wanted)]
         items = service.sunk(services, service.items_of(services, results), who, len(results))
         items, drawn = services.explorer.filled(items, k) if explores else (items[:k], {})
         made = service.Made(items, answered.version, answered.reason, answered.seconds, drawn)
     return ListAnswer(**service.show(services, asked, who, arm, made))
+
+
+def _of_basket(state: UserState, items: list[str]) -> UserState:
+    """A user who did nothing but put these items into the basket; the user as they are without any."""
+    if not items:
+        return state
+    return dataclasses.replace(state, events=[Event(item, 0.0, "cart") for item in items])
+
+
+def _fits(found: Recommendation, wanted: RecommendQuery) -> bool:
+    if wanted.on_offer and found.source != F.PLANNED and not _offer_words().fullmatch(found.reason):
+        return False
+    return not wanted.source or found.source in wanted.source
+
+
+@functools.cache
+def _offer_words() -> re.Pattern[str]:
+    """The default words of the reasons that speak of an offer."""
+    templates = [reason.template for reason in REASONS if "offer" in reason.key]
+    words = ("(?:.+)".join(map(re.escape, re.split(r"\{\w+\}", each))) for each in templates)
+    return re.compile("|".join(words))
