@@ -100,8 +100,10 @@ class Page(Section):
     result_items: int = Field(24, ge=1, le=100)
     """Items of a page of results."""
     play_households: bool = True
-    """Whether a visitor may be one of the users with a history. With `api_keys` nobody may: it shows a
-    person's purchases to whoever asks."""
+    """Whether a visitor may be one of the users with a history.
+
+    With `api_keys` nobody may: it shows a person's purchases to whoever asks.
+    """
     runs_dir: str = ""
     """Folder of the pipeline's runs, for the operations page; "" shows none."""
 

@@ -71,9 +71,12 @@ def violations(value, schema, where="$"):
             case "pattern":
                 if not re.search(wanted, value):
                     yield f"{where} does not match {wanted}"
-            case "minItems":
+            case "minItems" | "minLength":
                 if len(value) < wanted:
                     yield f"{where} is too short"
+            case "maxItems" | "maxLength":
+                if len(value) > wanted:
+                    yield f"{where} is too long"
             case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
                 kept = {
                     "minimum": value >= wanted,

@@ -172,12 +172,14 @@ def test_mistakes_of_the_command_are_one_line(arguments, said, capsys):
 def test_a_served_run_keeps_its_events_in_its_folder_unless_told_otherwise(tmp_path):
     shop = config.load(ROOT / "pipeline/configs/complete_journey.yaml")
     given = {"config": "c", "host": "localhost", "port": 1, "log_format": "text", "set": ["ranking.epochs=1"]}
+    given["runs_dir"] = tmp_path
     command = serve.gateway_command(argparse.Namespace(**given), shop, tmp_path, "localhost:7")
     settings = [command[place + 1] for place, part in enumerate(command) if part == "--set"]
     assert settings == [
         "ranking.epochs=1",
         "gateway.model_server=localhost:7",
         f"gateway.store=sqlite:///{tmp_path}/gateway.sqlite",
+        f"gateway.page.runs_dir={tmp_path}",
     ]
     other = shop.model_copy(update={"gateway": Gateway(store="sqlite:///elsewhere.sqlite")})
     command = serve.gateway_command(argparse.Namespace(**given), other, tmp_path, "localhost:7")
