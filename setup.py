@@ -113,13 +113,14 @@ setup(
             "httptools>=0.6",
             "psycopg[binary]>=3.1,<4",
             "sqlalchemy>=2,<3",
+            "starlette>=0.37",
             "structlog>=24",
             "uvicorn>=0.29",
             "uvloop>=0.19",
         ],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "fuzz": ["atheris>=3,<4"],  # not in the lock: wheels for Linux and macOS only, of some Pythons
-        "benchmark": ["bm25s>=0.3,<0.4", "implicit>=0.7.3,<0.8", "threadpoolctl>=3"],
+        "benchmark": ["bm25s>=0.3,<0.4", "implicit>=0.7.3,<0.8", "pillow>=10", "threadpoolctl>=3"],
         "test": [
             "axe-playwright-python>=0.1.4",
             "cryptography>=42",
