@@ -12,7 +12,7 @@ SECONDS ?= 600
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .NOTPARALLEL:
-.PHONY: help env demo serve test test-fast test-slow mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search screenshots lint format lock clean distclean
+.PHONY: help env demo serve test test-fast test-slow test-compiled mutants fuzz benchmark-index benchmark-funnel benchmark-retrieval benchmark-search screenshots lint format lock clean distclean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ test-fast: env ## the tests that take seconds
 
 test-slow: env ## the end-to-end tests
 	@$(PY) -m pytest -m slow -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+test-compiled: env ## the compiled Kubeflow spec, task by task, to an equal pushed model (a quarter of an hour)
+	@SHELFWISE_TEST_COMPILED=1 $(PY) -m pytest -n 0 tests/e2e/test_whole_pipeline.py -k "compiled_spec or killed" $(ARGS)
 
 mutants: env ## which share of small faults in the code the fast tests see (ARGS="--only batching")
 	@$(PY) -m benchmarks.mutants --jobs $(WORKERS) $(ARGS)

@@ -283,6 +283,10 @@ def test_some_places_explore_new_items(model):
         assert shown["reason"][place].startswith("New in ")
 
 
+@pytest.mark.skipif(
+    not os.environ.get("SHELFWISE_TEST_COMPILED"),
+    reason="some hundred processes: `make test-compiled` runs it",
+)
 def test_the_compiled_spec_pushes_an_equal_model(shop, tmp_path):
     """Each task by its container's command; the run is killed once, resumed, and cached the next time."""
     bucket = tmp_path / "bucket"
