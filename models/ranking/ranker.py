@@ -118,9 +118,8 @@ class RankingModel(tfrs.Model):
         numbers = np.empty_like(features)
         for start in range(0, len(features), _GROWN_AT_ONCE):
             part = tf.constant(features[start : start + _GROWN_AT_ONCE])
-            split = tf.split(part, self._widths, 1)
-            joined = [self._normalised(values, whose) for whose, values in enumerate(split)]
-            numbers[start : start + _GROWN_AT_ONCE] = tf.concat(joined, 1)
+            of_item, of_pair = tf.split(part, self._widths, 1)
+            numbers[start : start + _GROWN_AT_ONCE] = self._tree_input(self._normalised(of_item, 0), of_pair)
         self._trees = grow(numbers, bought, weight, self._config)
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> dict[str, tf.Tensor]:
@@ -176,8 +175,16 @@ class RankingModel(tfrs.Model):
             logits = tf.matmul(crossed, parts[0]) + tf.matmul(mixed[task], parts[1])
             found[task] = tf.nn.bias_add(logits, head.bias)
         if self._trees is not None:
-            found[PURCHASE] += self._trees(tf.concat([of_item[:, : self._widths[0]], pair], 1))
+            found[PURCHASE] += self._trees(self._tree_input(of_item, of_pair))
         return found
+
+    def _tree_input(self, of_item: tf.Tensor, of_pair: tf.Tensor) -> tf.Tensor:
+        """float32 [R, F]: the items' numbers as `item_parts` begins with them, and the pairs' as they are.
+
+        What the network reads is cut off at five standard deviations, above which half of what a user buys
+        again and again would be one number to a tree.
+        """
+        return tf.concat([of_item[:, : self._widths[0]], of_pair], 1)
 
     def calibrate(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> None:
         """Fits the heads' calibration to held-out batches, weighted to stand for all candidates.
