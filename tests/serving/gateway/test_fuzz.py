@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from tests.serving.gateway.conftest import app_of
 
+_LONGEST = 5000  # characters of a query: the client sends no URL above 64 KiB, and one may become twelve
 REQUESTS = 1000  # of all operations together, half of them wrong
 
 
@@ -32,6 +33,8 @@ def test_requests_made_from_the_schema_are_answered_or_refused(client):
         given = case.as_transport_kwargs(base_url="http://testserver")
         if "data" in given:
             given["content"] = given.pop("data")
+        if len(str(given.get("params", ""))) > _LONGEST:
+            hypothesis.reject()
         answer = client.request(**given)
         counts = statuses.setdefault(f"{case.method} {case.operation.path}", {})
         counts[answer.status_code] = counts.get(answer.status_code, 0) + 1

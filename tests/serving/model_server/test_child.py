@@ -98,7 +98,9 @@ def _runs(process: psutil.Process) -> bool:
 def test_the_guard_ends_with_the_server(tmp_path: Path) -> None:
     with ModelServer(tmp_path, tmp_path / "log", program=program("import time; time.sleep(600)")) as server:
         both = [psutil.Process(started.pid) for started in (server.process, server._guard)]
-        assert str(server.process.pid) in both[1].cmdline()
+        while not (command := both[1].cmdline()):  # between fork and exec it has none
+            time.sleep(0.01)
+        assert str(server.process.pid) in command
         assert all(_runs(process) for process in both)
     assert not any(process.is_running() for process in both)  # nor is one left as a zombie
 
