@@ -106,7 +106,8 @@ class TreeEnsemble(tf.Module):
                     path[tree, leaf, split] = side
         self._feature = frozen_table(feature.reshape(-1), tf.int32)
         self._threshold = frozen_table(threshold.reshape(-1, 1))
-        self._path, self._needed, self._value = map(frozen_table, (path, needed, value))
+        self._path, self._needed = frozen_table(path), frozen_table(needed)
+        self._value = frozen_table(value, name="leaves")
         self._shape = count, splits
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:

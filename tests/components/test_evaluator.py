@@ -23,12 +23,13 @@ pytestmark = pytest.mark.slow
 
 @functools.cache
 def spoiled():
-    """A servable whose ranker has the negated weights of the purchase head."""
+    """A servable whose ranker has the negated weights of the purchase head, and of the trees."""
     built = tiny_shop.built()
     ranker = tf.saved_model.load(artifacts.model_folder(built.ranking))
-    heads = [part for part in ranker.parameters if part.name == "purchase/kernel:0"]
-    assert len(heads) == 1
-    heads[0].assign(-heads[0])
+    heads = [part for part in ranker.parameters if part.name in ("purchase/kernel:0", "leaves:0")]
+    assert len(heads) == 2
+    for head in heads:
+        head.assign(-head)
     folder = tiny_shop.folder()
     tf.saved_model.save(ranker, str(folder / "spoiled_ranker"))
     servable_executor.run(
