@@ -285,7 +285,6 @@ class Ours:
           and relevant bool [A, N] over the N items of the catalogue without a past event).
         """
         past, future = self.windows.divide(self.protocol.log)
-        future = future.purchases
         rows = self._rows
         cold = np.setdiff1d(np.arange(1, len(self.items)), rows[past.item])
         place = np.full(len(self.items), -1)
@@ -310,9 +309,9 @@ class Ours:
 def interactions(ours: Ours, asked: np.ndarray) -> baselines.Interactions:
     """The past of the catalogue's items as the baselines read it."""
     protocol = ours.protocol
-    column = protocol.column[protocol.past.purchases.item]
+    column = protocol.column[protocol.past.item]
     keep = column < len(protocol.catalogue)
-    past = protocol.past.purchases
+    past = protocol.past
     age = (protocol.moments[past.user] - past.timestamp) / F.SECONDS_PER_DAY
     return baselines.Interactions(
         user=past.user[keep].astype(np.int64),

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from schema.config import (
-    Candidates,
-    Events,
-    Exposures,
-    Items,
-    Purchases,
-    Retrieval,
-    Settings,
-    Split,
-    Users,
-)
+from schema.config import Candidates, Events, Exposures, Items, Retrieval, Settings, Split, Users
 
 
 class RetrieverSettings(Settings):
@@ -25,4 +15,3 @@ class RetrieverSettings(Settings):
     split: Split
     retrieval: Retrieval
     candidates: Candidates
-    serving: Purchases

@@ -12,7 +12,6 @@ from schema.config import (
     Exposures,
     Items,
     LabelWindows,
-    Purchases,
     Retrieval,
     Search,
     SearchTraining,
@@ -51,5 +50,4 @@ class Settings(Base):
 
     def retriever(self) -> RetrieverSettings:
         """What a retriever is built from, in a shop with events."""
-        parts = {name: getattr(self, name) for name in RetrieverSettings.model_fields}
-        return RetrieverSettings(**parts | {"serving": narrow(self.serving, Purchases)})
+        return RetrieverSettings(**{name: getattr(self, name) for name in RetrieverSettings.model_fields})

@@ -134,8 +134,6 @@ def log(seed=0, events=600):
         user=user,
         item=item,
         event_type=zeros,
-        bought=np.ones(events, bool),
-        weight=np.ones(events, np.float32),
         timestamp=rng.integers(0, 1000, events),
         session=zeros.astype(np.int64),
         quantity=np.ones(events, np.float32),
