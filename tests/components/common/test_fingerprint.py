@@ -247,6 +247,7 @@ def test_what_reruns_by_example(checkout):
     }
     assert rerun["components.common.tables"] == {
         "catalog_example_gen",
+        "data_version",  # whose fingerprint is of the files that tables are read from
         "event_example_gen",
         "judgement_example_gen",
     }
