@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from schema.errors import UserError
 
 _BUSY_SECONDS = 30.0  # a writer of another process is waited for this long
+_PAUSE_SECONDS = 0.02  # between two attempts where SQLite itself does not wait
 _WRITES = "shelfwise_writes"
 
 
@@ -60,11 +63,28 @@ def connect(url: str, readers: int = 8) -> sa.Engine:
 def _set_up_sqlite(connection: Any, _: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _write_ahead(cursor)
     # What was acknowledged also survives a power failure: one fsync for each batch.
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Turns the write-ahead log on, which a file keeps.
+
+    SQLite does not wait for other connections here, whatever the connection's time-out says: two that
+    open a new file at once would fail (https://www.sqlite.org/c3ref/busy_handler.html).
+    """
+    until = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sqlite3
 import threading
 
 import alembic.autogenerate
@@ -306,6 +307,24 @@ def test_gateways_that_start_together_migrate_once(url):
     for store in stores:
         store.close()
     assert errors == []
+
+
+def test_an_sqlite_file_that_another_process_is_making_is_waited_for(tmp_path):
+    path = tmp_path / "store.sqlite"
+    other = sqlite3.connect(path, check_same_thread=False)
+    other.execute("CREATE TABLE theirs (number INTEGER)")
+    other.execute("BEGIN EXCLUSIVE")  # of a file without a write-ahead log, where SQLite waits for nobody
+    opened: list[EventStore] = []
+    opening = threading.Thread(target=lambda: opened.append(EventStore(f"sqlite:///{path}")))
+    opening.start()
+    opening.join(0.3)
+    assert opening.is_alive()
+    other.rollback()
+    other.close()
+    opening.join()
+    (store,) = opened
+    assert store.append([event("a")]).accepted == 1
+    store.close()
 
 
 def test_a_database_of_a_newer_release_is_refused(url):
