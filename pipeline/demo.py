@@ -36,6 +36,7 @@ from schema.errors import UserError
 from serving.model_server.process import child
 
 RECENT_ITEMS = 8
+_LOOK_SECONDS = 1.0  # between two looks at whether a signal has come
 
 
 class StepFailed(UserError):
@@ -135,7 +136,8 @@ def _run(command: Sequence[str], what: str) -> None:
         try:
             while process.poll() is None:
                 try:
-                    process.wait()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_LOOK_SECONDS)  # endless, it might not hear of a signal
                 except KeyboardInterrupt:  # the terminal has told the child as well: let it tidy up
                     interrupted = True
         finally:

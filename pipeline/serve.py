@@ -26,6 +26,7 @@ from schema import config as config_lib
 from schema.errors import UserError
 from serving.model_server.process import child
 
+_LOOK_SECONDS = 1.0  # between two looks at whether a signal has come
 _STOP_SECONDS = 30.0  # the gateway lets requests end
 
 
@@ -121,7 +122,10 @@ def _gateway(command: Sequence[str]) -> int:
     print(f"$ {shlex.join(command)}", flush=True)
     process = subprocess.Popen(command)
     try:
-        return process.wait()
+        while True:
+            # Not endless: a signal that the kernel gives to a thread of gRPC's would not end it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_LOOK_SECONDS)
     finally:  # after Ctrl-C the terminal has told it as well; after SIGTERM nobody has
         if process.poll() is None:
             process.terminate()

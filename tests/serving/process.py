@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ class Server(ModelServer):
 
     def __init__(self, base_path: Path, folder: Path, *flags: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        os.environ["PYTHONFAULTHANDLER"] = "1"  # for the server
         super().__init__(
             base_path,
             folder / "stderr.txt",
@@ -43,9 +46,14 @@ class Server(ModelServer):
         self.wait(lambda: text in self.log.read_text())
 
     def terminate(self) -> int:
-        """SIGTERM, and the exit status."""
+        """SIGTERM, and the exit status; a server that does not end fails the test with its threads."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=300)
+        try:
+            return self.process.wait(timeout=300)
+        except subprocess.TimeoutExpired as error:
+            self.process.send_signal(signal.SIGABRT)  # faulthandler writes each thread's stack to the log
+            self.process.wait(timeout=60)
+            raise AssertionError(f"{error}; its log:\n{self.log.read_text()[-20000:]}") from error
 
     def close(self) -> None:
         self.stop(grace_seconds=0)

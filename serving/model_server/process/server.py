@@ -39,6 +39,7 @@ from serving.model_server.http_api.rest import RestApi
 from serving.model_server.process import config_files, flags, ports
 
 _log = logging.getLogger("serving.model_server")
+_LOOK_SECONDS = 0.2  # between two looks at whether a signal has come
 _SERVICES = ("", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 
 
@@ -73,7 +74,10 @@ def serve(config: flags.Config, stop: threading.Event) -> NoReturn:
     if not stop.is_set():
         try:
             server.start()
-            stop.wait()
+            # Python handles a signal in this thread, but the kernel may give it to another one, and then
+            # nothing would end an endless wait.
+            while not stop.wait(_LOOK_SECONDS):
+                pass
         except (Refused, ports.NotWritable) as error:
             print(error, file=sys.stderr)
             status = 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -493,6 +495,20 @@ def test_versions_come_break_and_go_under_load(
     assert heard == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("localhost", server.port), timeout=5)
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_whichever_thread_the_kernel_gives_it_to(
+    start: Callable[..., Server], exports: dict[int, Path]
+) -> None:
+    server = start(exports[1].parent)
+    server.wait_serving(2)
+    process = server.process.pid
+    threads = [int(name) for name in os.listdir(f"/proc/{process}/task")]
+    other = max(threads)
+    assert other != process
+    assert ctypes.CDLL(None, use_errno=True).tgkill(process, other, signal.SIGTERM) == 0
+    assert server.process.wait(timeout=300) == 0
 
 
 def _listen(watch: Iterator[health_pb2.HealthCheckResponse], heard: list[int]) -> None:
