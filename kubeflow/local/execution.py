@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import ctypes
 import datetime as dt
 import json
 import os
@@ -25,6 +24,7 @@ from kubeflow.local.cache import Cache, key
 from kubeflow.local.plan import Plan, Task
 from kubeflow.local.task import Values
 from schema.errors import ConfigError, UserError, find_user_error
+from serving.model_server.process.child import start_guard
 
 # What a task's process has of the caller's environment; a container would have nothing of it. These say how
 # many processors and which devices there are, and where the system's libraries and credentials lie.
@@ -195,8 +195,9 @@ class _Execution:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which then ends the tasks
-                preexec_fn=_die_with_parent,
             )
+        # A run that is killed leaves no task behind.
+        self._guard = start_guard(self._process.pid, 0, [self._work])
 
     @property
     def ended(self) -> bool:
@@ -221,14 +222,10 @@ class _Execution:
         self.clean()
 
     def clean(self) -> None:
-        """Removes the working directory."""
+        """Removes the working directory, once the process has ended."""
+        self._guard.kill()
+        self._guard.communicate()
         shutil.rmtree(self._work, ignore_errors=True)
-
-
-def _die_with_parent() -> None:
-    """In the new process: a run that is killed leaves no task behind (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _reason(log: Path, status: int) -> str:

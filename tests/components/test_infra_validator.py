@@ -4,10 +4,10 @@ import contextlib
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -20,6 +20,8 @@ from components.infra_validator import executor
 from schema.config import InfraValidation
 from serving.model_server.core import servable
 from tests.shops import tiny_shop
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.slow
 SETTINGS = InfraValidation(rounds=2)
@@ -306,24 +308,25 @@ def test_a_killed_run_leaves_no_folder(tmp_path):
         "do sleep .02; done",
         f'echo "$@" > {found}.part; mv {found}.part {found}; exec sleep 600',
     )
-    run = os.fork()
-    if not run:
-        with contextlib.suppress(BaseException), executor.model_server(str(tmp_path / "model"), settings):
-            pass
-        os._exit(1)
-    try:
-        wait_for(found.exists)
-    finally:
-        os.kill(run, signal.SIGKILL)
-        os.waitpid(run, 0)
+    code = (
+        "import sys\nfrom components.infra_validator import executor\n"
+        "from schema.config import InfraValidation\n"
+        "settings = InfraValidation.model_validate_json(sys.argv[2])\n"
+        "with executor.model_server(sys.argv[1], settings): pass"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model"), settings.model_dump_json()]
+    with subprocess.Popen(command, cwd=ROOT) as run:
+        try:
+            wait_for(found.exists, run)
+        finally:
+            run.kill()
     (base,) = (flag.partition("=")[2] for flag in found.read_text().split() if "base_path" in flag)
     wait_for(lambda: not os.path.exists(base))
 
 
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
+def wait_for(condition, process=None):
+    while not condition():  # the test's time limit is what ends this
+        assert process is None or process.poll() is None
         time.sleep(0.02)
 
 

@@ -104,7 +104,8 @@ def test_interrupt_waits_for_the_step_to_tidy_up(tmp_path):
     step = "import time\ntry:\n open('begun', 'w'); time.sleep(90)\n"
     step += "except KeyboardInterrupt:\n time.sleep(1); open('tidy', 'w')"
     code = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from pipeline import demo
 try:
     demo._run([sys.executable, "-c", {step!r}], "step")
@@ -117,8 +118,6 @@ except KeyboardInterrupt:
         stdout=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         start_new_session=True,
-        # a shell has its background jobs, and all that they start, ignore the signal
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < end:

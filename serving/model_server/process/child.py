@@ -120,7 +120,13 @@ class ModelServer:
             except OSError:
                 self._folder.cleanup()
                 raise
-        self._guard = self._start_guard(scratch)
+        try:
+            self._guard = start_guard(self.process.pid, STOP_SECONDS, [self._folder.name, *scratch])
+        except OSError:
+            self.process.kill()
+            self.process.wait()
+            self._folder.cleanup()
+            raise
 
     def __enter__(self) -> ModelServer:
         return self
@@ -233,28 +239,37 @@ class ModelServer:
         self._folder.cleanup()
         return status
 
-    def _start_guard(self, scratch: Sequence[str | os.PathLike[str]]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-I", "-S", str(_GUARD), str(self.process.pid), str(STOP_SECONDS)]
-        try:
-            return subprocess.Popen(
-                [*command, self._folder.name, *(os.path.abspath(folder) for folder in scratch)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError:
-            self.process.kill()
-            self.process.wait()
-            self._folder.cleanup()
-            raise
-
     def _with_last_lines(self, reason: str) -> str:
         if not self.log.is_file():  # a device, when a test wants a full disk
             return reason
         text = self.log.read_text(encoding="utf-8", errors="replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return f"{reason}: {' | '.join(lines[-_LAST_LINES:]) or 'it said nothing'}"
+
+
+def start_guard(
+    pid: int, grace_seconds: float, scratch: Sequence[str | os.PathLike[str]]
+) -> subprocess.Popen[bytes]:
+    """Starts the program that ends a process group when this process has ended, however that came about.
+
+    It does so too when what is returned is forgotten. `kill` it, and wait for it, when the group has ended.
+
+    Args:
+      pid: leader of the group.
+      grace_seconds: between SIGTERM and SIGKILL.
+      scratch: folders that are removed with it.
+
+    Raises:
+      OSError: there is no process to be had.
+    """
+    command = [sys.executable, "-I", "-S", str(_GUARD), str(pid), str(grace_seconds)]
+    return subprocess.Popen(
+        [*command, *(os.path.abspath(folder) for folder in scratch)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _free_port() -> int:
