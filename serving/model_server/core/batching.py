@@ -14,6 +14,7 @@ another request's larger `k`, are cut back to the sizes that `output_sizes` has 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 import threading
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serving.model_server.core import predictor, tensors
+from serving.model_server.core import predictor, tensors, workers
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.metrics import Metrics
 from serving.model_server.core.output_sizes import OutputSizes
@@ -95,7 +96,7 @@ class Batcher:
             weakref.WeakKeyDictionary()
         )
         for number in range(config.num_batch_threads or os.cpu_count() or 1):
-            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+            self._begin_thread(number)
 
     def __call__(
         self, servable: Servable, signature: str, inputs: Arrays, deadline: float | None = None
@@ -144,16 +145,26 @@ class Batcher:
             queue.append(task)
             self._changed.notify()
 
-    def _work(self) -> None:
+    def _begin_thread(self, number: int) -> None:
+        threading.Thread(target=self._work, args=(number,), name=f"batch-{number}", daemon=True).start()
+
+    def _work(self, number: int) -> None:
         while True:
-            tasks = self._next()
-            begun = time.monotonic()
-            for task in tasks:
-                self._metrics.queued("batch", begun - task.arrived)
-            try:
-                self._process(tasks)
-            except BaseException as error:  # a waiting request must hear of whatever it was
-                _end(tasks, error=error)
+            for _ in range(workers.LIFETIME):  # see there why a thread ends
+                self._run_next()
+            with contextlib.suppress(RuntimeError):  # the system gives no thread now
+                self._begin_thread(number)
+                return
+
+    def _run_next(self) -> None:
+        tasks = self._next()
+        begun = time.monotonic()
+        for task in tasks:
+            self._metrics.queued("batch", begun - task.arrived)
+        try:
+            self._process(tasks)
+        except BaseException as error:  # a waiting request must hear of whatever it was
+            _end(tasks, error=error)
 
     def _next(self) -> list[_Task]:
         """Waits for a batch that is full or has waited long enough, and takes it."""

@@ -17,6 +17,7 @@ from serving.model_server.core import inference, predictor
 from serving.model_server.core.errors import Code, StatusError
 from serving.model_server.core.predictor import Arrays, Executor
 from serving.model_server.core.servable import Servable
+from serving.model_server.core.workers import Workers
 
 WARMUP_FILE = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000  # TF Serving's limit
@@ -40,7 +41,11 @@ def warm_up(servable: Servable, executor: Executor = predictor.execute) -> int:
     path = os.path.join(servable.path, WARMUP_FILE)
     if not os.path.exists(path):
         return 0
+    with Workers(1, "warm-up") as worker:  # what its graph leaves in a thread would outlive the version
+        return worker.submit(_warm_up, servable, path, executor).result()
 
+
+def _warm_up(servable: Servable, path: str, executor: Executor) -> int:
     def checked(version: Servable, signature: str, inputs: Arrays, deadline: float | None = None) -> Arrays:
         outputs = executor(version, signature, inputs, deadline)
         for name, value in outputs.items():

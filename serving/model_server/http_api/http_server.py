@@ -15,6 +15,7 @@ import time
 from concurrent import futures
 from typing import Any
 
+from serving.model_server.core.workers import Workers
 from serving.model_server.http_api import bodies, json_values
 from serving.model_server.http_api.rest import RestApi
 
@@ -111,7 +112,7 @@ class _Server(http.server.ThreadingHTTPServer):
         self.in_work = 0
         self.connections = 0
         self._gate = threading.BoundedSemaphore(limits.workers)
-        self._pool = futures.ThreadPoolExecutor(limits.workers, thread_name_prefix="rest")
+        self._pool = Workers(limits.workers, "rest")
         self._counting = threading.Lock()
         self.address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         if host:

@@ -31,6 +31,7 @@ from serving.model_server.core.servable import Servable
 from serving.model_server.core.server_core import ServerCore, single_model
 from serving.model_server.core.version_manager import VersionManager
 from serving.model_server.core.versions import Policy
+from serving.model_server.core.workers import Workers
 from serving.model_server.grpc_api import service_descriptors
 from serving.model_server.grpc_api.model_service import ModelService
 from serving.model_server.grpc_api.prediction_service import PredictionService
@@ -124,11 +125,11 @@ def _read_files(config: flags.Config) -> _Files:
     )
 
 
-class _CountingPool(futures.ThreadPoolExecutor):
+class _CountingPool(Workers):
     """A thread pool that knows whether any call is queued or running."""
 
-    def __init__(self, max_workers: int) -> None:
-        super().__init__(max_workers, thread_name_prefix="grpc")
+    def __init__(self, count: int) -> None:
+        super().__init__(count, "grpc")
         self._count_lock = threading.Lock()
         self.pending = 0
 
