@@ -73,9 +73,13 @@ class Workers(futures.Executor):
             self._changed.notify_all()
         for future, *_ in cancelled:
             future.cancel()
-        while wait and (threads := list(self._threads)):
+        while wait and (threads := self._all_threads()):
             for thread in threads:
                 thread.join()
+
+    def _all_threads(self) -> list[threading.Thread]:
+        with self._changed:  # so that each of them has been started
+            return list(self._threads)
 
     def _begin_needed(self) -> None:
         """Begins a thread if work waits that no idle one takes; with the lock held.

@@ -113,6 +113,13 @@ def test_shut_down_does_what_was_submitted_unless_told_otherwise(cancel: bool) -
         assert third.result(_SECONDS) == "3"
 
 
+def test_shut_down_waits_for_threads_that_begin_meanwhile() -> None:
+    for _ in range(20):
+        with Workers(4, "test", lifetime=1) as pool:
+            found = [pool.submit(str, number) for number in range(50)]
+        assert all(future.done() for future in found)
+
+
 def test_where_the_system_gives_no_thread_the_old_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
