@@ -134,6 +134,8 @@ def log(seed=0, events=600):
         user=user,
         item=item,
         event_type=zeros,
+        bought=np.ones(events, bool),
+        weight=np.ones(events, np.float32),
         timestamp=rng.integers(0, 1000, events),
         session=zeros.astype(np.int64),
         quantity=np.ones(events, np.float32),
