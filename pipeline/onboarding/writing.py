@@ -55,6 +55,8 @@ def sections(
         tree |= _learning(facts)
     if "title" in tree["items"]["text"]:
         tree["search"] = {"title": "title"}
+    elif not any(_has_words(items, name) for name in tree["items"]["text"]):
+        tree["search"] = {"enabled": False}  # nothing that anybody would type, and no query to learn from
     tree["serving"] = {"time_zone": choices["time_zone"]}
     return tree
 
@@ -111,6 +113,10 @@ def _items(items: pa.Table, plan: Plan | None) -> dict[str, Any]:
         if role in there:
             found[role] = role
     return found
+
+
+def _has_words(items: pa.Table, name: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(items.column(name).cast(pa.string()), r"\pL")).as_py())
 
 
 def _varies(items: pa.Table, name: str) -> bool:

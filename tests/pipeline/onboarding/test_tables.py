@@ -346,6 +346,15 @@ def test_all_that_users_do_is_learned_from(tmp_path, capsys):
     assert domains == {"event_type": ["purchase", "cart", "view"]}
 
 
+@pytest.mark.parametrize(("item", "searched"), [("2", False), ("85123A", True)])
+def test_a_catalogue_of_numbers_has_no_search(tmp_path, capsys, item, searched):
+    """Nobody types a number that only the shop knows, and there is no query to learn from."""
+    text = f"user_id,item_id,timestamp,action\n1,{item},1431000000,buy\n2,3,1431000001,view\n"
+    shop = init(tmp_path, capsys, events={"o.csv": text})
+    assert shop.config.items.text == ["item_id"]
+    assert shop.config.search.enabled == searched
+
+
 def test_events_that_are_no_purchases_can_be_dropped(tmp_path, capsys):
     text = "user_id,item_id,timestamp,action\n1,2,1431000000,buy\n2,3,1431000001,view\n"
     shop = init(tmp_path, capsys, "other_events=drop", events={"o.csv": text})
