@@ -4,12 +4,14 @@
     python -m benchmarks.event_types --config shop.yaml
     python -m benchmarks.event_types --config shop.yaml \
         --set split.strategy=leave_one_out --set events.session_gap_minutes=0
+    python -m benchmarks.event_types --config shop.yaml --runs runs/shop runs/purchases
 
 Everybody who bought something before asks once, as in the evaluation (`components.common.protocol`);
 relevant is what they then buy of what anybody bought before. Users, moments, relevant items and candidates
 are the same for all systems, and no user who only viewed is asked. Nothing is trained by gradient: the
 closed-form vectors (`models.retrieval.collaborative`) of purchases, then of all events by their weights,
 then the same with the candidates of the source `viewed` first. Differences are paired over users.
+`--runs` compares what two finished runs would serve instead.
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
-from components.common import metrics, tables
+from benchmarks import run_models
+from components.common import artifacts, metrics, tables
 from components.common.columns import MICROS
 from components.common.protocol import TASKS, Protocol
 from components.common.windows import Windows
@@ -35,10 +40,12 @@ from components.event_example_gen.rows import normalise
 from components.event_example_gen.sessions import sessions
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import merge_surveys, plan, survey
+from components.funnel_evaluator import systems
 from models.data import example_io
 from models.data.event_log import EventLog
 from models.retrieval import collaborative
 from models.retrieval.sources.own_events import OPEN_DAYS
+from pipeline import record as run_record
 from pipeline.run.command import parse_settings
 from schema import names as F
 from schema.config import Config, EventKinds, load
@@ -151,31 +158,82 @@ def compare(log: EventLog, windows: Windows, config: Config) -> dict[str, dict[s
             top = np.argsort(-mine, 1, kind="stable")[:, : max(KS)]
             top = np.where(np.isfinite(np.take_along_axis(mine, top, 1)), top, -1)
             values[name] = metrics.per_user(top, protocol.relevant[task][users], KS)
-        out[task] = {}
-        for name, found in values.items():
-            figures: dict[str, float] = {"users": len(users)}
-            for metric in SHOWN:
-                apart = found[metric] - values[BOUGHT][metric]
-                figures[metric] = float(found[metric].mean())
-                figures[f"difference_{metric}"] = float(apart.mean())
-                figures[f"difference_{metric}_se"] = metrics.standard_error(apart)
-            out[task][name] = figures
+        out[task] = apart(values)
     return out
+
+
+def apart(values: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, float]]:
+    """system -> means over users, and their paired differences to purchases alone."""
+    out: dict[str, dict[str, float]] = {}
+    for name, found in values.items():
+        figures: dict[str, float] = {"users": len(found[SHOWN[0]])}
+        for metric in SHOWN:
+            difference = found[metric] - values[BOUGHT][metric]
+            figures[metric] = float(found[metric].mean())
+            figures[f"difference_{metric}"] = float(difference.mean())
+            figures[f"difference_{metric}_se"] = metrics.standard_error(difference)
+        out[name] = figures
+    return out
+
+
+def compare_runs(
+    with_all: Path, with_purchases: Path, arguments: argparse.Namespace
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The same of what two finished runs would serve: `recommend` of their servables, pushed or not.
+
+    Both are asked at the cut-off by everybody who did anything before it and buys something in the window;
+    relevant is what they then buy of all candidates of the first run. The second is told purchases alone.
+
+    Raises:
+      UserError: a run did not come as far as a servable, or their windows differ.
+    """
+    log, windows, config, all_of = _finished(with_all, arguments)
+    _, others, _, purchases_of = _finished(with_purchases, arguments)
+    if others.cutoff != windows.cutoff:
+        raise UserError(
+            f"--runs: one asks at {windows.cutoff}, the other at {others.cutoff} (unix time); set split.end"
+        )
+    protocol = Protocol.of(log, windows, config.candidates.min_events if windows.by_time else 0)
+    poorer = dataclasses.replace(protocol, past=protocol.past.purchases)
+    length, k = config.candidates.history_length, max(KS)
+    asked = {
+        BOUGHT: systems.servable(purchases_of, poorer, length, k),
+        ALL: systems.servable(all_of, protocol, length, k),
+    }
+    out = {}
+    for task in TASKS:
+        users = protocol.users(task)
+        relevant = protocol.relevant[task][users]
+        out[task] = apart(
+            {name: metrics.per_user(ask(users, task), relevant, KS) for name, ask in asked.items()}
+        )
+    return out
+
+
+def _finished(run: Path, arguments: argparse.Namespace) -> tuple[EventLog, Windows, Config, Any]:
+    """Events, windows, settings and servable of a run."""
+    options = argparse.Namespace(run=run, config=arguments.config, set=arguments.set)
+    read = run_models.RunModels.read(options, with_ranker=False)
+    record = run_record.read_run(run / "metadata.sqlite")
+    if record is None or "ServableBuilder" not in record.nodes:
+        raise UserError(f"--runs: the latest run in {run} did not reach ServableBuilder; run it again")
+    folder = artifacts.model_folder(record.nodes["ServableBuilder"].first("model").uri)
+    return read.log, read.windows, read.config, tf.saved_model.load(folder)
 
 
 def show(found: dict[str, dict[str, dict[str, float]]], console: Console) -> None:
     """One table a task."""
-    for task, systems in found.items():
-        users = int(systems[BOUGHT]["users"])
+    for task, learned in found.items():
+        users = int(learned[BOUGHT]["users"])
         table = Table(title=f"task {task}, {users:,} users", title_justify="left")
         for heading in ("learned from", *(part for name in SHOWN for part in (name, "- purchases"))):
             table.add_column(heading, justify="left" if heading == "learned from" else "right")
-        for name, figures in systems.items():
+        for name, figures in learned.items():
             cells = []
             for metric in SHOWN:
                 cells.append(f"{figures[metric]:.4f}")
-                apart, error = figures[f"difference_{metric}"], figures[f"difference_{metric}_se"]
-                cells.append("" if name == BOUGHT else f"{apart:+.4f} ± {error:.4f}")
+                mean, error = figures[f"difference_{metric}"], figures[f"difference_{metric}_se"]
+                cells.append("" if name == BOUGHT else f"{mean:+.4f} ± {error:.4f}")
             table.add_row(name, *cells)
         console.print(table)
 
@@ -185,11 +243,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--config", required=True, help="the shop")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as the runner's")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        nargs=2,
+        metavar=("ALL", "PURCHASES"),
+        help="folders of a run of --config, and of one of the same shop's purchases alone: compare these",
+    )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args(argv)
     try:
         config = load(args.config, parse_settings(args.set))
-        found = compare(*read(config), config)
+        found = compare_runs(*args.runs, args) if args.runs else compare(*read(config), config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
