@@ -194,11 +194,17 @@ def compare_runs(
             f"--runs: one asks at {windows.cutoff}, the other at {others.cutoff} (unix time); set split.end"
         )
     protocol = Protocol.of(log, windows, config.candidates.min_events if windows.by_time else 0)
+    return compare_servables(protocol, all_of, purchases_of, config.candidates.history_length)
+
+
+def compare_servables(
+    protocol: Protocol, all_of: Any, purchases_of: Any, length: int
+) -> dict[str, dict[str, dict[str, float]]]:
+    """As :func:`compare_runs`, of SavedModels that are asked with histories of `length` events."""
     poorer = dataclasses.replace(protocol, past=protocol.past.purchases)
-    length, k = config.candidates.history_length, max(KS)
     asked = {
-        BOUGHT: systems.servable(purchases_of, poorer, length, k),
-        ALL: systems.servable(all_of, protocol, length, k),
+        BOUGHT: systems.servable(purchases_of, poorer, length, max(KS)),
+        ALL: systems.servable(all_of, protocol, length, max(KS)),
     }
     out = {}
     for task in TASKS:

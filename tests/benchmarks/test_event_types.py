@@ -3,9 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
 from benchmarks import event_types
+from components.common.protocol import Protocol
 from components.common.windows import Windows
+from schema import names as F
 from schema.config import Config
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CONFIG, CUTOFF, DAY, END, START
@@ -79,3 +82,43 @@ def test_what_is_open_was_viewed_and_not_bought_since():
             expected[place] += 0.25 * 0.5 ** ((CUTOFF - row.timestamp) / DAY / 14)
     assert (expected > 0).sum() > 30
     np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+class Echo:
+    """Answers with what it is told of the past, the newest first."""
+
+    def __init__(self):
+        self.signatures = {F.RECOMMEND: self.recommend}
+
+    def recommend(self, **request):
+        told = [
+            list(dict.fromkeys(filter(None, row[::-1])))
+            for row in request[F.HISTORY_ITEM_ID].numpy().tolist()
+        ]
+        return {F.ITEM_ID: tf.constant([row + [b""] * (100 - len(row)) for row in told])}
+
+
+def test_a_servable_of_purchases_is_told_no_views(frame, tmp_path):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    log, windows = event_types.read(config(tmp_path))
+    protocol = Protocol.of(log, windows, 1)
+    found = event_types.compare_servables(protocol, Echo(), Echo(), 40)
+    for task, learned in found.items():
+        assert learned[event_types.BOUGHT]["users"] == len(protocol.users(task))
+        # the last event of everybody is the view of what is bought next
+        assert learned[event_types.ALL]["ndcg@10"] == 1
+    past = frame[(frame["type"] == "purchase") & (frame["time"] <= windows.cutoff)]
+    gains = []
+    for user, items in past.sort_values("time").groupby("user")["item"]:
+        latest = list(dict.fromkeys(items.tolist()[::-1]))
+        wanted = f"{100 + int(user[1:]) % 30}"
+        gains.append(1 / np.log2(2 + latest.index(wanted)) if wanted in latest[:10] else 0)
+    assert found["all"][event_types.BOUGHT]["ndcg@10"] == pytest.approx(np.mean(gains))
+
+
+def test_a_folder_without_a_run_is_told(frame, tmp_path, capsys):
+    frame.to_csv(tmp_path / "events.csv", index=False)
+    (tmp_path / "shop.yaml").write_text(config(tmp_path).model_dump_json(exclude_none=True))
+    given = ["--config", str(tmp_path / "shop.yaml"), "--runs", str(tmp_path), str(tmp_path)]
+    assert event_types.main(given) == 1
+    assert "holds no metadata.sqlite" in capsys.readouterr().err
