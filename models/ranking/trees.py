@@ -21,7 +21,7 @@ _ROWS = 600_000  # at most: 8 bytes a feature each while trees grow
 _LEAST = 100  # rows of a leaf
 _RATE = 0.1
 _FEATURES = 0.5  # share that a split may look at
-_AT_ONCE = 2048  # rows whose comparisons are in memory: a hundred trees of 16 leaves take 20 KB a row
+_AT_ONCE = 512  # rows whose comparisons are in memory: a hundred trees of 16 leaves take 20 KB a row
 _NEVER = 1e9  # conditions that no path has
 
 
@@ -89,25 +89,25 @@ class TreeEnsemble(tf.Module):
 
     def __init__(self, trees: list[np.ndarray], leaves: int) -> None:
         super().__init__(name="trees")
-        count, splits = len(trees), max(leaves - 1, 1)
+        count, splits = len(trees), max(leaves - 1, 1) + 1  # the last is always taken: it adds to each path
         feature = np.zeros((count, splits), np.int32)
-        threshold = np.full((count, splits), -np.inf, np.float32)
+        threshold = np.full((count, splits), np.inf, np.float32)
         path = np.zeros((count, leaves, splits), np.float32)
-        needed = np.full((count, leaves, 1), _NEVER, np.float32)
-        value = np.zeros((count, leaves, 1), np.float32)
+        path[:, :, -1] = -_NEVER
+        value = np.zeros((count, leaves), np.float32)
         for tree, nodes in enumerate(trees):
             inner = np.flatnonzero(~nodes["is_leaf"].astype(bool))
             feature[tree, : len(inner)] = nodes["feature_idx"][inner]
             threshold[tree, : len(inner)] = _rounded_down(nodes["num_threshold"][inner])
             for leaf, (node, steps) in enumerate(_leaves(nodes, inner)):
                 value[tree, leaf] = nodes["value"][node]
-                needed[tree, leaf] = sum(side > 0 for _, side in steps)
+                path[tree, leaf, -1] = 1 - sum(side > 0 for _, side in steps)
                 for split, side in steps:
                     path[tree, leaf, split] = side
         self._feature = frozen_table(feature.reshape(-1), tf.int32)
         self._threshold = frozen_table(threshold.reshape(-1, 1))
-        self._path, self._needed = frozen_table(path), frozen_table(needed)
-        self._value = frozen_table(value, name="leaves")
+        self._path = frozen_table(path)
+        self._value = frozen_table(value.reshape(1, -1), name="leaves")
         self._shape = count, splits
 
     def __call__(self, features: tf.Tensor) -> tf.Tensor:
@@ -127,9 +127,10 @@ class TreeEnsemble(tf.Module):
         seen = tf.gather(tf.transpose(features), self._feature)
         below = tf.cast(seen <= self._threshold, tf.float32)
         below = tf.reshape(below, [*self._shape, -1])
-        # 1 for each condition "not above" that holds, -1 for each "above" that does not
-        reached = tf.matmul(self._path, below) == self._needed
-        return tf.reduce_sum(tf.where(reached, self._value, 0.0), [0, 1])[:, None]
+        # 1 for each condition "not above" that holds, -1 for each "above" that does not, and the last split's
+        # sum: 1 for the leaf that is reached, and at most 0 for each other.
+        reached = tf.nn.relu(tf.matmul(self._path, below))
+        return tf.transpose(tf.matmul(self._value, tf.reshape(reached, [self._value.shape[1], -1])))
 
 
 def _leaves(nodes: np.ndarray, inner: np.ndarray) -> list[tuple[int, list[tuple[int, float]]]]:

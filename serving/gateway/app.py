@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from schema import names as F
-from schema.config import Gateway
+from schema.config import Gateway, Reasons
 from serving.gateway import errors, page
 from serving.gateway.catalogue import Catalogue
 from serving.gateway.events import router as events
@@ -29,6 +29,7 @@ from serving.gateway.middleware import Front
 from serving.gateway.models import Models
 from serving.gateway.operations import router as operations
 from serving.gateway.recommend import router as recommend
+from serving.gateway.recommend.offers import Offers
 from serving.gateway.repeated import Repeated
 from serving.gateway.search import router as search
 from serving.gateway.services import Clock, Services
@@ -50,6 +51,7 @@ def create_app(
     labels: Mapping[str, Any] | None = None,
     histories: Histories | None = None,
     clock: Clock | None = None,
+    reasons: Reasons | None = None,
     pushed: Path | None = None,
 ) -> FastAPI:
     """An app that answers for one shop.
@@ -62,6 +64,7 @@ def create_app(
       labels: version label -> client of that version.
       histories: what users did before the store was there; nobody did anything if not given.
       clock: what the time is.
+      reasons: the words of the model's reasons; the default ones if not given.
       pushed: folder of the model's pushed versions, for the operations page.
 
     Returns:
@@ -79,6 +82,7 @@ def create_app(
         rates=Rates(settings.bots.events_per_minute),
         experiments=Experiments(settings.experiments, clock.now),
         explorer=Explorer(settings.exploration, random.random),
+        offers=Offers(reasons or Reasons()),
         metrics=metrics,
         clock=clock,
         pushed=pushed,

@@ -87,7 +87,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 
 async def _serve(args: argparse.Namespace) -> int:
-    settings = config_lib.load(args.config, parse_settings(args.set)).gateway
+    config = config_lib.load(args.config, parse_settings(args.set))
+    settings = config.gateway
     check_host(args.host, settings)
     shop = _shop(args, settings)
     logs.configure(args.log_format == "json")
@@ -101,6 +102,7 @@ async def _serve(args: argparse.Namespace) -> int:
         catalogue=shop.catalogue,
         histories=shop.histories,
         clock=shop.clock,
+        reasons=config.serving.reasons,
         pushed=args.run / "serving" / settings.model_name if args.run else None,
     )
     if args.wait_for_model:  # an import that takes seconds would hold up every request

@@ -21,6 +21,7 @@ from serving.gateway.histories import Histories
 from serving.gateway.keys import Keys
 from serving.gateway.metrics import Metrics
 from serving.gateway.models import Models
+from serving.gateway.recommend.offers import Offers
 from serving.gateway.writer import Writer
 from serving.store import EventStore
 
@@ -65,6 +66,7 @@ class Services:
       experiments: which arm of one a user is in.
       explorer: draws new items into lists.
       metrics: what is counted.
+      offers: which items are promoted now.
       clock: what the time is.
       pushed: folder of the model's pushed versions, None where it is not at hand.
     """
@@ -79,6 +81,7 @@ class Services:
     rates: Rates
     experiments: Experiments
     explorer: Explorer
+    offers: Offers
     metrics: Metrics
     clock: Clock
     pushed: Path | None = None

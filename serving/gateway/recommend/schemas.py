@@ -27,7 +27,7 @@ class RecommendQuery(Body):
     drop_bought_days: Annotated[float, Field(ge=0, le=36_500)] | None = None
     """Nothing that was bought within this many days; the shop's own if not given."""
     on_offer: bool = False
-    """Only items that are promoted now: of source `planned`, or whose reason says so in the default words."""
+    """Only items that are promoted now: of source `planned`, or whose reason says so."""
     basket_item_id: list[Id] = Field([], max_length=100)
     """If given, the list goes with these items, rather than with all that the user did."""
     surface: Surface = "home.for_you"

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import re
 
-from schema import names as F
 from schema.errors import RequestError
 from schema.events import Event, UserState
-from schema.reasons import REASONS
 from serving.client import Recommendation
 from serving.gateway.errors import Refused
 from serving.gateway.lists import discount, service
 from serving.gateway.lists.schemas import ListAnswer
 from serving.gateway.lists.visitors import visitor
 from serving.gateway.models import ModelAway
+from serving.gateway.recommend.offers import Offers
 from serving.gateway.recommend.schemas import RecommendBody, RecommendQuery
 from serving.gateway.services import Services
 
@@ -63,7 +60,7 @@ async def recommend(
         cards = services.catalogue.popular(k, {*hidden, *who.seen}, wanted.category)
         made = service.Made(service.fallback_items(cards, ""), reason=away.reason)
     else:
-        results = [each for each in answered.value if _fits(each, wanted)]
+        results = [each for each in answered.value if _fits(each, wanted, services.offers)]
         items = service.sunk(services, service.items_of(services, results), who, len(results))
         items, drawn = services.explorer.filled(items, k) if explores else (items[:k], {})
         made = service.Made(items, answered.version, answered.reason, answered.seconds, drawn)
@@ -77,15 +74,7 @@ def _of_basket(state: UserState, items: list[str]) -> UserState:
     return dataclasses.replace(state, events=[Event(item, 0.0, "cart") for item in items])
 
 
-def _fits(found: Recommendation, wanted: RecommendQuery) -> bool:
-    if wanted.on_offer and found.source != F.PLANNED and not _offer_words().fullmatch(found.reason):
+def _fits(found: Recommendation, wanted: RecommendQuery, offers: Offers) -> bool:
+    if wanted.on_offer and not offers.has(found):
         return False
     return not wanted.source or found.source in wanted.source
-
-
-@functools.cache
-def _offer_words() -> re.Pattern[str]:
-    """The default words of the reasons that speak of an offer."""
-    templates = [reason.template for reason in REASONS if "offer" in reason.key]
-    words = ("(?:.+)".join(map(re.escape, re.split(r"\{\w+\}", each))) for each in templates)
-    return re.compile("|".join(words))

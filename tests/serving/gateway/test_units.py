@@ -12,18 +12,38 @@ import pytest
 
 from pipeline import serve
 from schema import config
-from schema.config import Gateway, ImpressionDiscount
+from schema.config import Gateway, ImpressionDiscount, Reasons
 from schema.errors import DataError, UserError
 from schema.events import Event
+from serving.client import Recommendation
 from serving.gateway.catalogue import Catalogue, table
 from serving.gateway.command import check_host, main
 from serving.gateway.events.rates import Rates
 from serving.gateway.histories import Histories
 from serving.gateway.lists import discount
+from serving.gateway.recommend.offers import Offers
 from serving.gateway.release import Release
 
 DAY = 86_400
 ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize(
+    ("own", "reason", "expected"),
+    [
+        ({}, "On offer this week", True),
+        ({}, "On offer this week; you bought it 3 times, last in May", True),
+        ({}, "You bought it 3 times, last in May", False),
+        ({"on_offer": "Angebot (diese Woche)"}, "Angebot (diese Woche)", True),
+        ({"on_offer": "Angebot (diese Woche)"}, "On offer this week", False),
+        ({"buy_again_on_offer": "{when}: im Angebot"}, "gestern: im Angebot", True),
+        ({"two_tower": "On offer? No, for you"}, "On offer? No, for you", False),
+    ],
+)
+def test_an_offer_is_told_by_the_shop_s_own_words(own, reason, expected):
+    offers = Offers(Reasons.model_validate(own))
+    assert offers.has(Recommendation(1, "1", "Tea", 0.5, "two_tower", reason)) is expected
+    assert offers.has(Recommendation(1, "1", "Tea", 0.5, "planned", reason))
 
 
 def test_an_item_sinks_with_each_visit_in_which_it_was_not_wanted():

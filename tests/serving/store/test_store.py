@@ -290,6 +290,14 @@ def test_the_migrations_make_the_tables(url):
     again.close()
 
 
+def test_events_are_counted_by_the_minute_in_which_they_came(store):
+    minute = 60 * int(NOW // 60)
+    store.append([event("1", received_at=minute + after) for after in (0, 59.9, 60, 181)])
+    counted = [(minute // 60, 2), (minute // 60 + 1, 1), (minute // 60 + 3, 1)]
+    assert store.events_per_minute(minute, minute + 240) == counted
+    assert store.events_per_minute(minute + 1, minute + 181) == [(minute // 60, 1), (minute // 60 + 1, 1)]
+
+
 def test_gateways_that_start_together_migrate_once(url):
     errors, stores = [], []
 
