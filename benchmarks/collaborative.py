@@ -54,7 +54,8 @@ def invented(users: int, count: int, seed: int = 0) -> collaborative.Events:
     kind = rng.integers(0, KINDS, users)[user]
     item = np.where(own, drawn // KINDS * KINDS + kind, drawn)
     age = -np.sort(-rng.uniform(0, 365, (users, EVENTS_A_USER)), 1).ravel()
-    return collaborative.Events(user, np.minimum(item, count - 1).astype(np.int32), age.astype(np.float32))
+    item = np.minimum(item, count - 1).astype(np.int32)
+    return collaborative.Events(user, item, age.astype(np.float32), np.ones(len(user), np.float32))
 
 
 def cost(users: int, count: int, config: Collaborative) -> dict[str, float]:
@@ -86,7 +87,7 @@ def quality(
     position = protocol.column[past.item]
     known = position < count
     age = ((run.windows.cutoff - past.timestamp) / F.SECONDS_PER_DAY).astype(np.float32)
-    events = collaborative.Events(past.user[known], position[known], age[known])
+    events = collaborative.Events(past.user[known], position[known], age[known], past.weight[known])
     users = protocol.users("all")
     out: dict[str, Any] = {}
     first: np.ndarray | None = None

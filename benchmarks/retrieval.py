@@ -285,6 +285,7 @@ class Ours:
           and relevant bool [A, N] over the N items of the catalogue without a past event).
         """
         past, future = self.windows.divide(self.protocol.log)
+        future = future.purchases
         rows = self._rows
         cold = np.setdiff1d(np.arange(1, len(self.items)), rows[past.item])
         place = np.full(len(self.items), -1)
@@ -309,9 +310,9 @@ class Ours:
 def interactions(ours: Ours, asked: np.ndarray) -> baselines.Interactions:
     """The past of the catalogue's items as the baselines read it."""
     protocol = ours.protocol
-    column = protocol.column[protocol.past.item]
+    column = protocol.column[protocol.past.purchases.item]
     keep = column < len(protocol.catalogue)
-    past = protocol.past
+    past = protocol.past.purchases
     age = (protocol.moments[past.user] - past.timestamp) / F.SECONDS_PER_DAY
     return baselines.Interactions(
         user=past.user[keep].astype(np.int64),

@@ -26,7 +26,7 @@ from models.data import example_io  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.funnel.servable import Funnel  # noqa: E402
 from pipeline import record as run_record  # noqa: E402
-from schema.config import Config, load  # noqa: E402
+from schema.config import Config, EventKinds, load  # noqa: E402
 from schema.config.loading import parse_settings  # noqa: E402
 from schema.errors import UserError  # noqa: E402
 
@@ -121,7 +121,7 @@ class RunModels:
                 users=uri("UserTransform", "transformed_examples"),
                 user_graph=uri("UserTransform", "transform_graph"),
             ).factory(settings),
-            EventLog.read(folders, list(config.events.context)),
+            EventLog.read(folders, EventKinds.of(config), list(config.events.context)),
             folders,
             [
                 example_io.split_folder(uri("EventTransform", "transformed_examples"), name)

@@ -98,7 +98,7 @@ def events(items: ItemTable, vocabularies: Vocabularies, rng: np.random.Generato
         }
     )
     example_io.write_records(folder, [batch])
-    return EventLog.read([folder], ["store_id"])
+    return EventLog.read([folder], None, ["store_id"])
 
 
 def clustered(cluster: np.ndarray, dim: int, rng: np.random.Generator) -> np.ndarray:
@@ -122,6 +122,7 @@ def snapshot(items: ItemTable, cluster: np.ndarray, config: Config, rng: np.rand
         stats=rng.normal(0, 1, (count + 1, _STATS)).astype(np.float32),
         stat_names=(*_NAMED, *(f"stat_{number}" for number in range(len(_NAMED), _STATS))),
         trending=popularity / 12,
+        sold=popularity / 12,
         popularity=popularity,
         neighbour=rng.integers(0, count, (count, neighbours), dtype=np.int32),
         neighbour_weight=-np.sort(-rng.random((count, neighbours), np.float32), axis=1),

@@ -127,6 +127,7 @@ class Protocol:
           seed: of the draw.
         """
         past, future = windows.divide(log)
+        future = future.purchases
         row_of = np.maximum(log.item_rows(items.item_id), 0)
         count = np.bincount(row_of[past.item], minlength=len(items))
         count[0] = min_events - 1  # what the catalogue lacks is neither new nor held out

@@ -135,6 +135,7 @@ TWO_TOWER = "two_tower"
 TRENDING = "trending"
 NEW_ITEMS = "new_items"
 PLANNED = "planned"
+VIEWED = "viewed"
 EXPLORATION = "exploration"
 # What a reason may need: that the shop knows its promotions ahead.
 ON_OFFER = "on_offer"

@@ -61,7 +61,11 @@ REASONS = (
     ),
     Reason("buy_again_once", F.BUY_AGAIN, "You bought it {when}", ("when",), "bought on one occasion"),
     Reason(
-        "looked_at", F.BUY_AGAIN, "You looked at it {when}", ("when",), "in the history, and never bought"
+        "looked_at",
+        F.BUY_AGAIN,
+        "You looked at it {when}",
+        ("when",),
+        "in the history, and never bought; of the source `viewed` where that is on",
     ),
     Reason(
         "co_purchased",

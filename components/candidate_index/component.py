@@ -10,6 +10,8 @@ from components.common import artifact_types, catalogue
 from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
+from models.data.event_types import EventTypes
+from schema.config import EventKinds
 
 
 @component
@@ -59,8 +61,11 @@ def CandidateIndex(
         retrieval_model.uri,
         index.uri,
     )
+    kinds = EventKinds.of(settings)
+    folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
     found = executor.run(
-        log=EventLog.read([example_io.split_folder(raw_sessions.uri, split) for split in windows.past]),
+        log=EventLog.read(folders, kinds),
+        types=EventTypes.of(kinds, catalogue.event_types(session_graph.uri)),
         items=current,
         vectors=vectors,
         queries=executor.load_queries(retrieval_model.uri, trained, current),

@@ -14,6 +14,7 @@ import tensorflow as tf
 from components.common import artifacts
 from models.data import arrays
 from models.data.event_log import EventLog
+from models.data.event_types import EventTypes
 from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.funnel.retriever import search_vectors
@@ -43,7 +44,8 @@ def load_queries(retrieval_folder: str, trained: ItemTable, current: ItemTable) 
       current: the catalogue that they become rows of; an item that it lacks becomes 0.
 
     Returns:
-      `vectors` float32 [Q, D], `history_row` int32 [Q, L], `history_age_days` float32 [Q, L].
+      `vectors` float32 [Q, D], `history_row` int32 [Q, L], `history_age_days` float32 [Q, L],
+      `history_event_type` int32 [Q, L].
     """
     queries = arrays.load(os.path.join(retrieval_folder, artifacts.QUERY_VECTORS))
     row = np.maximum(pd.Index(current.item_id).get_indexer(trained.item_id), 0).astype(np.int32)
@@ -106,6 +108,7 @@ def encode_catalogue(
 
 def run(
     log: EventLog,
+    types: EventTypes,
     items: ItemTable,
     vectors: np.ndarray,
     queries: Mapping[str, np.ndarray],
@@ -121,6 +124,7 @@ def run(
 
     Args:
       log: the events that models may learn from.
+      types: what the codes of the queries' events mean.
       items: the catalogue.
       vectors: float32 [V, D], of every row.
       queries: from :func:`load_queries`.
@@ -145,7 +149,9 @@ def run(
         last.save(artifacts.snapshot_path(output, as_of))
         # each moment has collaborative vectors of its own, and so lists of its own
         candidates, searched = last.candidate_row, search_vectors(vectors, last)
-        collaborative = CollaborativeQuery(last.collaborative_input, last.row_candidate, config.collaborative)
+        collaborative = CollaborativeQuery(
+            last.collaborative_input, last.row_candidate, config.collaborative, types
+        )
         asked = np.concatenate([queries["vectors"], collaborative(queries).numpy()], 1)
         # tuned on some queries, measured on others
         tuning, held = (asked[::2], asked[1::2]) if len(asked) > 1 else (asked, asked)

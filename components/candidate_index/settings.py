@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schema.config import Candidates, Exposures, Items, LabelWindows, Section, Split
+from schema.config import Candidates, Events, Exposures, Items, LabelWindows, Purchases, Section, Split
 from schema.config import Settings as Base
 
 
@@ -16,8 +16,10 @@ class Settings(Base):
     """The catalogue, the candidates, and the moments of the snapshots."""
 
     items: Items
+    events: Events
     exposures: Exposures | None
     split: Split
     candidates: Candidates
     ranking: LabelWindows
     quality: LeastRecall
+    serving: Purchases

@@ -17,6 +17,7 @@ from components.common.retriever_spec import takes_retriever
 from components.common.windows import Windows
 from models.data import example_io
 from models.data.event_log import EventLog
+from schema.config import EventKinds
 
 
 @component
@@ -45,7 +46,9 @@ def CandidateSampler(
     windows = Windows.of(raw_sessions, settings.split)
     factory = retriever.factory(settings)
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
-    past, future = windows.divide(EventLog.read(folders, list(settings.events.context)))
+    kinds = EventKinds.of(settings)
+    past, future = windows.divide(EventLog.read(folders, kinds, list(settings.events.context)))
+    bought = future.purchases
     tasks = windows.tasks_by_start(settings.ranking)
     last = factory.at(windows.cutoff)
     end = windows.label_end(settings.ranking)
@@ -58,8 +61,8 @@ def CandidateSampler(
         evaluation=LabelWindow(
             windows.cutoff,
             past,
-            future.where(future.timestamp < end),
-            windows.moments(future),
+            bought.where(bought.timestamp < end),
+            windows.moments(bought),
             last,
             promotions(factory.items, last, windows.cutoff, end),
         ),

@@ -32,8 +32,9 @@ def labelled(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches of labelled candidate lists.
 
-    Everybody asks who comes back in the label window: a request is made by someone who comes,
-    whether or not they then buy one of the candidates.
+    Everybody asks who did something before and buys in the label window, whether or not it is one of the
+    candidates: a request is made by someone who comes. Where the log has visits without a purchase, those who
+    only look in the window do not ask: the probabilities are those of shoppers who buy.
 
     Args:
       window: when, what is known and what comes, and with which retriever.
@@ -54,7 +55,8 @@ def labelled(
     past, future = window.past, window.future
     position_of = _positions(past, retriever)
     labels = outcomes(window, position_of, config.soon_days)
-    seen = _pairs(past.user, position_of[past.item], len(past.users), count)
+    had = past.purchases
+    seen = _pairs(had.user, position_of[had.item], len(past.users), count)
     users = np.intersect1d(past.user, future.user)
     ids = strings(tf.gather(retriever.parser.item_ids, retriever.sources.candidate_row))
     rng = np.random.default_rng(config.seed)

@@ -22,8 +22,8 @@ class LabelWindow:
 
     Attributes:
       as_of: unix seconds, the moment of the retriever's snapshot.
-      past: the events before it: what is known.
-      future: the events that are labels.
+      past: the events before it, of all types: what is known.
+      future: the purchases that are labels.
       moments: int64 [users of the log], unix seconds at which each user asks.
       retriever: built from the snapshot of `as_of`.
       promoted: float32 [C], store-weeks in which each candidate was promoted while the labels
@@ -66,7 +66,7 @@ class LabelWindow:
         items: ItemTable | None = None,
         tasks: tuple[str, ...] = ("all", "novel"),
     ) -> LabelWindow:
-        """Everybody asks at `as_of`, labels are the events of [as_of, end).
+        """Everybody asks at `as_of`, labels are the purchases of [as_of, end).
 
         Args:
           log: all events up to `end`.
@@ -77,7 +77,9 @@ class LabelWindow:
         """
         moments = np.full(len(log.users), as_of, np.int64)
         promoted = None if items is None else promotions(items, retriever, as_of, end)
-        return cls(as_of, log.before(as_of), log.between(as_of, end), moments, retriever, promoted, tasks)
+        return cls(
+            as_of, log.before(as_of), log.between(as_of, end).purchases, moments, retriever, promoted, tasks
+        )
 
 
 def promotions(items: ItemTable, retriever: Retriever, start: int, end: int) -> np.ndarray:

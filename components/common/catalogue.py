@@ -112,6 +112,15 @@ def item_vocabulary(event_graph_uri: str) -> list[str]:
     return _vocabulary(tft.TFTransformOutput(event_graph_uri), F.ITEM_VOCABULARY)
 
 
+def event_types(event_graph_uri: str) -> list[str]:
+    """The types of event that occurred, in vocabulary order.
+
+    Args:
+      event_graph_uri: EventTransform's graph.
+    """
+    return _vocabulary(tft.TFTransformOutput(event_graph_uri), F.EVENT_TYPE_VOCABULARY)
+
+
 def _vocabulary(graph: tft.TFTransformOutput, name: str) -> list[str]:
     return [word.decode("utf-8") for word in graph.vocabulary_by_name(name)]
 

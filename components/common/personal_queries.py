@@ -47,7 +47,7 @@ def of_purchases(
       seed: of the draw.
     """
     rng = np.random.default_rng(seed)
-    window = log.between(start, end)
+    window = log.between(start, end).purchases
     position = pd.Index(catalogue.item_id).get_indexer(log.items)[window.item]
     asking = np.intersect1d(window.user[position >= 0], log.before(start).user)
     asking = np.sort(rng.permutation(asking)[:users])

@@ -2,8 +2,8 @@
 
 At the cut-off every user asks once; relevant is what the user then buys in the window. Task `all`
 counts every item of the catalogue, task `novel` only items that the user never bought before
-(those are excluded from the request). The catalogue is every item with `min_events` past events;
-users are those with a past catalogue event and a relevant item.
+(those are excluded from the request). The catalogue is every item with `min_events` past events of
+any type; users are those with a past catalogue event, a view alone included, and a relevant item.
 """
 
 from __future__ import annotations
@@ -61,15 +61,16 @@ class Protocol:
             out[events.user, column[events.item]] = True
             return out[:, :-1]
 
-        seen, bought = pairs(past), pairs(future)
-        bought &= seen.any(1, keepdims=True)
+        seen, bought = pairs(past.purchases), pairs(future.purchases)
+        known = seen if past.bought.all() else pairs(past)
+        bought &= known.any(1, keepdims=True)
         if not bought.any():
             raise DataError(
-                "nobody who bought before buys anything from the catalogue in the evaluation window; "
+                "nobody with an event before buys anything from the catalogue in the evaluation window; "
                 "check split.eval_days / split.test_days and candidates.min_events"
             )
         relevant = {"all": bought, "novel": bought & ~seen}
-        return cls(log, past, windows, catalogue, column, relevant, seen, windows.moments(future))
+        return cls(log, past, windows, catalogue, column, relevant, seen, windows.moments(future.purchases))
 
     def users(self, task: str) -> np.ndarray:
         """Users (indices of the log) with a relevant item, int [U]."""

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from schema.config import Candidates, Events, Exposures, Items, Retrieval, Settings, Split, Users
+from schema.config import (
+    Candidates,
+    Events,
+    Exposures,
+    Items,
+    Purchases,
+    Retrieval,
+    Settings,
+    Split,
+    Users,
+)
 
 
 class RetrieverSettings(Settings):
@@ -15,3 +25,4 @@ class RetrieverSettings(Settings):
     split: Split
     retrieval: Retrieval
     candidates: Candidates
+    serving: Purchases

@@ -49,7 +49,7 @@ def item_slices(past: EventLog, items: ItemTable, names: list[str]) -> dict[str,
     """The group of every item of a log, by slice.
 
     Args:
-      past: events whose value and quantity give the price.
+      past: events; the values and quantities of the purchases give the price.
       items: the catalogue.
       names: categorical attributes.
 
@@ -62,8 +62,9 @@ def item_slices(past: EventLog, items: ItemTable, names: list[str]) -> dict[str,
     for name in names:
         value = np.append(items.vocabularies[name][items.categorical[name]], "")[row]
         slices[name] = np.where(value == "", _UNKNOWN, value)
-    quantity = np.bincount(past.item, past.quantity, minlength=len(past.items))
-    value = np.bincount(past.item, past.value, minlength=len(past.items))
+    bought = past.purchases
+    quantity = np.bincount(bought.item, bought.quantity, minlength=len(past.items))
+    value = np.bincount(bought.item, bought.value, minlength=len(past.items))
     priced = (quantity > 0) & (value > 0)
     price = np.divide(value, quantity, out=np.zeros(len(value)), where=priced)
     bands = np.full(len(price), _UNKNOWN, object)

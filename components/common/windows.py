@@ -75,7 +75,7 @@ class Windows:
         """When each user asks: the cutoff or, with leave-one-out, when their session begins.
 
         Args:
-          future: from :meth:`divide`.
+          future: the purchases of what :meth:`divide` gave.
 
         Returns:
           int64 [users of the log], unix seconds.

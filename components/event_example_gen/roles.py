@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from components.common import tables
 from components.common.columns import as_strings, to_micros
 from components.common.tables import Chunk, Role
-from schema.config import Events
+from schema.config import EventKinds, Events
 
 #: What the id of a guest's session begins with as the id of a user.
 GUEST = "guest-"
@@ -49,17 +49,24 @@ def event_times(chunk: Chunk, events: Events) -> np.ndarray:
     return to_micros(chunk, next(role for role in roles(events) if role.name == "timestamp"))
 
 
-def check_quantities(chunk: Chunk, events: Events) -> None:
+def purchases(chunk: Chunk, events: Events, kinds: EventKinds) -> pa.Array:
+    """bool [rows]: which rows are purchases, null where the type is missing."""
+    if not events.columns.event_type:
+        return pa.array(np.full(chunk.batch.num_rows, events.default_event_type in kinds.purchases))
+    types = chunk.batch.column("event_type").dictionary_encode()
+    known = pa.array(kinds.purchases, pa.string())
+    return pc.is_in(as_strings(types.dictionary), known).take(types.indices)
+
+
+def check_quantities(chunk: Chunk, events: Events, kinds: EventKinds) -> None:
     """Checks that each purchase has a quantity, where views and carts need none.
 
     Raises:
-      DataError: a row of `events.default_event_type` without one.
+      DataError: a purchase without one.
     """
     if events.columns.quantity and events.columns.event_type:
         role = next(role for role in roles(events) if role.name == "quantity")
-        types = chunk.batch.column("event_type").dictionary_encode()
-        purchase = pc.equal(as_strings(types.dictionary), events.default_event_type).take(types.indices)
-        tables.check_present(chunk, role, purchase)
+        tables.check_present(chunk, role, purchases(chunk, events, kinds))
 
 
 def users(chunk: Chunk, events: Events) -> pa.Array:
@@ -84,10 +91,15 @@ def guests(chunk: Chunk, events: Events) -> np.ndarray:
     return missing.to_numpy(zero_copy_only=False)
 
 
-def counted(chunk: Chunk, events: Events) -> np.ndarray:
-    """bool [rows]: the quantity is above the minimum, or there is none; the row is of no guest to drop."""
+def counted(chunk: Chunk, events: Events, kinds: EventKinds) -> np.ndarray:
+    """bool [rows]: the quantity is above the minimum, or there is none, or it is no purchase; and the row is
+    of no guest to drop.
+    """
     keep = np.ones(chunk.batch.num_rows, bool)
     if events.columns.quantity:
         quantity = chunk.batch.column("quantity").cast(pa.float64())
         keep = ~(quantity.to_numpy(zero_copy_only=False) <= events.min_quantity)
+        if kinds.others:
+            bought = pc.fill_null(purchases(chunk, events, kinds), False)
+            keep |= ~bought.to_numpy(zero_copy_only=False)
     return keep & ~guests(chunk, events) if events.guests == "drop" else keep

@@ -9,7 +9,7 @@ from components.common.tables import Chunk
 from components.event_example_gen.roles import counted, event_times, roles, users
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
-from schema.config import Events
+from schema.config import EventKinds, Events
 from schema.errors import DataError
 
 
@@ -31,7 +31,7 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
     """
     events = settings.events
     times = event_times(chunk, events)
-    keep = counted(chunk, events) & (times <= chosen.data_end)
+    keep = counted(chunk, events, EventKinds.of(settings)) & (times <= chosen.data_end)
     user_ids = users(chunk, events)
     if chosen.users is not None:
         coded = user_ids.dictionary_encode()
@@ -54,6 +54,11 @@ def normalise(chunk: Chunk, chosen: Plan, settings: Settings) -> pa.RecordBatch 
     quantity = _floats(chunk, rows, index, "quantity", 1.0, settings)
     columns["quantity"] = pc.if_else(pc.is_nan(quantity), pa.scalar(1.0, pa.float32()), quantity)
     columns["value"] = _floats(chunk, rows, index, "value", 0.0, settings)
+    kinds = EventKinds.of(settings)
+    if kinds.others:  # nothing is paid for a view
+        bought = pc.is_in(columns["event_type"], pa.array(kinds.purchases))
+        free = pc.and_(pc.invert(bought), pc.is_nan(columns["value"]))
+        columns["value"] = pc.if_else(free, pa.scalar(0.0, pa.float32()), columns["value"])
     if events.columns.query:
         columns["query"] = pc.fill_null(as_strings(rows.column("query")), "")
     for name in events.context:
@@ -85,9 +90,8 @@ def _types_and_weights(
             row = chunk.where(index[int((codes == code).argmax())].as_py())
             raise DataError(
                 f"{chunk.path}: event type '{name}' in {row}, column '{events.columns.event_type}' "
-                f"(events.columns.event_type), has no weight in events.event_weights ({known}); events "
-                "of other types would count as purchases, so leave them out of the file, or name there the "
-                "one type that all rows are of"
+                f"(events.columns.event_type), has no weight in events.event_weights ({known}); give "
+                "it one there, or leave such events out of the file"
             )
     weights = np.array([events.event_weights[name] for name in names], np.float32)
     return types.cast(pa.string()), pa.array(weights[codes])

@@ -15,7 +15,7 @@ from components.common.windows import session_limits
 from components.event_example_gen.settings import Settings
 from components.event_example_gen.survey import Plan
 from schema import names as F
-from schema.config import Events
+from schema.config import EventKinds, Events
 
 HISTORY_EVENTS = 1 << 21  # of one batch of examples: about 300 MB
 
@@ -115,7 +115,8 @@ def sessions(
         split_of = np.searchsorted(ends, time[first], side="right")
     else:
         whole = _groups(rows, np.zeros(count, np.int64), new_user, events.session_gap_minutes)
-        split_of = _left_out(users, whole)[first]
+        bought = pc.is_in(_array(rows.table, "event_type"), pa.array(EventKinds.of(settings).purchases))
+        split_of = _left_out(users, whole, bought.to_numpy(zero_copy_only=False))[first]
     block = (np.cumsum(length) - length) // history_events
     for low, high in itertools.pairwise([0, *(np.flatnonzero(np.diff(block)) + 1), len(first)]):
         part = slice(low, high)
@@ -213,18 +214,26 @@ def _groups(rows: _Rows, piece: np.ndarray, new_user: np.ndarray, gap_minutes: f
     return np.cumsum(new_user | gap | np.r_[True, piece[1:] != piece[:-1]]) - 1
 
 
-def _left_out(users: np.ndarray, session: np.ndarray) -> np.ndarray:
-    """Index in SPLITS of each row under leave-one-out: the last two sessions of a user are held out.
+def _left_out(users: np.ndarray, session: np.ndarray, bought: np.ndarray) -> np.ndarray:
+    """Index in SPLITS of each row under leave-one-out: the last two sessions with a purchase are held out.
+
+    A session without a purchase is in the split of the last one with a purchase before it: what the user
+    viewed between two purchases is known when the second is asked for, and what follows the last is not.
 
     Args:
       users: int64 [rows], ascending.
       session: int64 [rows], number of the row's session; the rows of a user are in time order.
+      bought: bool [rows], which are purchases.
     """
     first = np.sort(np.unique(session, return_index=True)[1])  # sessions by (user, time)
     owner = users[first]
-    size = np.bincount(owner)[owner]
-    from_end = np.searchsorted(owner, owner, side="right") - 1 - np.arange(len(owner))
-    split = np.where(size < len(SPLITS), 0, np.maximum(len(SPLITS) - 1 - from_end, 0))
+    with_purchase = (np.bincount(session, bought) > 0)[session[first]]
+    size = np.bincount(owner, with_purchase)[owner]
+    so_far = np.cumsum(with_purchase)
+    start = np.searchsorted(owner, owner, side="left")
+    before = np.where(start > 0, so_far[start - 1], 0)
+    from_end = size - (so_far - before)
+    split = np.where(size < len(SPLITS), 0, np.maximum(len(SPLITS) - 1 - from_end, 0)).astype(np.int64)
     of_session = np.empty(len(first), np.int64)
     of_session[session[first]] = split
     return of_session[session]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from schema.config import Config, Data, Events, LabelWindows, Matching, Split
+from schema.config import Config, Data, Events, LabelWindows, Matching, Purchases, Split
 from schema.config import Settings as Base
 
 
@@ -16,6 +16,7 @@ class Settings(Base):
     split: Split
     quality: Matching = Matching()
     ranking: LabelWindows = LabelWindows()
+    serving: Purchases = Purchases(purchase_types=None)
 
     @classmethod
     def of(cls, config: Config) -> Self:

@@ -13,7 +13,7 @@ from components.common.tables import Chunk
 from components.event_example_gen.roles import check_quantities, counted, event_times, guests, roles
 from components.event_example_gen.roles import users as users_of
 from components.event_example_gen.settings import Settings
-from schema.config import Split
+from schema.config import EventKinds, Split
 from schema.errors import DataError
 
 
@@ -63,9 +63,10 @@ def survey(chunk: Chunk, settings: Settings) -> Survey:
       DataError: a missing value in a required role, milliseconds instead of seconds.
     """
     tables.check_values(chunk, [r for r in roles(settings.events) if r.name in chunk.batch.schema.names])
-    check_quantities(chunk, settings.events)
+    kinds = EventKinds.of(settings)
+    check_quantities(chunk, settings.events, kinds)
     times = event_times(chunk, settings.events)
-    keep = counted(chunk, settings.events)
+    keep = counted(chunk, settings.events, kinds)
     if settings.split.end is not None:
         keep &= times <= fixed_end(settings.split)
     without = int(guests(chunk, settings.events).sum())

@@ -12,6 +12,7 @@ from components.funnel_evaluator import executor, verdict
 from components.funnel_evaluator.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
+from schema.config import EventKinds
 
 
 @component
@@ -48,7 +49,7 @@ def FunnelEvaluator(
     folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
     last = registry.read_reference(baseline)
     found = executor.run(
-        log=EventLog.read(folders, list(settings.events.context)),
+        log=EventLog.read(folders, EventKinds.of(settings), list(settings.events.context)),
         windows=windows,
         model_folder=artifacts.model_folder(model.uri),
         last=last,

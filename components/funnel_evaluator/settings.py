@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schema.config import Candidates, Events, Quality, Split, Users
+from schema.config import Candidates, Events, Purchases, Quality, Split, Users
 from schema.config import Settings as Base
 
 
@@ -14,3 +14,4 @@ class Settings(Base):
     split: Split
     candidates: Candidates
     quality: Quality
+    serving: Purchases

@@ -77,8 +77,10 @@ def item_vectors(model: Any, protocol: Protocol) -> np.ndarray:
 
 
 def baselines(protocol: Protocol, k: int) -> dict[str, Recommend]:
-    """Popularity (lines), recent popularity (users of the last 28 days) and personal frequency."""
-    past, size = protocol.past, len(protocol.catalogue)
+    """Popularity (lines), recent popularity (users of the last 28 days) and personal frequency, of what was
+    bought.
+    """
+    past, size = protocol.past.purchases, len(protocol.catalogue)
     column = protocol.column[past.item]
     age = (protocol.windows.cutoff - past.timestamp) / F.SECONDS_PER_DAY
     popularity = np.bincount(column, minlength=size + 1)[:size].astype(np.float64)

@@ -28,13 +28,13 @@ def blend(
     """How much a learned score counts compared with a collaborative one.
 
     Of a grid of weights, the one whose sums find most of the weighed sessions' targets in the
-    first `top` items that their user did not have; the collaborative vectors are fitted here on the
+    first `top` items that their user had not bought; the collaborative vectors are fitted here on the
     events before those sessions. A likelihood would choose worse: collaborative scores are
     regressions, not logits.
 
     Args:
       examples: the scores are weighed by its sessions `weighed` (H of them): all earlier targets make
-        the histories, the targets `wanted` are to be found, among the rows `known`.
+        the histories, the targets `measured` are to be found, among the rows `known`.
       queries: float32 [H, D], learned vectors of those sessions.
       vectors: float32 [V, D], learned vectors of all rows.
       config: of the collaborative vectors.
@@ -44,7 +44,7 @@ def blend(
     Returns:
       The weight; 1 where there is nothing to weigh (no collaborative vectors, no history).
     """
-    sessions, wanted, held = examples.sessions, examples.wanted, examples.weighed
+    sessions, wanted, held = examples.sessions, examples.measured, examples.weighed
     rows, known = examples.rows, examples.known
     position = np.full(len(vectors), len(known))
     position[known] = np.arange(len(known))
@@ -52,18 +52,22 @@ def blend(
     user = np.repeat(sessions["user"], count)
     moment = np.repeat(sessions[F.TIMESTAMP], count)
     item = position[rows[sessions["target_item"]]]
+    kind = sessions[F.TARGET_EVENT_TYPE]
+    weight_of = np.ones(len(kind), np.float32) if examples.types.alike else examples.types.weight[kind]
+    is_bought = examples.types.bought[kind] if examples.types.others else np.ones(len(kind), bool)
     start = sessions[F.TIMESTAMP][held].min()
     real = (item < len(known)) & (user > 0)
     order = np.lexsort((moment, user))
     order = order[real[order]]
     user, moment, item = user[order], moment[order], item[order].astype(np.int32)
+    weight_of, is_bought = weight_of[order], is_bought[order]
     past = moment < start
     places = np.flatnonzero((sessions["user"][held] > 0) & (wanted["target_count"][held] > 0))
     places = places[np.linspace(0, len(places) - 1, min(_SESSIONS, len(places))).astype(int)]
     if not config.rank or not past.any() or not len(places):
         return 1.0
     age = ((start - moment) / F.SECONDS_PER_DAY).astype(np.float32)
-    events = collaborative.Events(user[past], item[past], age[past])
+    events = collaborative.Events(user[past], item[past], age[past], weight_of[past])
     inputs, outputs = collaborative.fit(events, len(known), config)
 
     found = np.zeros(len(weights) + 1)
@@ -76,9 +80,8 @@ def blend(
         earlier = moment[event] < when[owner]
         owner, event = owner[earlier], event[earlier]
         age = ((when[owner] - moment[event]) / F.SECONDS_PER_DAY).astype(np.float32)
-        history = collaborative.histories(
-            collaborative.Events(owner, item[event], age), len(some), len(known), config
-        )
+        events = collaborative.Events(owner, item[event], age, weight_of[event])
+        history = collaborative.histories(events, len(some), len(known), config)
         closed = ((history @ inputs) @ outputs.T).astype(np.float32)
         learned = queries[some] @ vectors[known].T
         unit = unit or float(closed.std() / max(learned.std(), 1e-9))
@@ -88,7 +91,8 @@ def blend(
         relevant = np.zeros((len(some), len(known) + 1), bool)
         relevant[asked, target] = True
         relevant = relevant[:, :-1]
-        closed[owner, item[event]] = -np.inf
+        had = is_bought[event]
+        closed[owner[had], item[event[had]]] = -np.inf
         for place, weight in enumerate((0.0, *weights)):
             score = closed + np.float32(weight * unit) * learned
             first_items = np.argpartition(-score, min(top, len(known) - 1), 1)[:, :top]

@@ -11,6 +11,7 @@ from components.common.windows import Windows
 from components.retrieval_trainer import executor
 from components.retrieval_trainer.settings import Settings
 from models.data import example_io
+from schema.config import EventKinds
 
 
 @component
@@ -60,6 +61,7 @@ def RetrievalTrainer(
         items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),
         item_vocabulary=catalogue.item_vocabulary(session_graph.uri),
         vocabularies=vocabularies,
+        kinds=EventKinds.of(settings),
         text_vectors=os.path.join(text_encoder.uri, artifacts.TEXT_VECTORS),
         until=windows.label_starts(settings.ranking)[0],
         previous=last.weights if last else None,

@@ -12,6 +12,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from models.data import example_io
+from models.data.event_types import ALIKE, EventTypes
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from schema import names as F
@@ -31,8 +32,8 @@ def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[
       By moment, then user, however the records lie in the files:
       `user`, `weekday`, `hour`, `context_*` int32 [S]; `timestamp` int64 [S]; `history_item`
       int32 [S, L], `history_age_days` float32 [S, L], `history_event_type` int32 [S, L],
-      padded at the front; `target_item` int32 [T] flat, `target_start`, `target_count`
-      int32 [S].
+      padded at the front; `target_item` and `target_event_type` int32 [T] flat, `target_start`,
+      `target_count` int32 [S].
     """
     table = _in_order(example_io.read_table(folders))
     out = {
@@ -54,6 +55,7 @@ def read_sessions(folders: list[str], contexts: list[str], length: int) -> dict[
             np.where(real, values[np.maximum(at, 0)], kind(0)) if len(values) else np.zeros(at.shape, kind)
         )
     out["target_item"] = example_io.flat(table, "target_item").astype(np.int32)
+    out[F.TARGET_EVENT_TYPE] = example_io.flat(table, F.TARGET_EVENT_TYPE).astype(np.int32)
     out["target_count"] = example_io.lengths(table, "target_item").astype(np.int32)
     out["target_start"] = (np.cumsum(out["target_count"]) - out["target_count"]).astype(np.int32)
     return out
@@ -81,7 +83,10 @@ def _in_order(table: pa.Table) -> pa.Table:
 def _hashes(table: pa.Table) -> np.ndarray:
     """uint64 [rows]: a hash of all values of a row of list columns, and of where they stand."""
     total = np.zeros(table.num_rows, np.uint64)
-    for name in sorted(table.column_names):
+    names = set(table.column_names)
+    if len(np.unique(example_io.flat(table, F.TARGET_EVENT_TYPE))) < 2:
+        names.discard(F.TARGET_EVENT_TYPE)  # tells nothing apart
+    for name in sorted(names):
         size = example_io.lengths(table, name)
         end = np.cumsum(size)
         place = np.arange(int(size.sum())) - np.repeat(end - size, size)
@@ -98,35 +103,84 @@ def item_rows(item_vocabulary: list[str], items: ItemTable) -> np.ndarray:
     return np.concatenate([[0], np.maximum(rows, 0)]).astype(np.int32)
 
 
-def first_targets(sessions: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The sessions with only those targets that their user has in no earlier session.
+def first_targets(sessions: Mapping[str, np.ndarray], types: EventTypes = ALIKE) -> dict[str, np.ndarray]:
+    """The sessions with only those targets that say something new of their user and the item.
 
-    Buying again is a source of its own: towers that also learn to repeat learn little else. A user
-    outside the vocabulary (0) is many people, whose targets all stay.
+    Of events that are all alike, those that the user has in no earlier session: buying again is a source of
+    its own, and towers that also learn to repeat learn little else. Where types weigh differently, those
+    that are of a heavier type than all that the user did with the item in earlier sessions: a first
+    purchase counts after any number of views. A user outside the vocabulary (0) is many people, whose
+    targets all stay.
+
+    Args:
+      sessions: from :func:`read_sessions`.
+      types: what the types weigh.
     """
     count = sessions["target_count"]
     owner = np.repeat(sessions["user"], count).astype(np.int64)
     size = int(sessions["target_item"].max(initial=0)) + 1
     moment = np.repeat(sessions[F.TIMESTAMP], count)
     pair = owner * size + sessions["target_item"]
+    # by rank, so that equal weights are equal; 1 is the least
+    rank = np.ones(len(pair), np.int64)
+    if not types.alike:
+        rank += np.unique(types.weight, return_inverse=True)[1][sessions[F.TARGET_EVENT_TYPE]]
     order = np.lexsort((moment, pair))
-    starts = np.append(True, np.diff(pair[order]) != 0) if len(order) else np.zeros(0, bool)
-    since = np.empty(len(order), np.int64)
-    since[order] = moment[order][np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))]
-    kept = (owner == 0) | (moment == since)
+    ranks = int(rank.max(initial=0)) + 1
+    # a number that grows from pair to pair, so that one running maximum serves all of them
+    pairs = np.cumsum(np.append(False, np.diff(pair[order]) != 0)) if len(order) else np.zeros(0, np.int64)
+    best = np.maximum.accumulate(pairs * ranks + rank[order]) if len(order) else pairs
+    # before the first event of its moment: what is done in one session is done at once
+    new_moment = np.append(True, (np.diff(pairs) != 0) | (np.diff(moment[order]) != 0)) if len(order) else []
+    start = np.maximum.accumulate(np.where(new_moment, np.arange(len(order)), 0)) if len(order) else pairs
+    before = np.where(start > 0, best[start - 1] - pairs * ranks, 0) if len(order) else pairs
+    new = np.empty(len(order), bool)
+    new[order] = rank[order] > np.maximum(before, 0)
+    return chosen_targets(sessions, (owner == 0) | new)
+
+
+def chosen_targets(sessions: Mapping[str, np.ndarray], kept: np.ndarray) -> dict[str, np.ndarray]:
+    """The same sessions with some of their targets.
+
+    Args:
+      sessions: from :func:`read_sessions`.
+      kept: bool [T].
+    """
+    count = sessions["target_count"]
     session = np.repeat(np.arange(len(count)), count)[kept]
     left = np.bincount(session, minlength=len(count)).astype(np.int32)
     return dict(sessions) | {
         "target_item": sessions["target_item"][kept],
+        F.TARGET_EVENT_TYPE: sessions[F.TARGET_EVENT_TYPE][kept],
         "target_count": left,
         "target_start": (np.cumsum(left) - left).astype(np.int32),
     }
+
+
+def target_weights(sessions: Mapping[str, np.ndarray], types: EventTypes) -> dict[str, np.ndarray]:
+    """How targets are drawn and what sessions count, where types weigh differently.
+
+    Args:
+      sessions: from :func:`read_sessions`.
+      types: what the types weigh.
+
+    Returns:
+      `target_reach` float64 [T], the sum of the weights up to and with each target: one is drawn of a session
+      in proportion to its weight; `session_weight` float32 [S], the largest weight of its targets.
+    """
+    weight = types.weight[sessions[F.TARGET_EVENT_TYPE]].astype(np.float64)
+    session = np.repeat(np.arange(len(sessions["target_count"])), sessions["target_count"])
+    largest = np.zeros(len(sessions["target_count"]), np.float32)
+    np.maximum.at(largest, session, weight.astype(np.float32))
+    return {"target_reach": np.cumsum(weight), "session_weight": largest}
 
 
 def owned_rows(
     sessions: Mapping[str, np.ndarray], rows: np.ndarray, users: int, until: float
 ) -> tf.RaggedTensor:
     """Distinct rows that each user of the vocabulary has as a target, int32 [users, (rows)].
+
+    Bought or viewed: what somebody looked at is no example of what they pass over.
 
     Args:
       sessions: from :func:`read_sessions`.
@@ -150,29 +204,40 @@ class Examples:
     Attributes:
       sessions: from :func:`read_sessions`, with all their targets.
       wanted: the same sessions with the targets that the towers are to find.
+      measured: the same sessions with the purchases among those.
       rows: from :func:`item_rows`.
       training: int [T], indices of the sessions that are learned from.
-      holdout: int [H], the latest sessions before the ranker's label windows.
+      holdout: int [H], the latest sessions before the ranker's label windows, of a purchase where there are
+        other events.
       weighed: int, sessions by which learned and collaborative scores are weighed: the latest of
         all, if any lie in the label windows. In the shop, too, the towers are older than the
         collaborative vectors, by those windows.
       known: int [K], rows that are a target before the label windows, ascending.
-      probability: float32 [V], share of drawn targets that each row is: one target of a session is
-        drawn as likely as another, and each session weighs the same.
+      probability: float32 [V], share of drawn targets that each row is: a target of a session is drawn in
+        proportion to the weight of its type, and as many of each session.
+      types: what the types of event mean.
     """
 
     sessions: dict[str, np.ndarray]
     wanted: dict[str, np.ndarray]
+    measured: dict[str, np.ndarray]
     rows: np.ndarray
     training: np.ndarray
     holdout: np.ndarray
     weighed: np.ndarray
     known: np.ndarray
     probability: np.ndarray
+    types: EventTypes = ALIKE
 
     @classmethod
     def of(
-        cls, sessions: dict[str, np.ndarray], rows: np.ndarray, items: int, until: float, config: Retrieval
+        cls,
+        sessions: dict[str, np.ndarray],
+        rows: np.ndarray,
+        items: int,
+        until: float,
+        config: Retrieval,
+        types: EventTypes = ALIKE,
     ) -> Self:
         """Divides the sessions.
 
@@ -182,6 +247,7 @@ class Examples:
           items: V, rows of the item table.
           until: unix seconds; only sessions before it are learned from.
           config: `targets` and `holdout_share`.
+          types: what the types of event mean.
 
         Raises:
           DataError: too few sessions to train on.
@@ -194,32 +260,46 @@ class Examples:
                 f"only {len(usable)} sessions with a history lie before the ranker's label window; "
                 "give a longer training window or fewer ranking.windows"
             )
+        wanted = first_targets(sessions, types) if config.targets == "first" else sessions
+        measured, bought = wanted, np.ones(len(moment), bool)
+        if types.others:
+            measured = chosen_targets(wanted, types.bought[wanted[F.TARGET_EVENT_TYPE]])
+            bought = measured["target_count"] > 0
         # the latest sessions: what is measured on them is a forecast, as in the shop
         in_order = usable[np.argsort(moment[usable], kind="stable")]
         held = max(1, int(len(usable) * config.holdout_share))
-        training, holdout = np.sort(in_order[:-held]), in_order[-held:]
-        wanted = first_targets(sessions) if config.targets == "first" else sessions
+        holdout = in_order[-held:]
+        training = np.sort(in_order[:-held])
+        if types.others:
+            holdout = holdout[bought[holdout]] if bought[holdout].any() else holdout
         training = training[wanted["target_count"][training] > 0]
 
         count = wanted["target_count"]
         in_time = np.repeat(moment < until, count)
         target = rows[wanted["target_item"][in_time]]
         known = np.flatnonzero(np.bincount(target, minlength=items) > 0)
-        share = np.repeat(1.0 / np.maximum(count, 1), count)[in_time]
+        share = np.repeat(1.0 / np.maximum(count, 1), count)
+        if not types.alike:
+            weight = types.weight[wanted[F.TARGET_EVENT_TYPE]].astype(np.float64)
+            session = np.repeat(np.arange(len(count)), count)
+            share = weight / np.bincount(session, weight, minlength=len(count))[session]
+        share = share[in_time]
         probability = np.bincount(target, share, minlength=items)
         probability = np.maximum(probability / max(probability[1:].sum(), 1e-9), 1e-9)
 
-        later = np.flatnonzero((moment >= until) & with_history)
+        later = np.flatnonzero((moment >= until) & with_history & bought)
         latest = later[np.argsort(moment[later], kind="stable")[-held:]]
         return cls(
             sessions,
             wanted,
+            measured,
             rows,
             training,
             holdout,
             latest if len(latest) else holdout,
             known[known > 0],
             probability.astype(np.float32),
+            types,
         )
 
 
@@ -232,6 +312,7 @@ def batches(
     training: bool,
     owned: tf.RaggedTensor | None = None,
     known: np.ndarray | None = None,
+    types: EventTypes = ALIKE,
 ) -> tf.data.Dataset:
     """Batches of sessions with `targets_per_session` targets drawn anew at every pass.
 
@@ -244,11 +325,14 @@ def batches(
       training: shuffle and drop the last partial batch.
       owned: from :func:`owned_rows`: no negatives for their user.
       known: int32 [K], rows that `uniform_negatives` are drawn from.
+      types: what the types weigh; see :func:`target_weights`.
 
     Returns:
       Elements as `models.retrieval.two_tower.RetrievalModel` takes them.
     """
     table = {name: tf.constant(values) for name, values in sessions.items() if name != F.TIMESTAMP}
+    if not types.alike:
+        table |= {name: tf.constant(values) for name, values in target_weights(sessions, types).items()}
     row_of = tf.constant(rows)
     attribute = tf.constant(_attribute_rows(vocabularies))
     codes = {
@@ -265,9 +349,18 @@ def batches(
         batch |= {name: tf.gather(table[name], index) for name in (F.HISTORY_AGE_DAYS, F.HISTORY_EVENT_TYPE)}
         draw = tf.random.stateless_uniform([tf.shape(index)[0], config.targets_per_session], seeds[:2])
         count = tf.cast(tf.gather(table["target_count"], index), tf.float32)[:, None]
-        pick = tf.gather(table["target_start"], index)[:, None] + tf.cast(tf.floor(draw * count), tf.int32)
+        start = tf.gather(table["target_start"], index)[:, None]
+        pick = start + tf.cast(tf.floor(draw * count), tf.int32)
+        if not types.alike:
+            reach = tf.pad(table["target_reach"], [[1, 0]])
+            ends = [tf.gather(reach, start + add) for add in (0, tf.cast(count, tf.int32))]
+            aim = ends[0] + tf.cast(draw, tf.float64) * (ends[1] - ends[0])
+            pick = tf.reshape(tf.searchsorted(reach[1:], tf.reshape(aim, [-1]), "right"), tf.shape(aim))
+            # rounding may aim at the first target of the next session
+            pick = tf.minimum(pick, start + tf.cast(count, tf.int32) - 1)
+            batch["target_weight"] = tf.gather(table["session_weight"], index)
         # a session without targets starts where the next one does, or beyond the last
-        pick = tf.minimum(pick, tf.size(table["target_item"]) - 1)
+        pick = tf.clip_by_value(pick, 0, tf.size(table["target_item"]) - 1)
         drawn = tf.gather(row_of, tf.gather(table["target_item"], pick))
         batch["target_row"] = tf.where(count > 0, drawn, 0)
         if owned is not None:

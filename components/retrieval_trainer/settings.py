@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from schema.config import Collaborative, Events, Items, LabelWindows, Retrieval, Section, Split, Users
+from schema.config import (
+    Collaborative,
+    Events,
+    Items,
+    LabelWindows,
+    Purchases,
+    Retrieval,
+    Section,
+    Split,
+    Users,
+)
 from schema.config import Settings as Base
 
 
@@ -22,3 +32,4 @@ class Settings(Base):
     retrieval: Retrieval
     candidates: CollaborativePart
     ranking: LabelWindows
+    serving: Purchases

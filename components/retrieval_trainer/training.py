@@ -193,7 +193,7 @@ def export(model: RetrievalModel, scale: float, example: Mapping[str, tf.Tensor]
     """Saves the towers: functions `query` (parsed requests) and `item` (rows), `scale`, `item_tables`."""
     signature = {}
     for name, value in example.items():
-        if name != "target_row":
+        if name not in ("target_row", "target_weight"):
             shape = [None] * value.shape.rank
             signature[name] = tf.TensorSpec(shape, value.dtype, name)
 

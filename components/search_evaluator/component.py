@@ -17,6 +17,7 @@ from components.search_evaluator.settings import Settings
 from models.data import example_io
 from models.data.event_log import EventLog
 from schema import names as F
+from schema.config import EventKinds
 
 
 @component
@@ -57,7 +58,7 @@ def SearchEvaluator(
         if windows.by_time:
             catalogue = search_inputs.catalogue(search_inputs.raw_items(catalog.uri), table, settings.items)
             folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.splits]
-            log = EventLog.read(folders, list(settings.events.context))
+            log = EventLog.read(folders, EventKinds.of(settings), list(settings.events.context))
             title = settings.search.title or settings.items.text[0]
             users, seed = settings.quality.personal_users, settings.search_training.seed
             asked = personal_queries.of_purchases(catalogue, title, log, *window, users, seed)

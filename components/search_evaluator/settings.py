@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from schema.config import Candidates, Config, Events, Items, Search, SearchQuality, SearchTraining, Split
+from typing import Any
+
+from schema.config import (
+    Candidates,
+    Config,
+    Events,
+    Items,
+    Purchases,
+    Search,
+    SearchQuality,
+    SearchTraining,
+    Split,
+    narrow,
+)
 from schema.config import Settings as Base
 
 
@@ -16,9 +29,13 @@ class Settings(Base):
     search: Search
     search_training: SearchTraining
     quality: SearchQuality
+    serving: Purchases
 
     @classmethod
     def of(cls, config: Config) -> Settings:
         """The declared part of a configuration."""
-        names = [name for name in cls.model_fields if name != "quality"]
-        return cls(quality=config.quality.search, **{name: getattr(config, name) for name in names})
+        own: dict[str, Any] = {
+            "quality": config.quality.search,
+            "serving": narrow(config.serving, Purchases),
+        }
+        return cls(**{name: own.get(name, getattr(config, name)) for name in cls.model_fields})

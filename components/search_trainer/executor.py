@@ -22,6 +22,7 @@ from models.data import arrays
 from models.search.catalogue import QueryLog, SearchCatalogue
 from schema import names as F
 from schema.config import SearchTraining
+from schema.errors import DataError
 
 _LISTED = 50  # items of BM25F's own answer that are kept
 _KNOWN_SEED = 1_000  # so that the measured known items are other draws than those learned from
@@ -132,6 +133,12 @@ def lessons(
             if len(chosen):
                 states = material.states(personal.user[chosen])
                 lists[name].append(described(describer, personal.queries.where(chosen), states))
+    if not lists["train"]:
+        raise DataError(
+            "there is no query to learn from: nothing is judged or searched for in the log, and the items' "
+            "texts have no words that a query could be made of; give items.text with words, "
+            "search.judgements or events.columns.query, or set search.enabled: false"
+        )
     counts = {"judged": len(material.judged["train"]), "logged": len(material.logged)}
     train = Lists.joined(lists["train"])
     valid = Lists.joined(lists["eval"]) if lists["eval"] else train.where(np.zeros(len(train), bool))

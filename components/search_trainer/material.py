@@ -25,11 +25,12 @@ from models.data.item_table import ItemTable
 from models.data.requests import RequestParser, Vocabularies
 from models.funnel.personal import PersonalFeatures
 from models.funnel.scorer import Scorer
-from models.funnel.search import SearchPairs, purchase_types
+from models.funnel.search import SearchPairs
 from models.search.catalogue import QueryLog, SearchCatalogue
 from models.search.index import SearchIndex
 from models.search.searcher import Searcher
 from schema import names as F
+from schema.config import EventKinds
 
 _RETRIEVER = [field.name for field in dataclasses.fields(RetrieverInputs)]
 
@@ -100,7 +101,7 @@ def gather(given: Mapping[str, Any], settings: Settings) -> Gathered:
 
 def _catalogue(given: Mapping[str, Any], settings: Settings, raw: Any) -> _Shop:
     items = item_tables.load_items(given["items"].uri, given["item_graph"].uri, settings.items, [])
-    nothing = Vocabularies([], purchase_types(settings), {}, [], {}, {})
+    nothing = Vocabularies([], EventKinds.of(settings).purchases, {}, [], {}, {})
     parser = RequestParser(items, nothing, settings.candidates.history_length)
     return _Shop(items, search_inputs.catalogue(raw, items, settings.items), parser)
 
@@ -125,7 +126,7 @@ def _with_events(given: Mapping[str, Any], settings: Settings, raw: Any) -> _Sho
         catalogue=catalogue,
         parser=retriever.parser,
         personal=PersonalFeatures(retriever, factory.items, Scorer(retriever, ranker)),
-        log=EventLog.read(folders, list(events.context) if events else []),
+        log=EventLog.read(folders, EventKinds.of(settings), list(events.context) if events else []),
         start=start,
         end=windows.cutoff,
         **logs,

@@ -12,6 +12,7 @@ from schema.config import (
     Exposures,
     Items,
     LabelWindows,
+    Purchases,
     Retrieval,
     Search,
     SearchTraining,
@@ -50,4 +51,5 @@ class Settings(Base):
 
     def retriever(self) -> RetrieverSettings:
         """What a retriever is built from, in a shop with events."""
-        return RetrieverSettings(**{name: getattr(self, name) for name in RetrieverSettings.model_fields})
+        parts = {name: getattr(self, name) for name in RetrieverSettings.model_fields}
+        return RetrieverSettings(**parts | {"serving": narrow(self.serving, Purchases)})

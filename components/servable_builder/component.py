@@ -71,7 +71,7 @@ def ServableBuilder(
         items=factory.items,
         ranking_folder=artifacts.model_folder(ranking_model.uri),
         text_encoder_folder=artifacts.model_folder(text_encoder.uri),
-        log=EventLog.read(folders, list(settings.events.context)),
+        log=EventLog.read(folders, None, list(settings.events.context)),
         as_of=windows.cutoff,
         settings=settings,
         model_folder=model.uri,

@@ -45,7 +45,7 @@ def TextEncoderTrainer(
     if raw_sessions:
         windows = Windows.of(raw_sessions, settings.split)
         folders = [example_io.split_folder(raw_sessions.uri, split) for split in windows.past]
-        log, searches = EventLog.read(folders), Searches.read(folders)
+        log, searches = EventLog.read(folders, None), Searches.read(folders)
         until = windows.label_starts(settings.ranking)[0]
     found = executor.run(
         items=catalogue.load_items(items.uri, item_graph.uri, settings.items, exposure_channels=[]),

@@ -8,6 +8,7 @@ known when.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ import pyarrow as pa
 
 from models.data import example_io
 from schema import names as F
+from schema.config import EventKinds
+from schema.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +32,14 @@ class EventLog:
       user: int32, index in `users`.
       item: int32, index in `items`.
       event_type: int32, index in `event_types`.
+      bought: bool, whether it is a purchase.
+      weight: float32, how much it counts in what is learned from all events (`EventKinds.weights`).
       timestamp: int64, unix seconds (of the session's start).
       session: int64, dense number of the session in time order of each user.
       quantity, value: float32.
       part: int8, which of the folders that were read an event comes from.
       contexts: name -> object array of str, the session's context repeated for its events.
+      other_types: the types that are no purchase (`EventKinds.others`), whether or not an event is of them.
     """
 
     users: np.ndarray
@@ -42,23 +48,30 @@ class EventLog:
     user: np.ndarray
     item: np.ndarray
     event_type: np.ndarray
+    bought: np.ndarray
+    weight: np.ndarray
     timestamp: np.ndarray
     session: np.ndarray
     quantity: np.ndarray
     value: np.ndarray
     part: np.ndarray
     contexts: dict[str, np.ndarray]
+    other_types: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.user)
 
     @classmethod
-    def read(cls, folders: Sequence[str], contexts: Sequence[str] = ()) -> EventLog:
+    def read(cls, folders: Sequence[str], kinds: EventKinds | None, contexts: Sequence[str] = ()) -> EventLog:
         """Reads split folders of session examples (see the data contract in `docs/`).
 
         Args:
           folders: split folders of EventExampleGen's artifact.
+          kinds: what the event types mean; None where that does not matter, and every event counts alike.
           contexts: names of context columns, without their prefix.
+
+        Raises:
+          DataError: an event is of a type that `kinds` does not know.
         """
         columns = [
             F.SESSION_ID,
@@ -86,6 +99,8 @@ class EventLog:
         by_session = np.argsort(session, kind="stable")
         item, items = pd.factorize(example_io.flat(table, F.TARGET_ITEM_ID), sort=True)
         event_type, event_types = pd.factorize(example_io.flat(table, F.TARGET_EVENT_TYPE), sort=True)
+        event_type = event_type[by_session].astype(np.int32)
+        bought, weight = _meaning(event_types, kinds)
 
         def per_event(name: str) -> np.ndarray:
             values = example_io.flat(table, name)
@@ -97,7 +112,9 @@ class EventLog:
             event_types=np.asarray(event_types, object),
             user=np.repeat(user, size)[by_session].astype(np.int32),
             item=item[by_session].astype(np.int32),
-            event_type=event_type[by_session].astype(np.int32),
+            event_type=event_type,
+            bought=bought[event_type],
+            weight=weight[event_type],
             timestamp=np.repeat(start, size)[by_session],
             session=session[by_session],
             quantity=per_event(F.TARGET_QUANTITY),
@@ -107,16 +124,23 @@ class EventLog:
                 name: np.repeat(example_io.first(table, F.context(name), ""), size)[by_session]
                 for name in contexts
             },
+            other_types=kinds.others if kinds else (),
         )
 
     def where(self, mask: np.ndarray) -> EventLog:
         """The events of a boolean mask [events]; users, items and types keep their indices."""
-        per_event = ("user", "item", "event_type", "timestamp", "session", "quantity", "value", "part")
+        per_event = ("user", "item", "event_type", "bought", "weight", "timestamp", "session", "quantity")
+        per_event += ("value", "part")
         return dataclasses.replace(
             self,
             **{name: getattr(self, name)[mask] for name in per_event},
             contexts={name: values[mask] for name, values in self.contexts.items()},
         )
+
+    @functools.cached_property
+    def purchases(self) -> EventLog:
+        """The purchases; users, items and types keep their indices."""
+        return self if self.bought.all() else self.where(self.bought)
 
     def before(self, as_of: float) -> EventLog:
         """The events strictly before `as_of` (unix seconds)."""
@@ -125,6 +149,10 @@ class EventLog:
     def between(self, start: float, end: float) -> EventLog:
         """The events of [start, end) (unix seconds)."""
         return self.where((self.timestamp >= start) & (self.timestamp < end))
+
+    def of_type(self, name: str) -> np.ndarray:
+        """bool [events]: which are of a type."""
+        return (self.event_types == name)[self.event_type]
 
     def item_rows(self, item_ids: np.ndarray) -> np.ndarray:
         """Row of each distinct item of the log in a table of item ids.
@@ -184,3 +212,17 @@ class EventLog:
         if not len(known):
             raise ValueError("the log has no event before as_of")
         return known[np.minimum(offset, len(known) - 1)], valid
+
+
+def _meaning(types: np.ndarray, kinds: EventKinds | None) -> tuple[np.ndarray, np.ndarray]:
+    """Which event types (str [Y]) are purchases, bool [Y], and their weights, float32 [Y]."""
+    if kinds is None:
+        return np.ones(len(types), bool), np.ones(len(types), np.float32)
+    unknown = sorted(set(types) - set(kinds.weights))
+    if unknown:
+        raise DataError(
+            f"the sessions hold events of type {', '.join(unknown)}, which events.event_weights "
+            f"({', '.join(sorted(kinds.weights))}) lacks; add them, and run EventExampleGen again"
+        )
+    bought = np.asarray([name in kinds.purchases for name in types], bool)
+    return bought, np.asarray([kinds.weights[name] for name in types], np.float32)

@@ -130,23 +130,23 @@ def events_preprocessing_fn(inputs: Mapping[str, Any], custom_config: Mapping[st
         embedding of its own).
 
     Returns:
-      `user` int64 [B], `target_item` and `history_item` sparse int64, `history_age_days`
-      sparse float32, `history_event_type` sparse int64, `context_*` int64 [B], `weekday` and
-      `hour` int64 [B], `timestamp` int64 [B].
+      `user` int64 [B], `target_item`, `target_event_type`, `history_item` and `history_event_type`
+      sparse int64, `history_age_days` sparse float32, `context_*` int64 [B], `weekday` and `hour`
+      int64 [B], `timestamp` int64 [B].
     """
     target = _ragged(inputs[F.TARGET_ITEM_ID])
     history = _ragged(inputs[F.HISTORY_ITEM_ID])
     items = tft.vocabulary(
         target.values, vocab_filename=F.ITEM_VOCABULARY, frequency_threshold=custom_config["min_item_events"]
     )
-    types = tft.vocabulary(
-        _ragged(inputs[F.TARGET_EVENT_TYPE]).values, vocab_filename=F.EVENT_TYPE_VOCABULARY
-    )
+    target_type = _ragged(inputs[F.TARGET_EVENT_TYPE])
+    types = tft.vocabulary(target_type.values, vocab_filename=F.EVENT_TYPE_VOCABULARY)
     history_type = _ragged(inputs[F.HISTORY_EVENT_TYPE])
     timestamp = _scalar(inputs[F.TIMESTAMP], 0)
     out: dict[str, Any] = {
         "user": _codes(_scalar(inputs[F.USER_ID], ""), F.USER_VOCABULARY),
         "target_item": _coded(target, items),
+        F.TARGET_EVENT_TYPE: _coded(target_type, types),
         "history_item": _coded(history, items),
         F.HISTORY_AGE_DAYS: inputs[F.HISTORY_AGE_DAYS],
         F.HISTORY_EVENT_TYPE: _coded(history_type, types),

@@ -14,11 +14,11 @@ from models.data.requests import RequestParser, Vocabularies, absent
 from models.funnel.limits import Limits
 from models.funnel.lists import Lists, largest
 from models.funnel.reasons import SIMILAR, title_of
-from models.funnel.search import ProductSearch, SearchPairs, SearchParts, purchase_types
+from models.funnel.search import ProductSearch, SearchPairs, SearchParts
 from models.funnel.signatures import concrete, signature_specs
 from models.funnel.templates import Templates
 from schema import names as F
-from schema.config import Config
+from schema.config import Config, EventKinds
 
 
 class CatalogueServable(tf.Module):
@@ -45,7 +45,7 @@ class CatalogueServable(tf.Module):
     ) -> None:
         super().__init__(name="catalogue_servable")
         self._encode_text, self._text_encoder = encode_text, text_encoder
-        nothing = Vocabularies([], purchase_types(config), {}, [], {}, {})
+        nothing = Vocabularies([], EventKinds.of(config).purchases, {}, [], {}, {})
         self.parser = RequestParser(items, nothing, config.candidates.history_length)
         self.lists = Lists(items, self.parser.item_ids, config.serving)
         self._limits = Limits(config.serving, len(search.catalogue), self.lists.max_k)

@@ -17,6 +17,7 @@ from models.funnel.own_history import OwnHistory
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import FoundCandidates
 from models.retrieval.sources.candidate_sources import CandidateSources
+from models.retrieval.sources.own_events import INTEREST, LOOKED
 from schema import names as F
 
 _WEEK_DAYS = 7
@@ -52,7 +53,7 @@ class EvidenceTables(tf.Module):
         week = np.expm1(snapshot.stats[snapshot.candidate_row, snapshot.stat_names.index("log_lines_7")])
         code = None if category is None else category.numpy()[snapshot.candidate_row]
         self.top_of_week = frozen_table(_best_sellers(week, code))
-        self.top = frozen_table(_best_sellers(snapshot.trending, code))
+        self.top = frozen_table(_best_sellers(snapshot.sold, code))
 
 
 class Evidence:
@@ -87,9 +88,11 @@ class Evidence:
 
     @functools.cached_property
     def source(self) -> tf.Tensor:
-        """string: the source in which the item stands highest; `buy_again` for what is in the history."""
+        """string: the source in which the item stands highest; `buy_again` for what was bought, `viewed` for
+        what is in the history and was not (`buy_again`, too, where that source is off).
+        """
         sizes = self._tables.sources.sizes
-        others = [place for place, name in enumerate(sizes) if name != F.BUY_AGAIN]
+        others = [place for place, name in enumerate(sizes) if name not in (F.BUY_AGAIN, F.VIEWED)]
         names = [list(sizes)[place] for place in others]
         share = tf.gather(self._found.rank.of(self._position), others, axis=-1)
         share /= tf.constant([sizes[name] for name in names], tf.float32)
@@ -98,6 +101,9 @@ class Evidence:
         share = tf.where(linked | [name != F.CO_PURCHASED for name in names], share, 2.0)
         best = tf.argmin(tf.pad(share, [[0, 0], [0, 0], [0, 1]], constant_values=3.0), -1)
         source = tf.gather(tf.constant([*names, F.BUY_AGAIN]), best)
+        if self._found.looked is not None:
+            looked = self._found.looked.of(self._position)[..., LOOKED.index(INTEREST)] > 0
+            source = tf.where(looked, F.VIEWED if F.VIEWED in sizes else F.BUY_AGAIN, source)
         had = self._found.own.of(self._position)[..., 0] > 0
         return tf.where(self.explored, F.EXPLORATION, tf.where(had, F.BUY_AGAIN, source))
 

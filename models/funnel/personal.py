@@ -34,10 +34,12 @@ class PersonalFeatures(tf.Module):
 
     Attributes:
       names: of the features, in order: `logit` (of the funnel's ranker), `is_candidate` (1 or 0; only
-        candidates have a logit), `own_events` (log1p of the item's events in the history),
+        candidates have a logit), `own_events` (log1p of the item's purchases in the history),
         `own_decayed` (log1p of the same with a half-life of `HALF_LIFE_DAYS`), `own_recency` (half-lives
         since the last one, as 2^-age), and for each attribute of `items.categorical` the share, between
-        0 and 1, of the decayed history that has the item's value: `own_share_<attribute>`.
+        0 and 1, of the decayed history that has the item's value: `own_share_<attribute>`, each event by
+        the weight of its type. In a shop with events that are no purchases, `own_views_decayed` and
+        `own_views_recency` say the same of those.
     """
 
     def __init__(self, retriever: Retriever, items: ItemTable, scorer: Scorer) -> None:
@@ -48,6 +50,8 @@ class PersonalFeatures(tf.Module):
         self._sizes = [len(items.vocabularies[name]) for name in attributes]
         own = ("own_events", "own_decayed", "own_recency")
         self.names = ("logit", "is_candidate", *own, *(f"own_share_{name}" for name in attributes))
+        if retriever.types.others:
+            self.names += ("own_views_decayed", "own_views_recency")
 
     @tf.Module.with_name_scope
     def __call__(self, request: Mapping[str, tf.Tensor], row: tf.Tensor, allowed: tf.Tensor) -> tf.Tensor:
@@ -90,8 +94,8 @@ class PersonalFeatures(tf.Module):
     def best_rows(self, request: Mapping[str, tf.Tensor], found: FoundCandidates) -> tf.Tensor:
         """int32 [B, M]: rows of items that speak for the user, best first, some of them twice, 0 between.
 
-        First the own candidates that were bought most, then the rest of the history, the latest
-        first, then what the sources found, each by the best rank that a source gives it.
+        First the own candidates that were bought (or viewed, by weight) most, then the rest of the history,
+        the latest first, then what the sources found, each by the best rank that a source gives it.
         """
         sources = self._retriever.sources
         sizes = tf.constant([*sources.sizes.values()], tf.float32)
@@ -103,18 +107,27 @@ class PersonalFeatures(tf.Module):
 
     def _own(self, request: Mapping[str, tf.Tensor], row: tf.Tensor) -> list[tf.Tensor]:
         """float32 [B, N] each: what the history holds of the items and of their attributes."""
-        history = request["history_row"]
+        history, types = request["history_row"], self._retriever.types
+        bought = tf.cast(types.purchases(request), tf.float32)
         real = tf.cast(history > 0, tf.float32)
-        decay = real * tf.exp(-np.log(2.0) / HALF_LIFE_DAYS * request[F.HISTORY_AGE_DAYS])
+        late = tf.exp(-np.log(2.0) / HALF_LIFE_DAYS * request[F.HISTORY_AGE_DAYS])
+        decay = bought * late
         hit = tf.cast((row[:, :, None] == history[:, None]) & (row > 0)[:, :, None], tf.float32)
-        counts = tf.math.log1p(tf.matmul(hit, tf.stack([real, decay], -1)))
+        counts = tf.math.log1p(tf.matmul(hit, tf.stack([bought, decay], -1)))
         recency = tf.reduce_max(hit * decay[:, None], -1)
-        total = tf.maximum(tf.reduce_sum(decay, 1, keepdims=True), 1e-6)
+        of_type = types.weights(request)
+        liked = decay if of_type is None else real * late * of_type
+        total = tf.maximum(tf.reduce_sum(liked, 1, keepdims=True), 1e-6)
         shares = [
-            _of_code(tf.gather(codes, history), decay / total, tf.gather(codes, row), size)
+            _of_code(tf.gather(codes, history), liked / total, tf.gather(codes, row), size)
             for codes, size in zip(self._codes, self._sizes, strict=True)
         ]
-        return [counts[..., 0], counts[..., 1], recency, *shares]
+        columns = [counts[..., 0], counts[..., 1], recency, *shares]
+        if types.others:
+            viewed = (real - bought) * late
+            columns.append(tf.math.log1p(tf.linalg.matvec(hit, viewed)))
+            columns.append(tf.reduce_max(hit * viewed[:, None], -1))
+        return columns
 
 
 def _of_code(code: tf.Tensor, weight: tf.Tensor, wanted: tf.Tensor, size: int) -> tf.Tensor:

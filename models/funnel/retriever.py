@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from models.data.event_types import EventTypes
 from models.data.frozen import frozen_table
 from models.data.item_table import ItemTable
 from models.data.requests import RequestParser, Vocabularies, absent
@@ -18,7 +19,7 @@ from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.base import FoundCandidates
 from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
-from schema.config import Config
+from schema.config import Config, EventKinds
 
 
 def search_vectors(item_vectors: np.ndarray, snapshot: Snapshot) -> np.ndarray:
@@ -69,10 +70,11 @@ class Retriever(tf.Module):
         self.parser = RequestParser(items, vocabularies, config.candidates.history_length)
         self.item_vectors = frozen_table(item_vectors, tf.float32)
         self.search_vectors = frozen_table(search_vectors(item_vectors, snapshot), tf.float32)
+        self.types = EventTypes.of(EventKinds.of(config), vocabularies.event_types)
         self._collaborative = CollaborativeQuery(
-            snapshot.collaborative_input, snapshot.row_candidate, config.candidates.collaborative
+            snapshot.collaborative_input, snapshot.row_candidate, config.candidates.collaborative, self.types
         )
-        self.sources = CandidateSources(snapshot, self.search_vectors, plan, config.candidates)
+        self.sources = CandidateSources(snapshot, self.search_vectors, plan, config.candidates, self.types)
         self.pair_features = PairFeatures(snapshot, items, self.sources, text, item_vectors.shape[1])
         self._towers = towers
 

@@ -29,7 +29,7 @@ from models.search.ranker import SearchRanker
 from models.search.searcher import Found, Searcher
 from models.search.suggester import Suggester
 from schema import names as F
-from schema.config import Config
+from schema.config import Config, EventKinds
 from schema.errors import ConfigError
 
 _BYTES_OF_A_CHARACTER = 4  # of UTF-8 at most
@@ -112,7 +112,7 @@ class SearchPairs(tf.Module):
         position[0] = self.count
         self.row = frozen_table(np.append(row, 0), tf.int32)
         self.position = frozen_table(position)
-        types = purchase_types(config)
+        types = EventKinds.of(config).purchases
         self.bought = tf.constant([False, *(name in types for name in parser.event_types)])
         self.codes, categories = None, None
         if config.items.category:
@@ -291,13 +291,6 @@ class ProductSearch(tf.Module):
         position = tf.gather(found.position, at, batch_dims=1)
         strength = tf.where(found.by_relevance, diversity, 0.0)
         return tf.gather(at, self._reranker.order(position, value, strength, places), batch_dims=1)
-
-
-def purchase_types(config: Config) -> list[str]:
-    """The event types that mean "bought"."""
-    if config.serving.purchase_types:
-        return config.serving.purchase_types
-    return [config.events.default_event_type] if config.events else ["purchase"]
 
 
 def shortened(text: tf.Tensor, most: int) -> tf.Tensor:

@@ -24,12 +24,12 @@ from models.funnel.reasons import Reasons
 from models.funnel.reranking import Reranker, boosts_of
 from models.funnel.retriever import Retriever
 from models.funnel.scorer import Scorer
-from models.funnel.search import ProductSearch, SearchPairs, SearchParts, purchase_types
+from models.funnel.search import ProductSearch, SearchPairs, SearchParts
 from models.funnel.signatures import concrete, parse_examples, signature_specs
 from models.ranking.explanations import Explainer
 from models.retrieval.sources.base import FoundCandidates
 from schema import names as F
-from schema.config import Config
+from schema.config import Config, EventKinds
 
 
 class Funnel(tf.Module):
@@ -65,7 +65,7 @@ class Funnel(tf.Module):
         serving, snapshot = config.serving, retriever.snapshot
         sources = retriever.sources
         self._limits = Limits(serving, sources.count, sum(sources.sizes.values()))
-        types = purchase_types(config)
+        types = EventKinds.of(config).purchases
         bought = tf.constant([False, *(name in types for name in retriever.parser.event_types)])
         self._categories, codes = None, None
         if config.items.category:

@@ -64,18 +64,25 @@ class PiecewiseLinearEncoding(tf.keras.layers.Layer):
         self._bias = self.add_weight("bias", [self._units], initializer="zeros")
 
     def encode(self, values: tf.Tensor) -> list[tf.Tensor]:
-        """6 times the encoding, float32 [R, K_g] for each group of features: what `relu6` cuts at 6."""
+        """6 times the encoding, float32 [R, K_g] for each group of features that has bins: what `relu6` cuts
+        at 6.
+        """
         parts = tf.split(values, [slope.shape[0] for slope in self._slope], 1)
+        # features that are constant have no bins, and oneDNN ends the process at a product with no columns
         return [
             tf.nn.relu6(tf.nn.bias_add(tf.matmul(part, slope), offset))
             for part, slope, offset in zip(parts, self._slope, self._offset, strict=True)
+            if offset.shape[0]
         ]
 
     def call(self, values: tf.Tensor) -> tf.Tensor:
         """Runs the layer; the class docstring has the arguments."""
-        kernels = tf.split(self._kernel / 6, [offset.shape[0] for offset in self._offset])
-        parts = zip(self.encode(values), kernels, strict=True)
-        return tf.nn.bias_add(tf.add_n([tf.matmul(part, kernel) for part, kernel in parts]), self._bias)
+        parts = self.encode(values)
+        if not parts:
+            return tf.zeros([tf.shape(values)[0], self._units]) + self._bias
+        kernels = tf.split(self._kernel / 6, [part.shape[-1] for part in parts])
+        products = [tf.matmul(part, kernel) for part, kernel in zip(parts, kernels, strict=True)]
+        return tf.nn.bias_add(tf.add_n(products), self._bias)
 
 
 class MixtureOfExperts(tf.keras.layers.Layer):

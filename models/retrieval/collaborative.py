@@ -19,6 +19,7 @@ import scipy.sparse as sp
 import tensorflow as tf
 from sklearn.utils.extmath import randomized_svd
 
+from models.data.event_types import ALIKE, EventTypes
 from models.data.frozen import frozen_table
 from models.retrieval import low_rank_ease
 from schema import names as F
@@ -36,11 +37,13 @@ class Events:
       user: int32 [N].
       item: int32 [N], position among the C candidates.
       age_days: float32 [N], before the moment of the fit.
+      weight: float32 [N], how much each counts (`EventLog.weight`).
     """
 
     user: np.ndarray
     item: np.ndarray
     age_days: np.ndarray
+    weight: np.ndarray
 
 
 def weights(events: Events, config: Collaborative) -> np.ndarray:
@@ -49,7 +52,7 @@ def weights(events: Events, config: Collaborative) -> np.ndarray:
     if config.half_life_events:
         end = np.searchsorted(events.user, events.user, "right")
         out *= np.exp2(-(end - 1 - np.arange(len(end))) / config.half_life_events)
-    return out + config.least_weight
+    return (out + config.least_weight) * events.weight
 
 
 def histories(events: Events, users: int, count: int, config: Collaborative) -> sp.csr_matrix:
@@ -75,7 +78,7 @@ def fit(events: Events, count: int, config: Collaborative) -> tuple[np.ndarray, 
     user = np.unique(events.user, return_inverse=True)[1]
     history = histories(dataclasses.replace(events, user=user), user.max() + 1, count, config)
     # who bought what is not enough where order matters: only events near in the sequence co-occur
-    gram = _windowed(user, events.item, count, config) if config.window_events else None
+    gram = _windowed(dataclasses.replace(events, user=user), count, config) if config.window_events else None
     trend = _trend(events, count, config)
     rank = min(config.rank, *history.shape)
     # right singular vectors V: the rank-R map nearest to the scores of the users' own histories is
@@ -139,14 +142,18 @@ def _scores_of_items(
     return history @ weight, lambda right: weight @ right
 
 
-def _windowed(user: np.ndarray, item: np.ndarray, count: int, config: Collaborative) -> sp.csr_matrix:
-    """Co-occurrence within each user's sequence, halved every `window_events` places, [C, C]."""
+def _windowed(events: Events, count: int, config: Collaborative) -> sp.csr_matrix:
+    """Co-occurrence within each user's sequence, halved every `window_events` places, [C, C]; a pair weighs
+    the product of its events.
+    """
+    user, item, weight = events.user, events.item, events.weight.astype(np.float64)
     gram = sp.csr_matrix((count, count))
     reach = int(np.ceil(8 * config.window_events))  # beyond, a pair weighs less than 1/256
     for distance in range(min(reach, len(item) - 1) + 1):
         same = user[distance:] == user[: len(user) - distance]
         first, second = item[: len(item) - distance][same], item[distance:][same]
-        pairs = sp.coo_matrix((np.ones(len(first)), (first, second)), shape=(count, count)).tocsr()
+        value = weight[: len(item) - distance][same] * weight[distance:][same]
+        pairs = sp.coo_matrix((value, (first, second)), shape=(count, count)).tocsr()
         pairs = pairs * np.exp2(-distance / config.window_events)
         gram = gram + (pairs + pairs.T if distance else pairs)
     return gram
@@ -159,9 +166,8 @@ def _trend(events: Events, count: int, config: Collaborative) -> np.ndarray:
     """
     if not config.trend_power:
         return np.ones(count)
-    recent = np.bincount(events.item[events.age_days <= config.trend_days], minlength=count).astype(
-        np.float64
-    )
+    late = events.age_days <= config.trend_days
+    recent = np.bincount(events.item[late], events.weight[late], minlength=count)
     fitted = np.bincount(events.item, weights(events, config), minlength=count)
     # smoothed by one recent event, and by as much of the fitted weight
     ratio = (recent + 1) / (fitted + max(fitted.sum(), 1e-9) / max(recent.sum(), 1.0))
@@ -175,21 +181,25 @@ class CollaborativeQuery(tf.Module):
       inputs: float32 [C, R].
       row_candidate: int32 [V], position of each row among the candidates, C where none.
       config: half-lives and power, as in :func:`fit`.
+      types: what the events' types weigh.
     """
 
-    def __init__(self, inputs: np.ndarray, row_candidate: np.ndarray, config: Collaborative) -> None:
+    def __init__(
+        self, inputs: np.ndarray, row_candidate: np.ndarray, config: Collaborative, types: EventTypes = ALIKE
+    ) -> None:
         super().__init__(name="collaborative_query")
         self._count = len(inputs)
         self._inputs = frozen_table(np.concatenate([inputs, np.zeros_like(inputs[:1])]), tf.float32)
         self._row_candidate = frozen_table(row_candidate, tf.int32)
-        self._config = config
+        self._config, self._types = config, types
 
     @tf.Module.with_name_scope
     def __call__(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Vectors of parsed requests.
 
         Args:
-          request: `history_row` int32 [B, L] (0 = padding), `history_age_days` float32 [B, L].
+          request: `history_row` int32 [B, L] (0 = padding), `history_age_days` float32 [B, L];
+            `history_event_type` int32 [B, L], unless all types weigh the same.
 
         Returns:
           float32 [B, R]; zeros where no event is of a candidate.
@@ -201,6 +211,9 @@ class CollaborativeQuery(tf.Module):
             later = tf.cumsum(real, axis=1, exclusive=True, reverse=True)  # events
             weight *= tf.pow(2.0, -later / self._config.half_life_events)
         weight = (weight + self._config.least_weight) * real
+        of_type = self._types.weights(request)
+        if of_type is not None:
+            weight *= of_type
         # the power is taken of the sum of an item's events, and each event carries its part of that
         size = self._count + 1
         batch = tf.shape(position)[0]

@@ -31,16 +31,32 @@ def exposure_statistic(channel: str, days: int) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Past:
-    """The events before one moment, and what several blocks count in them.
+class Seen:
+    """The events of all types before one moment.
 
     Attributes:
-      log: E events of items of the catalogue, all before `as_of`.
+      log: N events of items of the catalogue.
+      row: int32 [N], their item rows.
+      age: float32 [N], their ages in days.
+    """
+
+    log: EventLog
+    row: np.ndarray
+    age: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """The purchases before one moment, and what several blocks count in them.
+
+    Attributes:
+      log: E purchases of items of the catalogue, all before `as_of`.
       row: int32 [E], their item rows.
       age: float32 [E], their ages in days.
       items: the catalogue of V rows.
       as_of: unix seconds.
       promotions: of the weeks around it.
+      seen: the events of all types.
     """
 
     log: EventLog
@@ -49,19 +65,20 @@ class Past:
     items: ItemTable
     as_of: float
     promotions: Promotions
+    seen: Seen
 
-    def count(self, row: np.ndarray) -> np.ndarray:
-        """float32 [V], how often each item row is among `row` (int [N])."""
-        return np.bincount(row, minlength=len(self.items)).astype(np.float32)
+    def count(self, row: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+        """float32 [V], how often each item row is among `row` (int [N]), each time by its weight."""
+        return np.bincount(row, weight, minlength=len(self.items)).astype(np.float32)
 
     @functools.cached_property
     def lines(self) -> np.ndarray:
-        """float32 [V], all events."""
+        """float32 [V], all purchases."""
         return self.count(self.row)
 
     @functools.cached_property
     def lines_by_days(self) -> dict[int, np.ndarray]:
-        """days -> float32 [V], events of the last `days` days."""
+        """days -> float32 [V], purchases of the last `days` days."""
         return {days: self.count(self.row[self.age <= days]) for days in (7, 28, 90)}
 
     @functools.cached_property
@@ -74,7 +91,7 @@ Block = Callable[[Past], dict[str, np.ndarray]]
 
 
 def _lines(past: Past) -> dict[str, np.ndarray]:
-    """How many events there were."""
+    """How many purchases there were."""
     lately = {f"log_lines_{days}": np.log1p(lines) for days, lines in past.lines_by_days.items()}
     return lately | {"log_lines": np.log1p(past.lines)}
 
@@ -103,11 +120,11 @@ def _trends(past: Past) -> dict[str, np.ndarray]:
 
 
 def _ages(past: Past) -> dict[str, np.ndarray]:
-    """Days since the last and since the first event."""
+    """Days since the last purchase, and since the first event of any type: since when the item is there."""
     last = np.full(len(past.items), _NEVER_DAYS, np.float32)
     np.minimum.at(last, past.row, past.age)
     first = np.zeros(len(past.items), np.float32)
-    np.maximum.at(first, past.row, past.age)
+    np.maximum.at(first, past.seen.row, past.seen.age)
     return {"log_last_age": np.log1p(last), "log_first_age": np.log1p(first)}
 
 
@@ -169,6 +186,20 @@ def _categories(past: Past) -> dict[str, np.ndarray]:
     return out
 
 
+def _interest(past: Past) -> dict[str, np.ndarray]:
+    """Of each type of event that is no purchase, how many there were of late and how many purchases there are
+    for each; nothing in a shop whose every event is a purchase.
+    """
+    out: dict[str, np.ndarray] = {}
+    for name in past.seen.log.other_types:
+        of_type = past.seen.log.of_type(name)
+        row, age = past.seen.row[of_type], past.seen.age[of_type]
+        for days in (7, 28):
+            out[f"log_events_{days}_of_{name}"] = np.log1p(past.count(row[age <= days]))
+        out[f"log_lines_per_{name}"] = np.log((past.lines + 1) / (past.count(row) + 1))
+    return out
+
+
 def _exposures(past: Past) -> dict[str, np.ndarray]:
     """Stores that promoted the item in each channel, summed over the weeks that ended of late.
 
@@ -203,6 +234,7 @@ BLOCKS: tuple[Block, ...] = (
     _cycle,
     _price,
     _categories,
+    _interest,
     _exposures,
     _promotion_effects,
 )

@@ -16,7 +16,7 @@ from models.data import arrays
 from models.data.event_log import EventLog
 from models.data.item_table import ItemTable
 from models.retrieval import collaborative, promotions
-from models.retrieval.item_statistics import Past, item_statistics
+from models.retrieval.item_statistics import Past, Seen, item_statistics
 from models.retrieval.promotions import Promotions
 from schema import names as F
 from schema.config import Candidates, Exposures
@@ -37,9 +37,10 @@ class Snapshot:
       row_candidate: int32 [V], position of each item row; C where it is no candidate.
       stats: float32 [V, S], named by `stat_names`: item features of the ranker
         (`models.retrieval.item_statistics`).
-      trending: float32 [C], events in the last `trending_days`.
-      popularity: float32 [C], all events.
-      neighbour: int32 [C, M], positions of the items bought by the same users (C = none).
+      trending: float32 [C], weights of the events in the last `trending_days`.
+      sold: float32 [C], purchases in the last `trending_days`.
+      popularity: float32 [C], weights of all events.
+      neighbour: int32 [C, M], positions of the items that the same users bought or viewed (C = none).
       neighbour_weight: float32 [C, M], cosine similarity, descending.
       collaborative_input: float32 [C, R], closed-form vectors of what a history holds.
       collaborative_output: float32 [C, R], closed-form vectors of what is looked for.
@@ -53,6 +54,7 @@ class Snapshot:
     stats: np.ndarray
     stat_names: tuple[str, ...]
     trending: np.ndarray
+    sold: np.ndarray
     popularity: np.ndarray
     neighbour: np.ndarray
     neighbour_weight: np.ndarray
@@ -102,6 +104,9 @@ def build(
 ) -> Snapshot:
     """Computes the item tables from the events strictly before `as_of`.
 
+    What is said of items (prices, cycles, lines) comes from purchases, as the labels do; which items are
+    candidates, and which go together, from all events, each by the weight of its type.
+
     Args:
       log: all events (later ones are ignored).
       items: the catalogue.
@@ -123,9 +128,12 @@ def build(
     known = row > 0
     past, row = past.where(known), row[known]
     age = ((as_of - past.timestamp) / F.SECONDS_PER_DAY).astype(np.float32)
-    planned = promotions.build(items, exposures, category, as_of, row, past.timestamp)
-    events = Past(past, row, age, items, as_of, planned)
-    chosen = events.lines >= config.min_events
+    bought, bought_row, bought_age = past, row, age
+    if not past.bought.all():
+        bought, bought_row, bought_age = past.purchases, row[past.bought], age[past.bought]
+    planned = promotions.build(items, exposures, category, as_of, bought_row, bought.timestamp)
+    events = Past(bought, bought_row, bought_age, items, as_of, planned, Seen(past, row, age))
+    chosen = events.count(row) >= config.min_events
     if new is not None:
         chosen[new] = True
     candidate_row = np.flatnonzero(chosen).astype(np.int32)
@@ -139,12 +147,15 @@ def build(
     row_candidate[candidate_row] = np.arange(count, dtype=np.int32)
 
     stat_names, stats = item_statistics(events)
-    recent = events.count(row[age <= config.trending_days])
+    recent = age <= config.trending_days
+    sold = events.count(bought_row[bought_age <= config.trending_days])
     position = row_candidate[row]
-    neighbour, weight = _neighbours(past.user, position, age, len(log.users), count, config)
+    neighbour, weight = _neighbours(past, position, age, count, config)
     known = position < count
     inputs, outputs = collaborative.fit(
-        collaborative.Events(past.user[known], position[known], age[known]), count, config.collaborative
+        collaborative.Events(past.user[known], position[known], age[known], past.weight[known]),
+        count,
+        config.collaborative,
     )
     return Snapshot(
         as_of=as_of,
@@ -152,8 +163,9 @@ def build(
         row_candidate=row_candidate,
         stats=stats,
         stat_names=stat_names,
-        trending=recent[candidate_row],
-        popularity=events.lines[candidate_row],
+        trending=events.count(row[recent], past.weight[recent])[candidate_row],
+        sold=sold[candidate_row],
+        popularity=events.count(row, past.weight)[candidate_row],
         neighbour=neighbour,
         neighbour_weight=weight,
         collaborative_input=inputs,
@@ -163,16 +175,17 @@ def build(
 
 
 def _neighbours(
-    user: np.ndarray, candidate: np.ndarray, age: np.ndarray, users: int, count: int, config: Candidates
+    past: EventLog, candidate: np.ndarray, age: np.ndarray, count: int, config: Candidates
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Top co-purchased items: cosine over users of log-damped, time-decayed counts.
+    """Top co-purchased items: cosine over users of log-damped, time-decayed, weighted counts.
 
     Item-based nearest neighbours after Sarwar et al., "Item-based collaborative filtering
     recommendation algorithms", WWW 2001.
     """
     keep = candidate < count
-    decayed = np.exp2(-age[keep] / config.half_life_days)
-    matrix = sp.csr_matrix((decayed, (user[keep], candidate[keep])), shape=(users, count), dtype=np.float32)
+    decayed = np.exp2(-age[keep] / config.half_life_days) * past.weight[keep]
+    where, shape = (past.user[keep], candidate[keep]), (len(past.users), count)
+    matrix = sp.csr_matrix((decayed, where), shape=shape, dtype=np.float32)
     matrix.data = np.log1p(matrix.data)
     norm = np.sqrt(np.asarray(matrix.multiply(matrix).sum(0)).ravel())
     matrix = sp.csr_matrix(matrix @ sp.diags(1 / np.maximum(norm, 1e-6)), dtype=np.float32)

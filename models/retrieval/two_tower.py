@@ -33,7 +33,8 @@ class RetrievalModel(tfrs.Model):
         has given the vectors that are searched.
 
     A training batch has the query tower's inputs for B sessions and `target_row` int32
-    [B, P], P targets drawn from each session (0 = none): the query side runs once a session. The
+    [B, P], P targets drawn from each session (0 = none): the query side runs once a session. With
+    `target_weight` float32 [B] the targets of a session count as much in the loss. The
     negatives of a target are the batch's other targets and, if given, `negative_row` int32 [N],
     drawn uniformly (mixed negative sampling: Yang et al., WWW 2020), without the rows of
     `owned_row` int32 [B, O], which the session's user had at some time (0 = none).
@@ -96,6 +97,10 @@ class RetrievalModel(tfrs.Model):
         row = tf.reshape(inputs["target_row"], [-1])
         session = tf.repeat(tf.range(tf.shape(queries)[0]), tf.shape(inputs["target_row"])[1])
         targets = tf.reduce_sum(tf.cast(row > 0, tf.float32))
+        weight, total = tf.cast(row > 0, tf.float32), targets
+        if "target_weight" in inputs:
+            weight *= tf.gather(inputs["target_weight"], session)
+            total = tf.reduce_sum(weight)
         uniform = inputs.get("negative_row", tf.zeros([0], tf.int32))
         mined = self._mine(queries, inputs) if self._mined_negatives else tf.zeros([0], tf.int32)
         candidate = tf.concat([row, uniform, mined], 0)
@@ -115,7 +120,7 @@ class RetrievalModel(tfrs.Model):
         loss = self._task(
             tf.gather(queries, session),
             self.item_tower(candidate, training=training),
-            sample_weight=tf.cast(row > 0, tf.float32),
+            sample_weight=weight,
             candidate_sampling_probability=drawn / tf.maximum(count, 1.0),
             candidate_ids=candidate,
             score_mask=allowed | tf.eye(tf.size(row), tf.size(candidate), dtype=tf.bool),
@@ -123,7 +128,7 @@ class RetrievalModel(tfrs.Model):
             compute_batch_metrics=False,
         )
         # the task sums over the batch; a mean keeps the learning rate independent of its size
-        loss /= tf.maximum(targets, 1.0)
+        loss /= tf.maximum(total, 1.0)
         self._mean_loss.update_state(loss)
         return loss
 

@@ -24,6 +24,7 @@ from schema.errors import ConfigError, DataError, UserError
 
 TABLES = ("events", "items", "users", "promotions")
 _KEY = "pseudonym.key"
+_OTHERS = ("other_events", "learn from the events that are no purchases too, or drop them")
 _UNKNOWN = 0.5  # share of events with unknown items at which a run ends
 
 
@@ -114,14 +115,23 @@ def _prepare(
     if not items.num_rows:
         raise DataError("items: no row names an item; name the column by --answer items.item_id=COLUMN")
     _write(folder / "items.parquet", items)
-    made: dict[str, Any] = {"learned": "purchase", "guests": "refuse", "time_zone": zone}
+    made: dict[str, Any] = {
+        "learned": "purchase",
+        "kept": ("purchase",),
+        "guests": "refuse",
+        "time_zone": zone,
+    }
     seen = None
     if events is not None and choices is not None:
         seen = facts.of_events(
-            folder / "events.parquet", items, bool(events.format and events.format.ordered_only)
+            folder / "events.parquet",
+            items,
+            bool(events.format and events.format.ordered_only),
+            choices.learned,
         )
         _check_known(seen)
-        made |= {"learned": choices.learned, "guests": _guests(seen, answers, say)}
+        made |= {"learned": choices.learned, "kept": choices.kept}
+        made["guests"] = _guests(seen, answers, say)
         say("\n".join(telling.fact_lines(seen)))
     users = None
     if "users" in plans and plans["users"].attributes and seen is not None:
@@ -160,7 +170,10 @@ def _choices(
     counts = prepare.event_types(events)
     types = prepare.types_of(counts, events, answers.starting("type."))
     learned = prepare.learned(events, counts, types)
-    for line in telling.type_lines(counts, types, learned):
+    kept = prepare.kept(types, learned)
+    if len(kept) > 1 and answers.choose(*_OTHERS, "keep", ("keep", "drop")) == "drop":
+        kept = (learned,)
+    for line in telling.type_lines(counts, types, learned, kept):
         say(line)
     found = prepare.currencies(events)
     currency = answers.get("currency")
@@ -169,7 +182,7 @@ def _choices(
             "currency", "money is in several currencies; keep the rows in", None, sorted(found)
         )
     pseudonyms = any(plan.pseudonyms for plan in plans.values())
-    return prepare.Choices(zone, _key(folder) if pseudonyms else b"", types, learned, currency)
+    return prepare.Choices(zone, _key(folder) if pseudonyms else b"", types, learned, kept, currency)
 
 
 def _guests(seen: facts.Facts, answers: Answers, say: Callable[[str], None]) -> str:

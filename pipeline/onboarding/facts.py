@@ -49,16 +49,20 @@ class Facts:
     unknown: float
 
 
-def of_events(path: Path, catalogue: pa.Table, ordered_only: bool) -> Facts:
+def of_events(path: Path, catalogue: pa.Table, ordered_only: bool, learned: str = "purchase") -> Facts:
     """Reads the prepared events once more, ids as codes.
 
     Args:
       path: the events table.
       catalogue: the items table.
       ordered_only: the times only say the order of a user's events.
+      learned: the predicted type of event; it says what is bought again, and who of the last days was there
+        before, whatever they did.
     """
     names = pq.read_schema(path).names
-    wanted = [name for name in ("user_id", "item_id", "timestamp", "session_id") if name in names]
+    wanted = [
+        name for name in ("user_id", "item_id", "timestamp", "session_id", "event_type") if name in names
+    ]
     ids = [name for name in wanted if name != "timestamp"]
     table = pq.read_table(path, columns=wanted, read_dictionary=ids).unify_dictionaries()
     seconds = table["timestamp"].cast(pa.int64()).combine_chunks().to_numpy() // 1_000_000
@@ -68,6 +72,10 @@ def of_events(path: Path, catalogue: pa.Table, ordered_only: bool) -> Facts:
     days = _window(last - first)
     counts = np.bincount(items)
     listed = pc.is_in(_values(table["item_id"]), catalogue.column("item_id").combine_chunks())
+    bought = np.ones(len(users), bool)
+    if "event_type" in wanted:
+        bought = pc.equal(table["event_type"].cast(pa.string()), learned).to_numpy()
+    chosen = known & bought
     missing = ~listed.to_numpy(zero_copy_only=False)[items]
     return Facts(
         rows=table.num_rows,
@@ -78,8 +86,9 @@ def of_events(path: Path, catalogue: pa.Table, ordered_only: bool) -> Facts:
         first=first,
         last=last,
         window_days=days,
-        leave_one_out=ordered_only or _newcomers(users[known], seconds[known], last - days * _SECONDS),
-        repeated=_repeats(users[known], items[known], seconds[known]),
+        leave_one_out=ordered_only
+        or _newcomers(users[known], seconds[known], last - days * _SECONDS, bought[known]),
+        repeated=_repeats(users[chosen], items[chosen], seconds[chosen]),
         frequent=int((counts >= _LEAST_EVENTS).sum()),
         unknown=float(missing.mean()),
     )
@@ -90,12 +99,12 @@ def _window(span: int) -> float:
     return _PLAN_DAYS if days >= _WINDOWS * _PLAN_DAYS * 0.75 else max(1.0, float(days // _WINDOWS))
 
 
-def _newcomers(users: np.ndarray, seconds: np.ndarray, begin: float) -> bool:
+def _newcomers(users: np.ndarray, seconds: np.ndarray, begin: float, bought: np.ndarray) -> bool:
     if not len(users):
         return False
     first = np.full(users.max() + 1, np.iinfo(np.int64).max)
     np.minimum.at(first, users, seconds)
-    late = users[seconds >= begin]
+    late = users[(seconds >= begin) & bought]
     before_any = seconds.min() < begin
     return not before_any or not len(late) or float((first[late] < begin).mean()) < _KNOWN
 

@@ -19,7 +19,7 @@ from pipeline.onboarding import values
 from pipeline.onboarding.derive import Catalogue
 from pipeline.onboarding.proposal import Plan, learned_type
 from pipeline.onboarding.roles import type_of
-from pipeline.onboarding.vocabulary import CANCELLED
+from pipeline.onboarding.vocabulary import CANCELLED, WEIGHTS
 from schema.errors import DataError
 
 _NO_USER = ("(not set)", "null", "NULL", "None", "nan", "NaN", "NA")
@@ -35,7 +35,8 @@ class Choices:
       zone: IANA name of the zone of times that say none.
       key: of pseudonyms.
       types: event type as written -> one of `vocabulary.TYPES`.
-      learned: the type that is learned from.
+      learned: the type that is predicted.
+      kept: the types that are written, `learned` among them.
       currency: of money; rows in others are left out. None where nothing says.
       latest: later events cannot have happened.
     """
@@ -44,6 +45,7 @@ class Choices:
     key: bytes
     types: Mapping[str, str]
     learned: str
+    kept: tuple[str, ...]
     currency: str | None = None
     latest: dt.datetime = dataclasses.field(default_factory=lambda: dt.datetime.now(dt.UTC) + _AHEAD)
 
@@ -100,7 +102,8 @@ def events(plan: Plan, choices: Choices, path: Path, catalogue: Catalogue | None
       plan: what each column is.
       choices: what holds for all rows.
       path: the Parquet file to write: user_id (null of guests), item_id, session_id, query string,
-        timestamp in UTC, quantity and value float64, as far as there are such columns.
+        timestamp in UTC, quantity and value float64, event_type string where several are kept, as far as
+        there are such columns.
       catalogue: collects what the lines say about items, where there is no table of them.
 
     Raises:
@@ -185,13 +188,22 @@ def _columns(
     columns = {"user_id": user, "item_id": item, "timestamp": times}
     if plan.column("session_id"):
         columns["session_id"] = values.to_ids(get("session_id"))
+    kinds = _kinds(table, plan, choices)
+    if kinds is not None and len(choices.kept) > 1:
+        columns["event_type"] = kinds
     quantity, price, value = number("quantity"), number("price"), number("value")
     if quantity is not None:
         columns["quantity"] = pc.fill_null(quantity, 1.0)
+        if "event_type" in columns:  # of what is no purchase, it is a count of looks, or 0
+            bought = pc.fill_null(pc.equal(columns["event_type"], choices.learned), False)
+            columns["quantity"] = pc.if_else(bought, columns["quantity"], 1.0)
     if value is None and price is not None:
         value = price if quantity is None else pc.multiply(price, columns["quantity"])
     if value is not None:
         columns["value"] = value
+        if "event_type" in columns:  # what an item costs that was looked at is not paid
+            bought = pc.fill_null(pc.equal(columns["event_type"], choices.learned), False)
+            columns["value"] = pc.if_else(bought, value, pa.scalar(None, value.type))
     if plan.column("query"):
         columns["query"] = values.to_text(get("query"))
     service = pc.fill_null(pc.match_substring_regex(item, plan.service), False)
@@ -223,7 +235,7 @@ def _kept(
         written = values.to_ids(column_of(table, name))
         for one in written.unique().to_pylist():
             kind = choices.types.get(one or "")
-            if kind != choices.learned:
+            if kind not in choices.kept:
                 what = f"are '{one}' ({kind})" if kind else f"are '{one}', a type of event that nobody knows"
                 leave_out(pc.equal(written, one) if one is not None else pc.is_null(written), what)
     if name := plan.column("status"):
@@ -240,9 +252,22 @@ def _kept(
     if choices.currency and (found := _currency(table, plan)) is not None:
         leave_out(pc.not_equal(found, choices.currency), f"are not in {choices.currency}")
     if "value" in columns:
-        leave_out(pc.is_null(columns["value"]), "have no price that can be read")
+        unpaid = pc.is_null(columns["value"])
+        if "event_type" in columns:
+            unpaid = pc.and_(unpaid, pc.equal(columns["event_type"], choices.learned))
+        leave_out(unpaid, "have no price that can be read")
         leave_out(pc.less(columns["value"], 0), "have a price below 0")
     return pa.array(keep)
+
+
+def _kinds(table: pa.Table, plan: Plan, choices: Choices) -> pa.Array | None:
+    """string [rows], what each row's user did, one of `vocabulary.TYPES`; null where nobody knows."""
+    name = plan.column("event_type")
+    if name is None:
+        return None
+    written = values.to_ids(column_of(table, name)).dictionary_encode()
+    names = [choices.types.get(one or "") for one in written.dictionary.to_pylist()]
+    return pa.array(names, pa.string()).take(written.indices)
 
 
 def column_of(table: pa.Table, name: str) -> pa.Array:
@@ -272,5 +297,16 @@ def currencies(plan: Plan) -> set[str]:
 
 
 def learned(plan: Plan, counts: Mapping[str, int], types: Mapping[str, str]) -> str:
-    """The type of event that is learned from, see `proposal.learned_type`."""
+    """The type of event that is predicted, see `proposal.learned_type`."""
     return learned_type(plan, counts, types)
+
+
+def kept(types: Mapping[str, str], chosen: str) -> tuple[str, ...]:
+    """The types that a model learns from: the predicted one, and those that lead to it.
+
+    Args:
+      types: event type as written -> one of `vocabulary.TYPES`.
+      chosen: the predicted type.
+    """
+    there = {kind for kind in types.values() if WEIGHTS.get(kind, np.inf) < WEIGHTS[chosen]}
+    return (chosen, *(kind for kind in WEIGHTS if kind in there))

@@ -369,7 +369,7 @@ def zone_of(found: Mapping[str, Plan], answers: Answers) -> str:
 
 
 def learned_type(plan: Plan, counts: Mapping[str, int], types: Mapping[str, str]) -> str:
-    """The type of event that is learned from: purchases, or the strongest that there is.
+    """The type of event that is predicted: purchases, or the strongest that there is.
 
     Raises:
       DataError: no event is of a known type.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pipeline.onboarding.facts import Facts, buys_again
 from pipeline.onboarding.prepare import Report
@@ -64,16 +64,19 @@ def _details(plan: Plan, role: str) -> str:
     return ""
 
 
-def type_lines(counts: Mapping[str, int], types: Mapping[str, str], learned: str) -> list[str]:
+def type_lines(
+    counts: Mapping[str, int], types: Mapping[str, str], learned: str, kept: Sequence[str]
+) -> list[str]:
     """What becomes of each type of event."""
     lines = []
     for name, count in counts.items():
         kind = types.get(name)
-        weight = f", would weigh {WEIGHTS[kind]:g}" if kind in WEIGHTS else ""
         if kind == learned:
-            what = f"{kind}: learned from"
+            what = f"{kind}: predicted"
+        elif kind and kind in kept:
+            what = f"{kind}, weighs {WEIGHTS[kind]:g}: history, and learned from"
         elif kind:
-            what = f"{kind}{weight}: left out, because every event counts as a purchase today (docs/data.md)"
+            what = f"{kind}: left out"
         else:
             what = f"unknown, left out (--answer type.{name}=purchase if it is one)"
         lines.append(f"  event type '{name}', {count:,} rows: {what}")

@@ -9,7 +9,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-#: What users do -> names for it. Only purchases are learned from today.
+#: What users do -> names for it.
 TYPES: dict[str, tuple[str, ...]] = {
     "view": _words(
         "view viewitem detailpageview detail pv click clicks productviewed productview pageview "
@@ -30,7 +30,7 @@ TYPES: dict[str, tuple[str, ...]] = {
         "viewpromotion selectpromotion productlistviewed impression impressions"
     ),
 }
-#: What an event of a type would weigh next to a purchase, for a shop that learns from it.
+#: What an event of a type weighs next to a purchase; other types are left out.
 WEIGHTS = {"purchase": 1.0, "cart": 0.3, "favourite": 0.3, "view": 0.1}
 
 

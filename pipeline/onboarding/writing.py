@@ -14,6 +14,7 @@ import yaml
 from pipeline.onboarding.derive import feature
 from pipeline.onboarding.facts import Facts, buys_again
 from pipeline.onboarding.proposal import Plan
+from pipeline.onboarding.vocabulary import WEIGHTS
 
 _TEXT_ORDER = ("title", "brand", "category_path", "category", "tags", "description")
 _CATEGORICAL = ("category", "subcategory", "brand")
@@ -39,7 +40,7 @@ def sections(
       items: the prepared items.
       facts: of the prepared events; None without events.
       written: columns of the prepared events.
-      choices: `learned` (type of event), `guests` and `time_zone`.
+      choices: `learned` (the predicted type of event), `kept` (all types), `guests` and `time_zone`.
     """
     tree: dict[str, Any] = {"name": name, "data": {"root": folder}}
     if facts is not None:
@@ -54,6 +55,8 @@ def sections(
         tree |= _learning(facts)
     if "title" in tree["items"]["text"]:
         tree["search"] = {"title": "title"}
+    elif not any(_has_words(items, name) for name in tree["items"]["text"]):
+        tree["search"] = {"enabled": False}  # nothing that anybody would type, and no query to learn from
     tree["serving"] = {"time_zone": choices["time_zone"]}
     return tree
 
@@ -68,20 +71,26 @@ def write(path: Path, tree: Mapping[str, Any], remarks: Sequence[str]) -> None:
 
 
 def _events(facts: Facts, written: Sequence[str], choices: Mapping[str, Any]) -> dict[str, Any]:
-    roles = ["user_id", "item_id", "timestamp", "quantity", "value", "query"]
+    roles = ["user_id", "item_id", "timestamp", "event_type", "quantity", "value", "query"]
     if facts.no_session == 0:
         roles.insert(3, "session_id")
     found: dict[str, Any] = {
         "path": "events.parquet",
         "columns": {role: role for role in roles if role in written},
         "default_event_type": choices["learned"],
-        "event_weights": {choices["learned"]: 1.0},
+        "event_weights": _weights(choices),
     }
     if facts.guests:
         found["guests"] = choices["guests"]
     if facts.leave_one_out and "session_id" not in found["columns"]:
         found["session_gap_minutes"] = 0  # each event is tested by those before it
     return found
+
+
+def _weights(choices: Mapping[str, Any]) -> dict[str, float]:
+    """Of the types of event, the predicted one 1."""
+    most = WEIGHTS[choices["learned"]]
+    return {name: round(WEIGHTS[name] / most, 3) for name in choices["kept"]}
 
 
 def _items(items: pa.Table, plan: Plan | None) -> dict[str, Any]:
@@ -104,6 +113,10 @@ def _items(items: pa.Table, plan: Plan | None) -> dict[str, Any]:
         if role in there:
             found[role] = role
     return found
+
+
+def _has_words(items: pa.Table, name: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(items.column(name).cast(pa.string()), r"\pL")).as_py())
 
 
 def _varies(items: pa.Table, name: str) -> bool:

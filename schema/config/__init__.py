@@ -2,8 +2,8 @@
 
 In the room: one file for each domain of sections (`data`, `text`, `retrieval`, `ranking`, `search`,
 `reasons`, `serving`, `gateway`, `quality`, `kubeflow`), all of them together (`shop`), what one component
-sees of them (`settings`) and how a file is read (`loading`). It imports pydantic, PyYAML and
-`schema.errors`, never TensorFlow or TFX: reading a configuration takes milliseconds.
+sees of them (`settings`), what types of event mean (`kinds`) and how a file is read (`loading`). It imports
+pydantic, PyYAML and `schema.errors`, never TensorFlow or TFX: reading a configuration takes milliseconds.
 
 Example::
 
@@ -14,6 +14,7 @@ Example::
 from schema.config.base import Name, Section
 from schema.config.data import Csv, Data, EventColumns, Events, Exposures, Items, Split, Time, Users
 from schema.config.gateway import ApiKey, Bots, Gateway, ImpressionDiscount, Limits, Timeouts
+from schema.config.kinds import EventKinds
 from schema.config.kubeflow import Kubeflow, Secret, Step, Toleration, Volume
 from schema.config.loading import explain, load
 from schema.config.quality import InfraValidation, Matching, Quality, SearchQuality
@@ -22,7 +23,7 @@ from schema.config.reasons import Notices, Numbered, Phrases, Reasons
 from schema.config.retrieval import Candidates, Collaborative, Retrieval
 from schema.config.search import Judgements, Search, SearchField, Suggest
 from schema.config.search_training import QueryEncoder, SearchTraining
-from schema.config.serving import Boost, Serving
+from schema.config.serving import Boost, Purchases, Serving
 from schema.config.settings import Settings, narrow
 from schema.config.shop import Config
 from schema.config.text import TextEncoder
@@ -37,6 +38,7 @@ __all__ = [
     "Csv",
     "Data",
     "EventColumns",
+    "EventKinds",
     "Events",
     "Exposures",
     "Gateway",
@@ -53,6 +55,7 @@ __all__ = [
     "Notices",
     "Numbered",
     "Phrases",
+    "Purchases",
     "Quality",
     "QueryEncoder",
     "Ranking",

@@ -118,10 +118,11 @@ class Events(Section):
     columns: EventColumns
     default_event_type: str = "purchase"
     """Type of every event where the table has no column for it."""
-    event_weights: dict[str, Annotated[float, Field(gt=0)]] = {"purchase": 1.0}
-    """Event type -> weight in training; the type that occurs needs one.
+    event_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {"purchase": 1.0}
+    """Event type -> weight in what is learned from all events; each type that occurs needs one.
 
-    One type for now: every event counts as a purchase, so that a view would teach the models the same.
+    Towers, collaborative vectors, neighbours and what trends are weighted so; only ratios matter. Labels,
+    prices and what a user owns come from `serving.purchase_types` alone; other types are histories.
     """
     context: dict[Name, str] = {}
     """Context name -> source column; a request gives the value as `context_<name>`."""
@@ -132,7 +133,7 @@ class Events(Section):
     user of its own, so that what guests buy together counts; it needs `columns.session_id`.
     """
     min_quantity: float = 0.0
-    """Rows with this quantity or less are voids and coupons, not purchases."""
+    """Purchases with this quantity or less are voids and coupons, and are left out."""
     history_length: int = Field(128, ge=1)
     """Number of past events that a training example keeps."""
     session_gap_minutes: float = Field(30, ge=0)

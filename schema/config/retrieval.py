@@ -89,7 +89,7 @@ class Collaborative(Section):
 
 
 # Names of the settings that say how many candidates a source gives.
-SOURCES = ("two_tower", "buy_again", "co_purchased", "trending", "new_items", "planned")
+SOURCES = ("two_tower", "buy_again", "co_purchased", "trending", "new_items", "planned", "viewed")
 
 
 class Candidates(Section):
@@ -97,7 +97,7 @@ class Candidates(Section):
 
     collaborative: Collaborative = Collaborative()
     min_events: int = Field(10, ge=1)
-    """Training events that an item needs to be a candidate."""
+    """Training events, of any type, that an item needs to be a candidate."""
     index: Literal["auto", "exact", "int8", "ivf", "ivf_int8"] = "auto"
     """How item vectors are searched; "auto" is exact, or ivf where there are many items."""
     index_recall: float = Field(0.98, gt=0, le=1)
@@ -117,6 +117,11 @@ class Candidates(Section):
 
     It needs `exposures.known_ahead`.
     """
+    viewed: int = Field(100, ge=0)
+    """Candidates that the user viewed or put in the cart, and has not bought since.
+
+    Only where `events.event_weights` has types that are no purchase.
+    """
     neighbours: int = Field(50, ge=1)
     """Co-purchased items kept for each item."""
     history_length: int = Field(512, ge=1)
@@ -130,8 +135,9 @@ class Candidates(Section):
 
     @pydantic.model_validator(mode="after")
     def _some_source(self) -> Candidates:
-        if not any(self.sizes.values()):
-            raise ValueError(f"{', '.join(self.sizes)} are all 0, so that nothing is a candidate; raise one")
+        everywhere = [name for name in SOURCES if name != "viewed"]
+        if not any(getattr(self, name) for name in everywhere):
+            raise ValueError(f"{', '.join(everywhere)} are all 0, so that nothing is a candidate; raise one")
         return self
 
     @property

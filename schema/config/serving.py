@@ -27,7 +27,17 @@ class Boost(Section):
     """Is added to the log-odds of that probability."""
 
 
-class Serving(Section):
+class Purchases(Section):
+    """Which events are purchases."""
+
+    purchase_types: list[str] | None = Field(None, min_length=1)
+    """Event types that mean "bought": what is predicted and what a user owns.
+
+    Only `events.default_event_type` if not given.
+    """
+
+
+class Serving(Purchases):
     """What the servable answers."""
 
     default_k: int = Field(20, ge=1)
@@ -69,8 +79,6 @@ class Serving(Section):
     """Items shown more often, or less."""
     drop_bought_days: float = Field(0, ge=0)
     """Items bought within this many days are not shown; 0 shows all. A request may give its own."""
-    purchase_types: list[str] | None = None
-    """Event types that mean "bought"; only `events.default_event_type` if not given."""
     exploration_share: float = Field(0, ge=0, le=0.5)
     """Share of the places for new items.
 

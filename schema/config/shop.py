@@ -7,6 +7,7 @@ import pydantic
 from schema.config.base import Name, Section
 from schema.config.data import Data, Events, Exposures, Items, Split, Users
 from schema.config.gateway import Gateway
+from schema.config.kinds import EventKinds
 from schema.config.kubeflow import Kubeflow
 from schema.config.quality import InfraValidation, Quality
 from schema.config.ranking import Ranking
@@ -67,7 +68,10 @@ class Config(Section):
                     f"items.categorical {attributes}"
                 )
         # the ranking head is evaluated on whole lists, through `serving_default`
-        given = sum(self.candidates.sizes.values())
+        sizes = self.candidates.sizes
+        if not EventKinds.of(self).others:
+            del sizes["viewed"]  # there is nothing but purchases
+        given = sum(sizes.values())
         longest = max(given, self.ranking.eval_list_size)
         if self.candidates.planned and not (self.exposures and self.exposures.known_ahead):
             raise ValueError(
@@ -169,10 +173,10 @@ class Config(Section):
     def _event_types(self, events: Events) -> None:
         """Whether the types that something is said of can occur."""
         known = sorted(events.event_weights)
-        if len(known) > 1:
+        if len(known) > 1 and not events.columns.event_type:
             raise ValueError(
-                f"events.event_weights: {known} are {len(known)} types, and every event counts as a purchase "
-                "in labels, metrics and prices, whatever its type; give one type, and a table of such events"
+                f"events.event_weights: {known} are {len(known)} types, and no column says which an event is "
+                "of; name it as events.columns.event_type, or give one type"
             )
         if events.default_event_type not in known:
             raise ValueError(

@@ -32,8 +32,10 @@ def run(folder, vectors, min_recall=0.95, **settings):
     history = np.random.default_rng(3).integers(0, len(vectors[0]), (requests, 4)).astype(np.int32)
     queries = {"vectors": vectors[1], "history_row": history}
     queries[F.HISTORY_AGE_DAYS] = np.ones((requests, 4), np.float32)
+    queries[F.HISTORY_EVENT_TYPE] = np.ones((requests, 4), np.int32)
     return executor.run(
         tiny_shop.past_log(),
+        tiny_shop.event_types(),
         tiny_shop.items(),
         vectors[0],
         queries,

@@ -90,11 +90,18 @@ def run(rows, settings):
     return chosen, found
 
 
+def is_view(row):
+    return row.get("event_type", "purchase") == "view"
+
+
+def counts(row):
+    """Voids are purchases of nothing; how much of an item somebody looked at says nothing."""
+    return row["quantity"] > 0 or is_view(row)
+
+
 def naive(rows, settings, chosen):
     """The same examples by plain loops over rows."""
-    kept = [
-        (n, r) for n, r in enumerate(rows) if r["quantity"] > 0 and r["timestamp"] * 10**6 <= chosen.data_end
-    ]
+    kept = [(n, r) for n, r in enumerate(rows) if counts(r) and r["timestamp"] * 10**6 <= chosen.data_end]
     if chosen.users is not None:
         kept = [(n, r) for n, r in kept if str(r["user_id"]) in chosen.users]
     key = lambda nr: (str(nr[1]["user_id"]), nr[1]["timestamp"], str(nr[1].get("session_id", "")), nr[0])  # noqa: E731
@@ -112,6 +119,7 @@ def naive(rows, settings, chosen):
     each_event = not settings.events.columns.session_id and settings.events.session_gap_minutes == 0
     groups, last = {}, None
     wholes, whole_of = {}, {}  # sessions of a user in time order; that of each piece
+    with_purchase = set()
     for n, row in kept:
         time, user = row["timestamp"], str(row["user_id"])
         if each_event:
@@ -132,6 +140,8 @@ def naive(rows, settings, chosen):
         if whole not in wholes.setdefault(user, []):
             wholes[user].append(whole)
         whole_of[name] = whole
+        if not is_view(row):
+            with_purchase.add((user, whole))
         groups.setdefault(name, []).append(row)
     text = lambda values: [str(v).encode() for v in values]  # noqa: E731
     types = lambda values: text(r.get("event_type", "purchase") for r in values)  # noqa: E731
@@ -144,9 +154,10 @@ def naive(rows, settings, chosen):
         else:
             past = [r for _, r in mine if r["timestamp"] < begin]
         if settings.split.strategy == "leave_one_out":
-            of_user = wholes[user]
-            back = len(of_user) - of_user.index(whole_of[user, session, split, *row])
-            split = {1: "test", 2: "eval"}.get(back, "train") if len(of_user) >= 3 else "train"
+            place = wholes[user].index(whole_of[user, session, split, *row])
+            bought = [(user, whole) in with_purchase for whole in wholes[user]]
+            back = sum(bought[place + 1 :])  # sessions with a purchase that are still to come
+            split = {0: "test", 1: "eval"}.get(back, "train") if sum(bought) >= 3 else "train"
         past = past[-settings.events.history_length :]
         weights = settings.events.event_weights
         store = lines[0]["context_store_id"]
@@ -159,7 +170,10 @@ def naive(rows, settings, chosen):
                 "target_event_type": types(lines),
                 "target_weight": [weights[r.get("event_type", "purchase")] for r in lines],
                 "target_quantity": [float(r["quantity"]) for r in lines],
-                "target_value": [float("nan") if r["value"] is None else r["value"] for r in lines],
+                "target_value": [
+                    r["value"] if r["value"] is not None else 0.0 if is_view(r) else float("nan")
+                    for r in lines
+                ],
                 "history_item_id": text(r["item_id"] for r in past),
                 "history_age_days": [np.float32((begin - r["timestamp"]) / DAY) for r in past],
                 "history_event_type": types(past),
@@ -262,11 +276,44 @@ def test_leave_one_out_equals_naive(session_id):
             row["timestamp"] += 86_400 * (row["user_id"] - 8)  # windows of time would divide otherwise
     settings = make_settings(session_id=session_id, split={"strategy": "leave_one_out"})
     chosen, found = run(rows, settings)
-    last = max(row["timestamp"] for row in rows if row["quantity"] > 0)
+    last = max(row["timestamp"] for row in rows if counts(row))
     assert (chosen.train_end, chosen.eval_end) == (last + 1, last + 1)
-    for split in ("eval", "test"):  # one session a user, none of who has fewer than three
-        assert [row["user_id"] for row in found[split]] == [[str(u).encode()] for u in (10, 11, 12, 13, 8, 9)]
+    for split in ("eval", "test"):  # one session with a purchase a user, none of who has fewer than three
+        bought = [row for row in found[split] if b"purchase" in row["target_event_type"]]
+        assert [row["user_id"] for row in bought] == [[str(u).encode()] for u in (10, 11, 12, 13, 8, 9)]
+    alone = [row for row in found["test"] if b"purchase" not in row["target_event_type"]]
+    assert alone  # views after the last purchase
     assert_equal(found, naive(rows, settings, chosen))
+
+
+def test_leave_one_out_holds_out_purchases_and_what_follows_them():
+    """Views between two purchases are known when the second is asked for, views after the last never are."""
+    base = {"user_id": 1, "quantity": 1, "value": 1.0, "context_store_id": 7}
+    kinds = ["view", "purchase", "view", "purchase", "view", "view", "purchase", "view", "purchase", "view"]
+    rows = [
+        base | {"timestamp": START + day * DAY, "session_id": day, "item_id": day, "event_type": kind}
+        for day, kind in enumerate(kinds)
+    ]
+    _, found = run(rows, make_settings(split={"strategy": "leave_one_out"}))
+    days = {split: [int(row["target_item_id"][0]) for row in found[split]] for split in SPLITS}
+    assert days == {"train": [0, 1, 2, 3, 4, 5], "eval": [6, 7], "test": [8, 9]}
+    asked = next(row for row in found["test"] if row["target_event_type"] == [b"purchase"])
+    assert asked["history_item_id"] == [b"3", b"4", b"5", b"6", b"7"]
+
+
+def test_a_view_needs_no_quantity_above_0_and_costs_nothing():
+    base = {"user_id": 1, "session_id": 1, "context_store_id": 7}
+    rows = [
+        base
+        | {"timestamp": START + day * DAY, "item_id": day, "event_type": kind, "quantity": 0, "value": None}
+        for day, kind in enumerate(["view", "purchase"] * 10)
+    ]
+    rows += [dict(row, quantity=1, value=2.0) for row in rows]
+    _, found = run(rows, make_settings())
+    every = [row for split in SPLITS for row in found[split]]
+    assert sum(row["target_event_type"].count(b"view") for row in every) == 20
+    assert sum(row["target_event_type"].count(b"purchase") for row in every) == 10
+    assert sorted({value for row in every for value in row["target_value"]}) == [0.0, 2.0]
 
 
 @pytest.mark.parametrize("gap", [0, 30])
@@ -275,6 +322,7 @@ def test_leave_one_out_no_held_out_event_reaches_an_earlier_example(gap, changed
     rows = make_events(12)
     for row in rows:
         del row["session_id"]
+        row["event_type"] = "purchase"
     settings = make_settings(
         session_id=False, events={"session_gap_minutes": gap}, split={"strategy": "leave_one_out"}
     )
@@ -287,7 +335,7 @@ def test_leave_one_out_no_held_out_event_reaches_an_earlier_example(gap, changed
         mine = [n for n in in_time if str(rows[n]["user_id"]).encode() == user]
         end = len(mine) - (later[user] if changed == "eval" else 0)
         for n in mine[end - size[user] : end]:
-            other[n] |= {"item_id": 999, "value": 7.0, "event_type": "view"}
+            other[n] |= {"item_id": 999, "value": 7.0}
     after = run(other, settings)[1]
     assert all(row["target_item_id"] == [b"999"] * size[row["user_id"][0]] for row in after[changed])
     for split in same:
@@ -476,8 +524,7 @@ def test_unknown_event_type_names_row_and_key():
     rows[7] |= {"event_type": "gift", "quantity": 1}
     wanted = (
         r"events.parquet: event type 'gift' in row 8, column 'e' \(events.columns.event_type\), has no "
-        r"weight in events.event_weights \(purchase, view\); events of other types would count as purchases, "
-        r"so leave them out of the file"
+        r"weight in events.event_weights \(purchase, view\); give it one there, or leave such events out"
     )
     with pytest.raises(DataError, match=wanted):
         run(rows, settings)
@@ -493,7 +540,7 @@ def test_default_type_needs_a_weight():
 
 def test_no_rows_that_count_gives_no_batch():
     settings = make_settings()
-    rows = [dict(row, quantity=0) for row in make_events(1)]
+    rows = [dict(row, quantity=0, event_type="purchase") for row in make_events(1)]
     assert normalise(make_chunk(rows, settings), Plan(0, 1, 2 * 10**15, None), settings) is None
 
 

@@ -42,23 +42,33 @@ def protocol():
 
 @pytest.fixture(scope="module")
 def truth():
-    """Catalogue and per user what was bought before and after the cut-off: plain loops."""
+    """Catalogue and per user what was bought before and after the cut-off: plain loops.
+
+    A view makes an item part of the catalogue and a user known, and is nothing that was had or is relevant.
+    """
     frame = tiny_shop.events()
     before, after = collections.defaultdict(collections.Counter), collections.defaultdict(set)
     lines, recent = collections.Counter(), collections.defaultdict(set)
+    events, seen = collections.Counter(), collections.defaultdict(set)
     for row in frame.itertuples():
+        bought = row.event_type == "purchase"
         if row.timestamp < CUTOFF:
-            before[row.user_id][row.item_id] += 1
-            lines[row.item_id] += 1
-            if CUTOFF - row.timestamp <= 28 * DAY:
+            events[row.item_id] += 1
+            seen[row.user_id].add(row.item_id)
+            before[row.user_id][row.item_id] += bought
+            lines[row.item_id] += bought
+            if CUTOFF - row.timestamp <= 28 * DAY and bought:
                 recent[row.item_id].add(row.user_id)
-        elif row.timestamp < END:
+        elif row.timestamp < END and bought:
             after[row.user_id].add(row.item_id)
-    catalogue = {item for item, count in lines.items() if count >= MIN_EVENTS}
+    before = collections.defaultdict(
+        collections.Counter, {user: +counts for user, counts in before.items()}
+    )  # without what was only viewed
+    catalogue = {item for item, count in events.items() if count >= MIN_EVENTS}
     relevant = {
         user: items & catalogue
         for user, items in after.items()
-        if items & catalogue and set(before[user]) & catalogue
+        if items & catalogue and seen[user] & catalogue
     }
     return catalogue, before, relevant, lines, recent
 
@@ -152,12 +162,13 @@ def test_servable_asks_with_the_right_requests(protocol, folder, task):
             "context_store_id": tf.constant([last["store_id"].iloc[-1]]),
             "context_timestamp": tf.constant([CUTOFF], tf.int64),
         }
-        seen = [past["item_id"].unique().tolist()] if task == "novel" else None
+        had = past.loc[past["event_type"] == "purchase", "item_id"].unique().tolist()
+        seen = [had] if task == "novel" else None
         answer = signature(**tiny_shop.recommend_inputs(request, k, seen))
         ids = [item for item in tiny_shop.text(answer["item_id"])[0] if item]
         assert names[top[place][: len(ids)]].tolist() == ids
         if task == "novel":
-            assert not set(ids) & set(past["item_id"])
+            assert not set(ids) & set(had)
 
 
 def run(folder, output, last=None, ranking_blessed=True, candidates=CONFIG.candidates, **quality):
@@ -232,7 +243,7 @@ def test_calibration_is_that_of_every_candidate_of_the_lists(folder):
     lists = example_io.split_folder(tiny_shop.built().candidates, "full")
     found = calibration.measure(model, lists, ("store_id",))
     table = example_io.read_table(lists)
-    frame = tiny_shop.events()
+    frame = tiny_shop.purchases()
     window = frame[frame["timestamp"].between(CUTOFF, END - 1)]
     assert found["users"] == table.num_rows == window[window["user_id"] != NEWCOMER]["user_id"].nunique()
     bought = window.groupby(["user_id", "item_id"]).agg(

@@ -77,7 +77,7 @@ def test_popularity_is_the_reference_s_on_the_validation_item(examples, ratings)
     end = int(ratings["timestamp"].max()) + 1
     windows = Windows(("train",), "eval", end, end, by_time=False)
     protocol = Protocol.of(
-        EventLog.read([str(examples / f"Split-{split}") for split in windows.splits]), windows, 0
+        EventLog.read([str(examples / f"Split-{split}") for split in windows.splits], None), windows, 0
     )
     users = protocol.users("novel")
     data = baselines.Interactions(

@@ -50,6 +50,7 @@ def index():
     queries = executor.load_queries(towers, tiny_shop.items(), catalogue())
     found = executor.run(
         tiny_shop.past_log(),
+        tiny_shop.event_types(),
         catalogue(),
         vectors,
         queries,

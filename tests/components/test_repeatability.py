@@ -53,7 +53,7 @@ class Run:
         return out
 
     def _log(self, splits: tuple[str, ...]) -> EventLog:
-        return EventLog.read([self._sessions[split] for split in splits], ["store_id"])
+        return EventLog.read([self._sessions[split] for split in splits], tiny_shop.EVENT_KINDS, ["store_id"])
 
     def _factory(self, folders: dict[str, str]) -> RetrieverFactory:
         return RetrieverFactory(
@@ -71,6 +71,7 @@ class Run:
                 tiny_shop.items(),
                 tiny_shop.item_vocabulary(),
                 tiny_shop.vocabularies(),
+                tiny_shop.EVENT_KINDS,
                 os.path.join(tiny_shop.text_encoder()[0], artifacts.TEXT_VECTORS),
                 LABEL_START,
             ),
@@ -89,6 +90,7 @@ class Run:
         items, towers = tiny_shop.items(), folders["RetrievalTrainer"]
         index_executor.run(
             self._log(WINDOWS.past),
+            tiny_shop.event_types(),
             items,
             arrays.load(os.path.join(towers, artifacts.ITEM_VECTORS))["vectors"],
             index_executor.load_queries(towers, items, items),

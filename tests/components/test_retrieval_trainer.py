@@ -67,6 +67,8 @@ def test_read_sessions_equals_the_frame(sessions, truth):
         np.testing.assert_allclose(sessions["history_age_days"][place], ages, rtol=1e-5)
         start, count = sessions["target_start"][place], sessions["target_count"][place]
         targets = sessions["target_item"][start : start + count].tolist()
+        kinds = sessions["target_event_type"][start : start + count].tolist()
+        assert kinds == [1 if kind == "purchase" else 2 for kind in basket["event_type"]]
         assert targets == [codes().get(item, 0) for item in basket["item_id"]]
         assert sessions["weekday"][place] == pd.Timestamp(when, unit="s").isoweekday()
 
@@ -76,11 +78,12 @@ def drawn_batches(folders):
     tf.keras.utils.set_random_seed(CONFIG.retrieval.seed)
     read = examples.read_sessions(folders, ["store_id"], LENGTH)
     rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
-    found = examples.Examples.of(read, rows, len(tiny_shop.items()), LABEL_START, CONFIG.retrieval)
+    types = tiny_shop.event_types()
+    found = examples.Examples.of(read, rows, len(tiny_shop.items()), LABEL_START, CONFIG.retrieval, types)
     owned = examples.owned_rows(read, rows, len(tiny_shop.vocabularies().users) + 1, LABEL_START)
     vocabularies = tiny_shop.vocabularies()
     data = examples.batches(
-        found.wanted, found.training, rows, vocabularies, CONFIG.retrieval, True, owned, found.known
+        found.wanted, found.training, rows, vocabularies, CONFIG.retrieval, True, owned, found.known, types
     )
     return [list(data.as_numpy_iterator()) for _ in range(2)]
 
@@ -111,6 +114,7 @@ def test_sessions_of_strangers_in_the_same_second_have_one_order(tmp_path):
         "user": [[0]] * count,
         "timestamp": [[7]] * count,
         "target_item": baskets,
+        "target_event_type": [[1 + item % 2 for item in row] for row in baskets],
         "history_item": [[1] * len(row) for row in ages],
         "history_age_days": ages,
         "history_event_type": [[1] * len(row) for row in ages],
@@ -128,6 +132,7 @@ def test_sessions_of_strangers_in_the_same_second_have_one_order(tmp_path):
 
 def test_sessions_without_any_history(tmp_path):
     columns = {"user": [[1], [2]], "timestamp": [[5], [6]], "target_item": [[1], [2, 3]]}
+    columns["target_event_type"] = [[1], [1, 1]]
     tiny_shop.example_io.write_records(str(tmp_path), [tiny_shop.record_batch(columns)])
     read = examples.read_sessions([str(tmp_path)], [], 3)
     assert read["history_item"].tolist() == [[0] * 3] * 2
@@ -251,6 +256,78 @@ def test_first_targets(sessions, truth):
         )
 
 
+def test_first_targets_of_several_types(sessions, truth):
+    """What is heavier than all that the user did with the item before, in plain loops."""
+    weight = {"purchase": 1.0, "view": 0.25}
+    known = tiny_shop.vocabularies().users
+    strongest, expected, after_a_view = {}, [], 0
+    for user, _, basket in truth:
+        kept, new = [], {}
+        for item, kind in zip(basket["item_id"], basket["event_type"], strict=True):
+            key = (user, codes().get(item, 0))
+            before = strongest.get(key, 0.0)
+            if user not in known or weight[kind] > before:
+                kept.append((key[1], kind))
+                after_a_view += before > 0 and user in known
+            new[key] = max(new.get(key, 0.0), weight[kind])
+        for key, value in new.items():
+            strongest[key] = max(strongest.get(key, 0.0), value)
+        expected.append(kept)
+    got = examples.first_targets(sessions, tiny_shop.event_types())
+    assert got["target_count"].tolist() == [len(kept) for kept in expected]
+    assert after_a_view > 20
+    for start, count, kept in zip(got["target_start"], got["target_count"], expected, strict=True):
+        kinds = ["", "purchase", "view"]
+        targets = zip(
+            got["target_item"][start : start + count],
+            (kinds[kind] for kind in got["target_event_type"][start : start + count]),
+            strict=True,
+        )
+        assert sorted(targets) == sorted(kept)
+
+
+def test_targets_are_drawn_by_weight_and_sessions_count_as_their_strongest(sessions):
+    """A view of a quarter of a purchase's weight is drawn a quarter as often."""
+    columns = {
+        "target_item": np.asarray([1, 2, 3, 4, 5], np.int32),
+        "target_event_type": np.asarray([1, 2, 2, 2, 0], np.int32),  # 0: nobody knows the type
+        "target_start": np.asarray([0, 3, 5], np.int32),
+        "target_count": np.asarray([3, 2, 0], np.int32),
+    }
+    three = {name: values[:3] for name, values in sessions.items() if not name.startswith("target_")}
+    rows = np.arange(10, dtype=np.int32)
+    config = CONFIG.retrieval.model_copy(update={"targets_per_session": 6000})
+    types, chosen = tiny_shop.event_types(), np.arange(3)
+    (batch,) = examples.batches(
+        three | columns, chosen, rows, tiny_shop.vocabularies(), config, False, types=types
+    )
+    drawn = [np.bincount(row, minlength=6) / 6000 for row in batch["target_row"].numpy()]
+    np.testing.assert_allclose(drawn[0], [0, 2 / 3, 1 / 6, 1 / 6, 0, 0], atol=0.02)
+    np.testing.assert_allclose(drawn[1], [0, 0, 0, 0, 0.5, 0.5], atol=0.02)
+    assert drawn[2].tolist() == [1, 0, 0, 0, 0, 0]
+    assert batch["target_weight"].numpy().tolist() == [1.0, 0.25, 0.0]
+
+
+def test_what_measures_the_towers_are_purchases(sessions):
+    rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
+    types = tiny_shop.event_types()
+    found = examples.Examples.of(sessions, rows, len(tiny_shop.items()), LABEL_START, CONFIG.retrieval, types)
+    assert set(found.measured["target_event_type"]) == {1}
+    assert set(found.wanted["target_event_type"]) == {1, 2}
+    for chosen in (found.holdout, found.weighed):
+        assert len(chosen)
+        assert (found.measured["target_count"][chosen] > 0).all()
+    # the share of a row is that with which it is drawn
+    weight = types.weight[found.wanted["target_event_type"]]
+    expected, in_time = np.zeros(len(tiny_shop.items())), sessions[F.TIMESTAMP] < LABEL_START
+    for session in np.flatnonzero(in_time):
+        start, count = found.wanted["target_start"][session], found.wanted["target_count"][session]
+        mine = slice(start, start + count)
+        np.add.at(expected, rows[found.wanted["target_item"][mine]], weight[mine] / weight[mine].sum())
+    expected = np.maximum(expected / expected[1:].sum(), 1e-9)
+    np.testing.assert_allclose(found.probability, expected, rtol=1e-4)
+
+
 def test_owned_rows_are_a_users_distinct_targets_before_the_label_window(sessions, truth):
     rows = examples.item_rows(tiny_shop.item_vocabulary(), tiny_shop.items())
     vocabulary = list(tiny_shop.vocabularies().users)
@@ -309,6 +386,7 @@ def trained(folders, target):
         tiny_shop.items(),
         tiny_shop.item_vocabulary(),
         tiny_shop.vocabularies(),
+        tiny_shop.EVENT_KINDS,
         os.path.join(tiny_shop.text_encoder()[0], artifacts.TEXT_VECTORS),
         LABEL_START,
     )
@@ -419,6 +497,7 @@ def test_too_few_sessions_are_an_error_that_says_what_to_do(folders, tmp_path):
                 tiny_shop.items(),
                 tiny_shop.item_vocabulary(),
                 tiny_shop.vocabularies(),
+                tiny_shop.EVENT_KINDS,
                 "unused",
                 START + 2 * DAY,
             ),

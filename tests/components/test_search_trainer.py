@@ -18,6 +18,7 @@ from models.data.item_table import ItemTable
 from models.search.catalogue import QueryLog, SearchCatalogue
 from models.search.ranker import SearchRanker
 from schema.config import Items, SearchTraining
+from schema.errors import DataError
 
 NAMES = ("fused", "noise", "signal")
 
@@ -134,6 +135,8 @@ def log(seed=0, events=600):
         user=user,
         item=item,
         event_type=zeros,
+        bought=np.ones(events, bool),
+        weight=np.ones(events, np.float32),
         timestamp=rng.integers(0, 1000, events),
         session=zeros.astype(np.int64),
         quantity=np.ones(events, np.float32),
@@ -179,6 +182,16 @@ def test_log_as_queries_and_what_is_evaluated():
     assert (
         list(executor.evaluation_sets(catalogue(), Material(without, none), config, 10)) == list(sets)[1::2]
     )
+
+
+def test_a_catalogue_without_words_is_told():
+    numbers = {"title": np.asarray([str(place) for place in range(100)], object)}
+    without = dict.fromkeys(("train", "eval", "test"), Queries.none())
+    material = Material(without, Queries.none())
+    with pytest.raises(DataError, match="no query to learn from.*set search.enabled: false"):
+        executor.lessons(
+            dataclasses.replace(catalogue(), fields=numbers), pytest.fail, material, SearchTraining()
+        )
 
 
 def test_the_searched_catalogue_is_in_the_order_of_the_rows():

@@ -52,7 +52,7 @@ def test_settings_are_read_back_from_their_text(name, config):
         ({"split.evaluate_on": "eval"}, MODELS | SEARCH | {"text_encoder_trainer", "funnel_evaluator"}),
         (
             {"events.min_quantity": 2},
-            (MODELS - {"candidate_index"}) | SEARCH | {"event_example_gen", "funnel_evaluator"},
+            MODELS | SEARCH | {"event_example_gen", "funnel_evaluator"},
         ),
         ({"items.brand": None}, MODELS | SEARCH | {"text_encoder_trainer", "query_encoder_trainer"}),
         ({"users.sensitive": []}, EVENTS | {"search_trainer"}),

@@ -423,11 +423,13 @@ def test_what_the_lists_are_cannot_be_tuned():
         ({"ranking.window_days": 29}, "ranking.window_days: 29 days are more than the 28 of split.test_days"),
         (
             {"events.event_weights": {"purchase": 1.0, "view": 0.2}},
-            "events.event_weights: ['purchase', 'view'] are 2 types, and every event counts as a purchase",
+            "events.event_weights: ['purchase', 'view'] are 2 types, and no column says which an event is of",
         ),
         ({"events.event_weights": {}}, "events.default_event_type: 'purchase' has no weight in"),
         ({"events.event_weights": {"purchase": -5.0}}, "events.event_weights.purchase: "),
         ({"events.event_weights": {"purchase": float("nan")}}, "events.event_weights.purchase: "),
+        ({"events.event_weights": {"purchase": float("inf")}}, "events.event_weights.purchase: "),
+        ({"serving.purchase_types": []}, "serving.purchase_types: "),
         ({"quality.max_regression": float("inf")}, "quality.max_regression: "),
         ({"quality.max_ece": float("inf")}, "quality.max_ece: "),
         ({"quality.min_auc": float("nan")}, "quality.min_auc: "),
@@ -494,6 +496,11 @@ def test_names_of_features_that_are_taken_are_refused(write, section, names):
         {"candidates.two_tower": 0, "candidates.buy_again": 0, "candidates.co_purchased": 0},
         {"events.event_weights": {"order": 0.5}, "events.default_event_type": "order"},
         {"serving.purchase_types": ["purchase"]},
+        {
+            "events.columns.event_type": "kind",
+            "events.event_weights": {"purchase": 1.0, "view": 0.1, "rent": 0.5},
+            "serving.purchase_types": ["rent", "purchase"],
+        },
         {"split.test_days": 7, "ranking.window_days": 7},
         {"split.test_days": 7, "split.evaluate_on": "eval"},  # the test window is not read
         {"split.test_days": 7, "split.strategy": "leave_one_out"},

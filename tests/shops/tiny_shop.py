@@ -38,11 +38,12 @@ from components.servable_builder import executor as servable_executor
 from components.text_encoder_trainer import executor as text_executor
 from models.data import arrays, example_io
 from models.data.event_log import EventLog
+from models.data.event_types import EventTypes
 from models.data.item_table import ItemTable
 from models.data.requests import Vocabularies
 from models.retrieval import snapshot
 from models.retrieval.snapshot import Snapshot
-from schema.config import Config
+from schema.config import Config, EventKinds
 from tests.shops import cache
 
 DAY = 86_400
@@ -73,7 +74,8 @@ CONFIG = Config.model_validate(
         "data": {"root": "/nowhere"},
         "events": {
             "path": "events.csv",
-            "columns": {"user_id": "user", "item_id": "item", "timestamp": "time"},
+            "columns": {"user_id": "user", "item_id": "item", "timestamp": "time", "event_type": "type"},
+            "event_weights": {"purchase": 1.0, "view": 0.25},
             "context": {"store_id": "store"},
         },
         "items": {
@@ -119,6 +121,7 @@ CONFIG = Config.model_validate(
             "trending": 6,
             "new_items": 3,
             "planned": 4,
+            "viewed": 5,
             "new_days": 139,  # five candidates as of CUTOFF, all as of LABEL_START
             "neighbours": 7,
             "collaborative": {"rank": 6, "regularization": 5.0},
@@ -137,6 +140,7 @@ CONFIG = Config.model_validate(
         "quality": {"ks": [3, 5], "primary_metric": "ndcg@5", "max_ece": 1.0, "item_slices": ["department"]},
     }
 )
+EVENT_KINDS = EventKinds.of(CONFIG)
 
 
 @functools.cache
@@ -189,6 +193,12 @@ def events() -> pd.DataFrame:
     return pd.read_parquet(_events()[0] / "events.parquet")
 
 
+@functools.cache
+def purchases() -> pd.DataFrame:
+    """The events that are purchases."""
+    return events()[events()["event_type"] == "purchase"]
+
+
 def record_batch(columns: Mapping[str, Sequence[Sequence[Any]]]) -> pa.RecordBatch:
     """A record batch of list columns from lists of lists; the first value decides the type."""
     arrays = {}
@@ -231,7 +241,7 @@ def write_sessions(frame: pd.DataFrame, target: str | Path) -> str:
 
 def read_log(frame: pd.DataFrame, target: str | Path) -> EventLog:
     """An event log of events through the real write and read path."""
-    return EventLog.read([write_sessions(frame, target)], ["store_id"])
+    return EventLog.read([write_sessions(frame, target)], EVENT_KINDS, ["store_id"])
 
 
 @cache.kept
@@ -249,13 +259,13 @@ def session_folders() -> dict[str, str]:
 @functools.cache
 def log() -> EventLog:
     """All events."""
-    return EventLog.read(list(session_folders().values()), ["store_id"])
+    return EventLog.read(list(session_folders().values()), EVENT_KINDS, ["store_id"])
 
 
 @functools.cache
 def past_log() -> EventLog:
     """The events before the cut-off."""
-    return EventLog.read([session_folders()[split] for split in WINDOWS.past], ["store_id"])
+    return EventLog.read([session_folders()[split] for split in WINDOWS.past], EVENT_KINDS, ["store_id"])
 
 
 @functools.cache
@@ -319,6 +329,11 @@ def vocabularies() -> Vocabularies:
     )
 
 
+def event_types() -> EventTypes:
+    """What the codes of the vocabulary mean."""
+    return EventTypes.of(EVENT_KINDS, vocabularies().event_types)
+
+
 @functools.cache
 def item_vocabulary() -> list[str]:
     """Items with an identity embedding, the most frequent first; one is not in the catalogue."""
@@ -349,6 +364,7 @@ def _transformed(base: Path) -> None:
             columns["hour"].append([moment.hour + 1])
             columns["context_store_id"].append([stores.get(basket["store_id"].iloc[0], 0)])
             columns["target_item"].append([code.get(item, 0) for item in basket["item_id"]])
+            columns["target_event_type"].append([types[kind] for kind in basket["event_type"]])
             columns["history_item"].append([code.get(item, 0) for item in history["item_id"]])
             columns["history_age_days"].append([float((when - t) / DAY) for t in history["timestamp"]])
             columns["history_event_type"].append([types[kind] for kind in history["event_type"]])
@@ -444,6 +460,7 @@ def _towers(base: Path) -> str:
         items(),
         item_vocabulary(),
         vocabularies(),
+        EVENT_KINDS,
         os.path.join(text_encoder()[0], artifacts.TEXT_VECTORS),
         LABEL_START,
     )
@@ -467,6 +484,7 @@ def towers_run() -> Path:
 def _index(base: Path) -> None:
     index_executor.run(
         past_log(),
+        event_types(),
         items(),
         arrays.load(os.path.join(towers()[0], artifacts.ITEM_VECTORS))["vectors"],
         index_executor.load_queries(towers()[0], items(), items()),
@@ -561,20 +579,21 @@ load = functools.cache(tf.saved_model.load)
 
 def request(
     users: Sequence[str],
-    histories: Sequence[Sequence[tuple[str, float]]],
+    histories: Sequence[Sequence[tuple[Any, ...]]],
     stores: Sequence[str] | None = None,
     timestamp: int = CUTOFF,
     event_type: str = "purchase",
 ) -> dict[str, tf.Tensor]:
-    """Request inputs from (item, age in days) histories, padded at the end."""
+    """Request inputs from histories of (item, age in days) or (item, age, event type), padded at the end."""
     longest = max(1, *(len(history) for history in histories))
-    pad = [list(history) + [("", 0.0)] * (longest - len(history)) for history in histories]
-    ids = [[item for item, _ in row] for row in pad]
+    pad = [[(*each, event_type)[:3] for each in history] for history in histories]
+    pad = [history + [("", 0.0, "")] * (longest - len(history)) for history in pad]
+    ids = [[item for item, _, _ in row] for row in pad]
     return {
         "user_id": tf.constant(list(users)),
         "history_item_id": tf.constant(ids),
-        "history_age_days": tf.constant([[age for _, age in row] for row in pad], tf.float32),
-        "history_event_type": tf.constant([[event_type if item else "" for item in row] for row in ids]),
+        "history_age_days": tf.constant([[age for _, age, _ in row] for row in pad], tf.float32),
+        "history_event_type": tf.constant([[kind if item else "" for item, _, kind in row] for row in pad]),
         "context_store_id": tf.constant(list(stores) if stores else ["s1"] * len(users)),
         "context_timestamp": tf.fill([len(users)], tf.constant(timestamp, tf.int64)),
     }

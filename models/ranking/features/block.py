@@ -11,13 +11,14 @@ from models.ranking.features.context import PairContext
 
 # The groups among which an explanation shares a score out, in the order in which they are listed.
 OWN_PURCHASES = "own_purchases"
+OWN_VIEWS = "own_views"  # only in a shop with events that are no purchases
 GOES_WITH = "goes_with"
 TASTE = "taste"
 MATCH = "match"
 OFFER = "offer"
 ACTIVITY = "activity"
 POPULARITY = "popularity"
-GROUPS = (OWN_PURCHASES, GOES_WITH, TASTE, MATCH, OFFER, ACTIVITY, POPULARITY)
+GROUPS = (OWN_PURCHASES, OWN_VIEWS, GOES_WITH, TASTE, MATCH, OFFER, ACTIVITY, POPULARITY)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -62,13 +62,16 @@ def for_each_candidate(values: tf.Tensor, pairs: PairContext) -> tf.Tensor:
 
 
 @once
-def is_event(pairs: PairContext) -> tf.Tensor:
-    """bool [B, L]: which places of the history hold an event of an item that the catalogue has."""
-    return pairs.history_row > 0
+def is_purchase(pairs: PairContext) -> tf.Tensor:
+    """bool [B, L]: which places of the history hold a purchase of an item that the catalogue has.
+
+    In a shop with one type of event, every event.
+    """
+    return pairs.sources.types.purchases(pairs.request)
 
 
 def weights(pairs: PairContext) -> tf.Tensor:
-    """float32 [B, L, 1 + decays]: 1 and the decayed weights of each event, 0 for padding."""
+    """float32 [B, L, 1 + decays]: 1 and the decayed weights of each purchase, 0 for everything else."""
     return pairs.found.events["weights"]
 
 
@@ -78,19 +81,32 @@ def recent(sources: CandidateSources) -> int:
 
 
 @once
+def affinity(pairs: PairContext) -> tf.Tensor:
+    """float32 [B, L]: what each event says of what the user likes: the weight of its type, halved in 45 days;
+    0 for padding.
+    """
+    types, late = pairs.sources.types, recent(pairs.sources)
+    of_type = types.weights(pairs.request)
+    if of_type is None:
+        return weights(pairs)[..., late]
+    real = tf.cast(pairs.history_row > 0, tf.float32)
+    return real * of_type * tf.pow(2.0, -pairs.request[F.HISTORY_AGE_DAYS] / 45.0)
+
+
+@once
 def totals(pairs: PairContext) -> tf.Tensor:
-    """float32 [B, 1 + decays]: the sums of `weights` over the events."""
+    """float32 [B, 1 + decays]: the sums of `weights` over the purchases."""
     return tf.reduce_sum(weights(pairs), 1)
 
 
 @once
 def sessions(pairs: PairContext) -> tf.Tensor:
-    """float32 [B, 4]: moments at which something happened: all, decayed by 45 days, and those of the last
+    """float32 [B, 4]: moments at which something was bought: all, decayed by 45 days, and those of the last
     28 and 90 days.
 
     Events of one session are of one age.
     """
-    age = tf.sort(tf.where(is_event(pairs), pairs.request[F.HISTORY_AGE_DAYS], -1.0), axis=1)
+    age = tf.sort(tf.where(is_purchase(pairs), pairs.request[F.HISTORY_AGE_DAYS], -1.0), axis=1)
     first = tf.concat([tf.ones_like(age[:, :1], tf.bool), age[:, 1:] != age[:, :-1]], 1) & (age >= 0)
     new = tf.cast(first, tf.float32)
     lately = tf.cast(age[..., None] <= [28.0, 90.0], tf.float32)

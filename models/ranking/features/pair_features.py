@@ -13,6 +13,7 @@ from models.data.item_table import ItemTable
 from models.ranking.features.block import FeatureBlock
 from models.ranking.features.category import CategoryCodes, of_categories
 from models.ranking.features.context import PairContext
+from models.ranking.features.interest import interest
 from models.ranking.features.item import item_statistics
 from models.ranking.features.own import own_purchases
 from models.ranking.features.promotion import promotions
@@ -36,6 +37,7 @@ def blocks_of_pairs(
         co_purchases(),
         user_activity(),
         *promotions(snapshot, sources, codes),
+        *interest(sources, codes),
     ]
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from models.data.frozen import frozen_table
 from models.ranking.features.block import OFFER, POPULARITY, Column, FeatureBlock
 from models.ranking.features.category import CategoryCodes
-from models.ranking.features.context import PairContext, for_each_candidate, is_event, once, rows
+from models.ranking.features.context import PairContext, for_each_candidate, is_purchase, once, rows
 from models.retrieval.promotions import WEEKS
 from models.retrieval.snapshot import Snapshot
 from models.retrieval.sources.candidate_sources import CandidateSources
@@ -68,11 +68,11 @@ def promotions(snapshot: Snapshot, sources: CandidateSources, codes: CategoryCod
 
     @once
     def events(pairs: PairContext) -> tf.Tensor:
-        """float32 [B, L, 2]: whether the event's week is known, and whether its item was promoted in it."""
+        """float32 [B, L, 2], of purchases: whether the week is known, whether the item was promoted in it."""
         now, age = pairs.request["now"], pairs.request[F.HISTORY_AGE_DAYS]
-        bit = calendar.event_bits(current(pairs), now, age)
+        bit = tf.where(is_purchase(pairs), calendar.event_bits(current(pairs), now, age), 0)
         promoted = tf.gather(table, pairs.history_row)[..., 0] & bit
-        both = tf.stack([tf.where(is_event(pairs), bit, 0), promoted], -1)
+        both = tf.stack([bit, promoted], -1)
         return tf.cast(both != 0, tf.float32)
 
     @once

@@ -9,6 +9,7 @@ from models.ranking.features.block import (
     MATCH,
     OFFER,
     OWN_PURCHASES,
+    OWN_VIEWS,
     POPULARITY,
     Column,
     FeatureBlock,
@@ -17,7 +18,13 @@ from models.retrieval.sources.candidate_sources import CandidateSources
 from schema import names as F
 
 # What a rank in a source explains; a source that is not named here is a match of query and item.
-_GROUPS = {F.BUY_AGAIN: OWN_PURCHASES, F.CO_PURCHASED: GOES_WITH, F.TRENDING: POPULARITY, F.PLANNED: OFFER}
+_GROUPS = {
+    F.BUY_AGAIN: OWN_PURCHASES,
+    F.CO_PURCHASED: GOES_WITH,
+    F.TRENDING: POPULARITY,
+    F.PLANNED: OFFER,
+    F.VIEWED: OWN_VIEWS,
+}
 
 
 def source_ranks(sources: CandidateSources) -> FeatureBlock:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from models.data.frozen import frozen_table
 from models.ranking.features.block import GOES_WITH, MATCH, TASTE, Column, Feature, FeatureBlock
-from models.ranking.features.context import PairContext, once, recent, rows, weights
+from models.ranking.features.context import PairContext, affinity, once, rows
 from schema import names as F
 
 _TEXT_DIM = 32
@@ -66,8 +66,7 @@ def scores(text: np.ndarray, learned: int) -> FeatureBlock:
         return tf.reduce_sum(values[..., first:], -1)
 
     def text_similarity(pairs: PairContext) -> tf.Tensor:
-        late = recent(pairs.sources)
-        of_event = weights(pairs)[..., late : late + 1] * tf.gather(vectors, pairs.history_row)
+        of_event = affinity(pairs)[..., None] * tf.gather(vectors, pairs.history_row)
         profile = tf.math.l2_normalize(tf.reduce_sum(of_event, 1), -1)
         return tf.reduce_sum(tf.gather(vectors, rows(pairs)) * profile[:, None], -1)
 

@@ -9,7 +9,7 @@ from models.ranking.features.context import (
     NEVER_DAYS,
     PairContext,
     for_each_candidate,
-    is_event,
+    is_purchase,
     once,
     recent,
     sessions,
@@ -53,13 +53,13 @@ def _sessions(pairs: PairContext) -> list[tf.Tensor]:
 
 def _newest(pairs: PairContext) -> tf.Tensor:
     """float32 [B], age in days of the last event; `NEVER_DAYS` where there is none."""
-    age = tf.where(is_event(pairs), pairs.request[F.HISTORY_AGE_DAYS], NEVER_DAYS)
+    age = tf.where(is_purchase(pairs), pairs.request[F.HISTORY_AGE_DAYS], NEVER_DAYS)
     return tf.minimum(tf.reduce_min(age, 1), NEVER_DAYS)
 
 
 def _oldest(pairs: PairContext) -> tf.Tensor:
     """float32 [B], age in days of the first event; 0 where there is none."""
-    age = tf.where(is_event(pairs), pairs.request[F.HISTORY_AGE_DAYS], 0.0)
+    age = tf.where(is_purchase(pairs), pairs.request[F.HISTORY_AGE_DAYS], 0.0)
     return tf.maximum(tf.reduce_max(age, 1), 0.0)
 
 
@@ -69,7 +69,7 @@ def _lately(pairs: PairContext) -> tuple[tf.Tensor, tf.Tensor]:
     has no earlier event of.
     """
     age = pairs.request[F.HISTORY_AGE_DAYS]
-    recent = tf.cast(is_event(pairs) & (age <= _LATELY_DAYS), tf.float32)
+    recent = tf.cast(is_purchase(pairs) & (age <= _LATELY_DAYS), tf.float32)
     count = tf.reduce_sum(recent, 1)
     new = tf.reduce_sum(recent * tf.cast(age >= pairs.found.events["first"], tf.float32), 1)
     return count / tf.maximum(_sessions(pairs)[3], 1.0), new / tf.maximum(count, 1.0)

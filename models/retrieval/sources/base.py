@@ -10,6 +10,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from models.data.event_types import ALIKE, EventTypes
 from models.retrieval.index.base import VectorIndex
 from models.retrieval.promotions import PromotionCalendar
 from models.retrieval.snapshot import Snapshot
@@ -48,16 +49,19 @@ class FoundCandidates:
       valid: bool [B, N], whether the slot holds a candidate.
       events: of the request's events, `position` int32 [B, L] and `weights` float32 [B, L, 1 + decays] (see
         :meth:`OwnEvents.history`), and `first` float32 [B, L], age in days of the first one of its candidate.
-      own: 1 + decays + 2 numbers of own candidates: events, decayed events, age in days of the first
+      own: 1 + decays + 2 numbers of own candidates: purchases, decayed purchases, age in days of the first
         and of the last one (both 0 where there is none).
       query: float32 [B, D], the query tower's vectors.
-      seed: int32 [B, S], positions of the strongest own candidates; C where there are no more.
-      seed_weight: float32 [B, S], their decayed counts.
+      seed: int32 [B, S], positions of the strongest own candidates, bought or viewed; C where there are no
+        more.
+      seed_weight: float32 [B, S], their decayed counts, each event by the weight of its type.
       scores: "co_purchased" -> float32 [B, C + 1], before filters; 0 at position C.
       rank: for each source that is on, the rank (from 0) of what it returned; its size for all
         other candidates.
       names: the sources that are on, in the order of `rank`.
       count: C.
+      looked: numbers of candidates that were viewed (see :meth:`OwnEvents.looked`); None in a shop whose
+        every event is a purchase.
     """
 
     position: tf.Tensor
@@ -71,6 +75,7 @@ class FoundCandidates:
     rank: SparseValues
     names: tuple[str, ...]
     count: int
+    looked: SparseValues | None = None
 
     def every_position(self) -> tf.Tensor:
         """int32 [B, C], the positions of all candidates; for measuring."""
@@ -104,12 +109,14 @@ class SourceTables:
       calendar: the promotions by the moment of a request.
       index: the search over the candidates' vectors.
       config: the configuration's section.
+      types: what the shop's types of event mean.
     """
 
     snapshot: Snapshot
     calendar: PromotionCalendar
     index: VectorIndex
     config: Candidates
+    types: EventTypes = ALIKE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +127,13 @@ class Asked:
       query: float32 [B, D], the query tower's vectors.
       allowed: bool [B, C], candidates that filters and exclusions let through.
       free: float32 [B, C + 1], `allowed` as 1 and 0; position C, an empty slot, is never free.
-      own: int32 [B, M], own candidates; C between and after them.
+      own: int32 [B, M], own candidates, bought or viewed; C between and after them.
       own_weight: float32 [B, M], their decayed counts; 0 where the slot is empty.
       neighbour: int32 [B, S, K], items bought together with the strongest own candidates.
       co_purchased: float32 [B, C + 1], how much they speak for each candidate.
       now: int64 [B], unix seconds; 0 = unknown.
+      open_weight: float32 [B, M], decayed counts of what was viewed and not bought since; None in a shop
+        whose every event is a purchase.
     """
 
     query: tf.Tensor
@@ -135,6 +144,7 @@ class Asked:
     neighbour: tf.Tensor
     co_purchased: tf.Tensor
     now: tf.Tensor
+    open_weight: tf.Tensor | None = None
 
 
 class Source(tf.Module):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from models.data.event_types import ALIKE, EventTypes
 from models.data.frozen import frozen_table
 from models.retrieval.index.kinds import build_index
 from models.retrieval.index.plan import Plan
@@ -22,11 +23,12 @@ from models.retrieval.sources.base import Asked, FoundCandidates, Source, Source
 from models.retrieval.sources.buy_again import BuyAgain
 from models.retrieval.sources.co_purchased import CoPurchased
 from models.retrieval.sources.new_items import NewItems
-from models.retrieval.sources.own_events import COUNTS, OwnEvents
+from models.retrieval.sources.own_events import COUNTS, INTEREST, LOOKED, OPEN, OwnEvents
 from models.retrieval.sources.planned import Planned
 from models.retrieval.sources.segments import distinct, segment_extreme, slots_of
 from models.retrieval.sources.trending import Trending
 from models.retrieval.sources.two_tower import TwoTower
+from models.retrieval.sources.viewed import Viewed
 from schema import names as F
 from schema.config import Candidates
 
@@ -39,6 +41,7 @@ SOURCES: dict[str, type[Source]] = {
     F.TRENDING: Trending,
     F.NEW_ITEMS: NewItems,
     F.PLANNED: Planned,
+    F.VIEWED: Viewed,
 }
 _SEEDS = 100  # own candidates whose neighbours are looked up
 
@@ -51,9 +54,11 @@ class CandidateSources(tf.Module):
       item_vectors: float32 [V, D] variable, the search vectors of all rows.
       plan: how they are searched.
       config: how many candidates each source gives; a source with 0 is off.
+      types: what the shop's types of event mean.
 
     Attributes:
       count: C.
+      types: the argument.
       candidate_row: int32 [C + 1] variable, item row of each position; 0 of position C.
       row_candidate: int32 [V] variable, position of each item row; C where it is no candidate.
       index: the search over the candidates' vectors.
@@ -63,14 +68,22 @@ class CandidateSources(tf.Module):
       by_trend: int32 [C] variable, positions by descending trend.
     """
 
-    def __init__(self, snapshot: Snapshot, item_vectors: tf.Variable, plan: Plan, config: Candidates) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        item_vectors: tf.Variable,
+        plan: Plan,
+        config: Candidates,
+        types: EventTypes = ALIKE,
+    ) -> None:
         super().__init__(name="candidate_sources")
+        self.types = types
         self.count = len(snapshot.candidate_row)
         self.candidate_row = frozen_table(np.append(snapshot.candidate_row, 0), tf.int32)
         self.row_candidate = frozen_table(snapshot.row_candidate, tf.int32)
         self.index = build_index(item_vectors, snapshot.candidate_row, plan)
         self.calendar = PromotionCalendar(snapshot.promotions, snapshot.as_of)
-        tables = SourceTables(snapshot, self.calendar, self.index, config)
+        tables = SourceTables(snapshot, self.calendar, self.index, config, types)
         sources = {
             name: source(tables, min(getattr(config, name), self.count)) for name, source in SOURCES.items()
         }
@@ -81,7 +94,7 @@ class CandidateSources(tf.Module):
         self._co_purchased, self.trending, self.by_trend = co_purchased, trending.score, trending.order
         self._on = {name: source for name, source in sources.items() if source.size}
         self.sizes = {name: source.size for name, source in self._on.items()}
-        self._own = OwnEvents(self.row_candidate, self.count)
+        self._own = OwnEvents(self.row_candidate, self.count, types)
         # every search of own candidates finds as many slots as it wants
         self._own_slots = min(max([_SEEDS, *(each.own_slots for each in self._on.values())]), self.count)
         self._unranked = tf.constant([*self.sizes.values()], tf.float32)
@@ -120,11 +133,18 @@ class CandidateSources(tf.Module):
         free = tf.pad(tf.cast(allowed, tf.float32), [[0, 0], [0, 1]])
         own, events = self._own(request)
         mine, weight = self._own.strengths(own, self._own_slots)
-        seed_weight, slot = tf.math.top_k(weight, min(_SEEDS, self.count))
+        looked, after, open_weight = None, weight, None
+        if self.types.others:
+            looked = self._own.looked(request, own)
+            _, after = self._own.strengths(looked, self._own_slots, LOOKED.index(INTEREST))
+            _, open_weight = self._own.strengths(looked, self._own_slots, LOOKED.index(OPEN))
+        seed_weight, slot = tf.math.top_k(after, min(_SEEDS, self.count))
         seed = tf.gather(mine, slot, batch_dims=1)
         neighbour, value = self._co_purchased.links(seed, seed_weight)
         co_purchased = self._co_purchased.scores(neighbour, value)
-        asked = Asked(query, allowed, free, mine, weight, neighbour, co_purchased, request["now"])
+        asked = Asked(
+            query, allowed, free, mine, weight, neighbour, co_purchased, request["now"], open_weight
+        )
         rank = self._rank(tf.concat([source.find(asked) for source in self._on.values()], 1))
         position = distinct(rank.position, self.count) if fixed is None else fixed
         return FoundCandidates(
@@ -139,6 +159,7 @@ class CandidateSources(tf.Module):
             rank=rank,
             names=tuple(self.sizes),
             count=self.count,
+            looked=looked,
         )
 
     def dense_scores(self, found: FoundCandidates) -> dict[str, tf.Tensor]:

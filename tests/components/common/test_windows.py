@@ -49,7 +49,7 @@ def test_leave_one_out_divides_by_split_and_each_user_asks_when_their_session_be
     ):
         windows = Windows.of(examples, Split(strategy="leave_one_out", evaluate_on=evaluate_on))
         folders = [example_io.split_folder(str(tmp_path), split) for split in windows.splits]
-        past, future = windows.divide(EventLog.read(folders))
+        past, future = windows.divide(EventLog.read(folders, None))
         assert future.items[future.item].tolist() == future_items
         assert windows.cutoff > past.timestamp.max()
         asked = windows.moments(future)

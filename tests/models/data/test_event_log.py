@@ -6,10 +6,22 @@ import pytest
 
 from models.data import example_io
 from models.data.event_log import EventLog
+from schema.errors import DataError
 from tests.shops import tiny_shop
 from tests.shops.tiny_shop import CUTOFF, DAY, GHOST, NEWCOMER, START, record_batch
 
-PER_EVENT = ("user", "item", "event_type", "timestamp", "session", "quantity", "value", "part")
+PER_EVENT = (
+    "user",
+    "item",
+    "event_type",
+    "bought",
+    "weight",
+    "timestamp",
+    "session",
+    "quantity",
+    "value",
+    "part",
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +45,30 @@ def test_read_gives_every_event_sorted_by_user_and_time(log, frame):
     assert log.contexts["store_id"].tolist() == frame["store_id"].tolist()
 
 
+def test_events_know_whether_they_are_purchases_and_what_they_weigh(log, frame):
+    assert log.bought.tolist() == (frame["event_type"] == "purchase").tolist()
+    assert log.weight.tolist() == [1.0 if kind == "purchase" else 0.25 for kind in frame["event_type"]]
+    assert log.other_types == ("view",)
+    bought = log.purchases
+    assert len(bought) == len(tiny_shop.purchases()) < len(log)
+    assert bought.items[bought.item].tolist() == tiny_shop.purchases()["item_id"].tolist()
+    assert bought.purchases is bought
+    assert bought.users is log.users
+    assert (log.of_type("view") == ~log.bought).all()
+
+
+def test_a_type_that_the_configuration_does_not_know_is_refused(tmp_path):
+    columns = {
+        "user_id": [["a"]],
+        "timestamp": [[5]],
+        "target_item_id": [["x", "y"]],
+        "target_event_type": [["purchase", "rent"]],
+    }
+    example_io.write_records(str(tmp_path), [record_batch(columns)])
+    with pytest.raises(DataError, match=r"type rent, which events.event_weights \(purchase, view\) lacks"):
+        EventLog.read([str(tmp_path)], tiny_shop.EVENT_KINDS)
+
+
 def test_read_numbers_sessions_in_the_order_of_users_and_time(log, frame):
     expected = frame.groupby(["user_id", "timestamp"]).ngroup()
     np.testing.assert_array_equal(log.session, expected)
@@ -49,7 +85,7 @@ def test_sessions_in_one_second_have_one_order_whatever_that_of_the_records(tmp_
     for place, order in enumerate(([0, 1, 2], [2, 0, 1], [1, 2, 0])):
         rows = {name: [values[at] for at in order] for name, values in columns.items()}
         example_io.write_records(str(tmp_path / str(place)), [record_batch(rows)])
-        log = EventLog.read([str(tmp_path / str(place))])
+        log = EventLog.read([str(tmp_path / str(place))], None)
         assert log.items[log.item].tolist() == ["z", "w", "x", "x", "y"]
 
 
@@ -67,7 +103,7 @@ def test_read_of_sessions_without_targets_or_optional_columns(tmp_path):
         "target_event_type": [["v", "w"], [], ["v"]],
     }
     example_io.write_records(str(tmp_path), [record_batch(columns)])
-    log = EventLog.read([str(tmp_path)], ["device"])
+    log = EventLog.read([str(tmp_path)], None, ["device"])
     assert log.items[log.item].tolist() == ["z", "x", "y"]
     assert log.timestamp.tolist() == [10, 20, 20]
     assert log.users[log.user].tolist() == ["b", "b", "b"]
@@ -147,6 +183,6 @@ def test_order_within_a_session_is_kept(tmp_path):
         "target_event_type": [["v"] * 4],
     }
     example_io.write_records(str(tmp_path), [record_batch(columns)])
-    state = EventLog.read([str(tmp_path)]).histories(np.asarray([0]), 6, 3)
+    state = EventLog.read([str(tmp_path)], None).histories(np.asarray([0]), 6, 3)
     assert state["history_item_id"].tolist() == [["a", "m", "a"]]
     assert pd.Series(state["history_item_id"][0]).tolist() == ["a", "m", "a"]

@@ -34,7 +34,7 @@ class Shop:
     Attributes:
       title: item -> the first part of its text.
       category: item -> category as it is shown, "" for none.
-      sold_week, sold: item -> events in the last 7 days, and in the trending window, of the model.
+      sold_week, sold: item -> purchases in the last 7 days, and in the trending window, of the model.
       candidates: items that can be ranked.
       new: those of them that are new: without an event more than `candidates.new_days` before the model.
       as_of: unix seconds of the model.
@@ -140,7 +140,7 @@ def prove(
         return name
     assert not bought
     if name == "looked_at":
-        assert source == "buy_again"
+        assert source == "viewed"
         check_when(said["when"], min(event.age_days for event in mine), now, serving)
     elif name.startswith("co_"):
         assert source == "co_purchased"

@@ -85,3 +85,23 @@ def test_events_of_strangers_count_in_no_share(funnel, features):
     own = features(request, row, tf.ones([1, funnel.retriever.sources.count], tf.bool)).numpy()[..., 2:]
     np.testing.assert_allclose(own[0], own[1], atol=1e-6)
     assert own[0].any()
+
+
+def test_what_was_viewed_is_no_purchase(funnel, features):
+    """Views count in the shares of attributes by their weight, and in features of their own."""
+    history = [[("100", 30.0, "view"), ("100", 10.0, "view"), ("103", 20.0)]]
+    request = funnel.retriever.parser(tiny_shop.request(["a"], history))
+    row = funnel.retriever.parser.rows(tf.constant([["100", "103", "101"]]))
+    values = features(request, row, tf.ones([1, funnel.retriever.sources.count], tf.bool)).numpy()[0]
+    found = dict(zip(features.names, values.T, strict=True))
+    decay = [0.5 ** (age / personal.HALF_LIFE_DAYS) for age in (30, 10, 20)]
+    assert found["own_events"].tolist() == pytest.approx([0, np.log(2), 0])
+    assert found["own_recency"].tolist() == pytest.approx([0, decay[2], 0])
+    assert found["own_views_decayed"].tolist() == pytest.approx([np.log1p(decay[0] + decay[1]), 0, 0])
+    assert found["own_views_recency"].tolist() == pytest.approx([decay[1], 0, 0])
+    items = tiny_shop.items()
+    code = {item: items.categorical["department"][at] for at, item in enumerate(items.item_id)}
+    liked = {"100": 0.25 * (decay[0] + decay[1]), "103": decay[2]}
+    for place, item in enumerate(("100", "103", "101")):
+        same = sum(weight for other, weight in liked.items() if code[other] == code[item])
+        assert found["own_share_department"][place] == pytest.approx(same / sum(liked.values()), abs=1e-5)

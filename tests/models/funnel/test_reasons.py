@@ -24,6 +24,7 @@ def proof_shop():
     past = frame[frame["timestamp"] < CUTOFF]
     age = (CUTOFF - past["timestamp"]) / DAY
     first = age.groupby(past["item_id"]).max()
+    bought, bought_age = past[past["event_type"] == "purchase"], age[past["event_type"] == "purchase"]
     sources = tiny_shop.built().factory.at(CUTOFF).sources
     names = items.vocabularies["department"][items.categorical["department"]]
     return Shop(
@@ -32,8 +33,8 @@ def proof_shop():
             for item, words in zip(items.item_id, items.text, strict=True)
         },
         category=dict(zip(items.item_id, names, strict=True)),
-        sold_week=past[age <= 7].groupby("item_id").size().to_dict(),
-        sold=past[age <= CONFIG.candidates.trending_days].groupby("item_id").size().to_dict(),
+        sold_week=bought[bought_age <= 7].groupby("item_id").size().to_dict(),
+        sold=bought[bought_age <= CONFIG.candidates.trending_days].groupby("item_id").size().to_dict(),
         candidates=(candidates := frozenset(items.item_id[sources.candidate_row.numpy()[:-1]])),
         new=candidates & set(first[first <= CONFIG.candidates.new_days].index),
         as_of=CUTOFF,

@@ -100,7 +100,7 @@ def test_groups_are_named_for_each_request(explain, inputs):
     groups = explain("explain", **rank_inputs(inputs, ids))[F.GROUP]
     assert groups.shape[0] == 3
     assert {tuple(row) for row in groups} == {
-        ("own_purchases", "goes_with", "taste", "match", "offer", "activity", "popularity", ITEM)
+        ("own_purchases", "own_views", "goes_with", "taste", "match", "offer", "activity", "popularity", ITEM)
     }
 
 
@@ -123,14 +123,18 @@ def test_every_pair_feature_explains_what_its_name_says():
     features = tiny_shop.built().factory.at(CUTOFF).pair_features
     groups, member = groups_of(features.groups)
     assert groups == (
-        *("own_purchases", "goes_with", "taste", "match", "offer", "activity", "popularity"),
+        *("own_purchases", "own_views", "goes_with", "taste", "match", "offer", "activity", "popularity"),
         ITEM,
     )
     of_category = [
         f"{name}_{kind}" for name in CONFIG.items.categorical for kind in ("all", "decay_45", "share")
     ]
+    viewed = ["own_open_decay_14", "viewed_log_rank", "own_log_open_view"]
+    viewed += [f"{what}_log_last_age_view" for what in ("own", *CONFIG.items.categorical)]
+    own = [name for name in features.names if name.startswith(("own_", "buy_again_"))]
     expected = {
-        "own_purchases": [name for name in features.names if name.startswith(("own_", "buy_again_"))],
+        "own_purchases": sorted(set(own) - set(viewed)),
+        "own_views": viewed,
         "goes_with": ["co_purchased_log_rank", "co_purchased_score"],
         "taste": [*of_category, "text_similarity"],
         "match": ["learned_score", "collaborative_score", "two_tower_log_rank", "new_items_log_rank"],
@@ -144,7 +148,7 @@ def test_every_pair_feature_explains_what_its_name_says():
     }
     named = {name for names in expected.values() for name in names}
     expected["popularity"] = [name for name in features.names if name not in named]
-    assert len(expected["popularity"]) == 22  # all other statistics of the snapshot, and the rank by trend
+    assert len(expected["popularity"]) == 25  # all other statistics of the snapshot, and the rank by trend
     for group, names in expected.items():
         own = member[groups.index(group)]
         assert {name for name, hit in zip(features.names, own, strict=True) if hit} == set(names), group

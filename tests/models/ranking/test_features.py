@@ -49,7 +49,8 @@ def naive_pair(history, query, candidate):
     snapshot, items = naive.shop_snapshot(), tiny_shop.items()
     item = items.item_id[snapshot.candidate_row[candidate]]
     row = items.item_id.tolist().index(item)
-    known = [(i, age) for i, age in history if i in items.item_id]
+    seen = [(i, age, kind) for i, age, kind in history if i in items.item_id]
+    known = naive.bought(seen)
     ages = [age for i, age in known if i == item]
     out = dict(zip(snapshot.stat_names, snapshot.stats[row], strict=True))
     count = len(ages)
@@ -81,8 +82,11 @@ def naive_pair(history, query, candidate):
     vector = naive.vectors()[candidate]
     out["learned_score"] = vector[: naive.LEARNED] @ query[: naive.LEARNED]
     out["collaborative_score"] = vector[naive.LEARNED :] @ query[naive.LEARNED :]
-    profile = sum(0.5 ** (age / 45) * naive.row_text()[items.item_id.tolist().index(i)] for i, age in known)
-    length = np.linalg.norm(profile) if known else 0.0
+    profile = sum(
+        naive.WEIGHT[kind] * 0.5 ** (age / 45) * naive.row_text()[items.item_id.tolist().index(i)]
+        for i, age, kind in seen
+    )
+    length = np.linalg.norm(profile) if seen else 0.0
     out["text_similarity"] = profile @ naive.row_text()[row] / length if length else 0.0
     out["co_purchased_score"] = math.log1p(scores[F.CO_PURCHASED][candidate])
     sizes = naive.sources().sizes
@@ -108,7 +112,26 @@ def naive_pair(history, query, candidate):
     out["user_log_basket_90"] = math.log1p(len(lately) / max(quarter, 1))
     out["user_log_new_share_90"] = math.log1p(new / max(len(lately), 1))
     out["user_log_visit_trend"] = math.log1p((len(month) + 1) / (quarter * 28 / 90 + 1))
-    return out | naive_promotions(known, item, CUTOFF, out)
+    return out | naive_promotions(known, item, CUTOFF, out) | naive_interest(seen, item)
+
+
+def naive_interest(seen, item):
+    """Features of what was viewed, by name."""
+    items, out = tiny_shop.items(), {}
+    mine = [(age, kind) for i, age, kind in naive.still_open(seen) if i == item]
+    views = [(i, age) for i, age, kind in seen if kind == "view"]
+    ages = [age for age, kind in mine if kind == "view"]
+    strength = sum(naive.WEIGHT[kind] * 0.5 ** (age / 14) for age, kind in mine)
+    out["own_open_decay_14"] = math.log1p(strength)
+    out["own_log_open_view"] = math.log1p(len(ages))
+    out["own_log_last_age_view"] = math.log1p(min(ages, default=NEVER))
+    for name, codes in items.categorical.items():
+        code = dict(zip(items.item_id, codes, strict=True))
+        same = [age for i, age in views if code[i] == code[item] and code[item] > 0]
+        out[f"{name}_log_last_age_view"] = math.log1p(min(same, default=NEVER))
+    out["user_log_events_view"] = math.log1p(len(views))
+    out["user_log_last_age_view"] = math.log1p(min((age for _, age in views), default=NEVER))
+    return out
 
 
 def week_of(moment):
@@ -174,10 +197,10 @@ def test_there_is_one_name_a_column_and_a_test_for_each():
     assert len(pair_features().groups) == len(names)
 
 
-@pytest.mark.parametrize("place", range(92))
+@pytest.mark.parametrize("place", range(103))
 def test_feature_equals_the_naive_one(place):
     names = pair_features().names
-    assert len(names) == 92  # the range above
+    assert len(names) == 103  # the range above
     np.testing.assert_allclose(
         computed()[0][..., place], expected()[names[place]], rtol=1e-4, atol=2e-5, err_msg=names[place]
     )

@@ -43,6 +43,24 @@ def test_piecewise_linear_encoding_equals_loops(bins):
     assert at == encoded.shape[1]
 
 
+@pytest.mark.parametrize("constant", [range(16), range(16, 20), range(20)])
+def test_features_that_never_vary_are_in_no_product(constant):
+    values = np.random.default_rng(5).normal(size=(50, 20)).astype(np.float32)
+    values[:, list(constant)] = 1.0
+    layer = PiecewiseLinearEncoding(20, 3)
+    layer.adapt(values)
+    kernel, bias = layer.trainable_weights
+    bias.assign([1.0, 2.0, 3.0])
+    call = tf.function(layer).get_concrete_function(tf.TensorSpec([None, 20]))
+    # oneDNN would end the process when the graph runs
+    products = [op for op in call.graph.get_operations() if op.type == "MatMul"]
+    assert all(product.inputs[1].shape.num_elements() for product in products)
+    found = call(tf.constant(values))
+    assert kernel.shape[0] == 8 * (20 - len(constant))
+    encoded = np.concatenate([np.zeros((50, 0), np.float32), *layer.encode(tf.constant(values))], 1) / 6
+    np.testing.assert_allclose(found, encoded @ kernel.numpy() + [1, 2, 3], atol=1e-5)
+
+
 def test_experts_are_mixed_by_each_tasks_gate():
     tf.keras.utils.set_random_seed(3)
     layer = MixtureOfExperts(3, [5, 2], ("a", "b"), 0.5)

@@ -5,9 +5,10 @@ import pytest
 import scipy.sparse as sp
 import tensorflow as tf
 
+from models.data.event_types import EventTypes
 from models.retrieval import collaborative, low_rank_ease
 from schema import names as F
-from schema.config import Collaborative
+from schema.config import Collaborative, EventKinds
 
 COUNT, USERS = 14, 9
 PLAIN = {"regularization": 3.0, "half_life_days": 40.0, "trend_power": 0.0, "rank": COUNT}
@@ -19,7 +20,8 @@ def events():
     user = np.sort(rng.integers(0, USERS, 260)).astype(np.int32)
     age = np.concatenate([np.sort(rng.uniform(0, 200, n))[::-1] for n in np.bincount(user)])
     item = (rng.integers(0, 4, 260) + 3 * user) % COUNT
-    return collaborative.Events(user, item.astype(np.int32), age.astype(np.float32))
+    weight = rng.choice(np.asarray([0.2, 1], np.float32), 260)  # views and purchases
+    return collaborative.Events(user, item.astype(np.int32), age.astype(np.float32), weight)
 
 
 def naive_history(events, config, users=USERS):
@@ -30,7 +32,7 @@ def naive_history(events, config, users=USERS):
             weight = 2.0 ** (-float(events.age_days[event]) / config.half_life_days)
             if config.half_life_events:
                 weight *= 2.0 ** (-place / config.half_life_events)
-            out[user, events.item[event]] += weight + config.least_weight
+            out[user, events.item[event]] += (weight + config.least_weight) * events.weight[event]
     return out**config.power
 
 
@@ -53,7 +55,7 @@ def test_of_full_rank_it_is_ease(events, more_users):
     """Both ways to invert: users x users where they are few, items x items where they are many."""
     if more_users:
         events = collaborative.Events(
-            np.repeat(np.arange(52), 5).astype(np.int32), events.item, events.age_days
+            np.repeat(np.arange(52), 5).astype(np.int32), events.item, events.age_days, events.weight
         )
     users = 52 if more_users else USERS
     config = Collaborative(**PLAIN)
@@ -84,8 +86,9 @@ def test_the_trend_scales_items_by_their_recent_share(events):
         history @ inputs @ outputs.T
         for inputs, outputs in (collaborative.fit(events, COUNT, config) for config in (flat, trending))
     )
-    recent = np.bincount(events.item[events.age_days <= 20], minlength=COUNT)
-    weight = np.bincount(events.item, 2.0 ** (-events.age_days / 40), minlength=COUNT)
+    late = events.age_days <= 20
+    recent = np.bincount(events.item[late], events.weight[late], minlength=COUNT)
+    weight = np.bincount(events.item, 2.0 ** (-events.age_days / 40) * events.weight, minlength=COUNT)
     expected = ((recent + 1) / (weight + weight.sum() / recent.sum())) ** 0.5
     assert expected.max() > 1.1 * expected.min()
     np.testing.assert_allclose(scaled, plain * expected, atol=1e-3)
@@ -97,10 +100,11 @@ def test_a_window_counts_pairs_near_in_the_sequence(events):
     gram = np.zeros((COUNT, COUNT))
     for user in range(USERS):
         mine = events.item[events.user == user]
+        weight = events.weight[events.user == user]
         for i, first in enumerate(mine):
             for j, second in enumerate(mine):
                 if abs(i - j) <= 12:
-                    gram[first, second] += 2.0 ** (-abs(i - j) / 1.5)
+                    gram[first, second] += 2.0 ** (-abs(i - j) / 1.5) * weight[i] * weight[j]
     expected = naive_history(events, config) @ naive_ease(gram, config.regularization)
     np.testing.assert_allclose(naive_history(events, config) @ inputs @ outputs.T, expected, atol=1e-3)
 
@@ -110,16 +114,20 @@ def test_the_graph_weighs_a_history_as_the_fit_does(events, settings):
     config = Collaborative(**PLAIN | settings | {"rank": 5})
     inputs, _ = collaborative.fit(events, COUNT, config)
     # row 0 is padding, row 1 an item that is no candidate
-    query = collaborative.CollaborativeQuery(inputs, np.append([COUNT, COUNT], np.arange(COUNT)), config)
+    types = EventTypes.of(EventKinds(("buy",), {"buy": 1.0, "look": 0.2}), ["look", "buy"])
+    positions = np.append([COUNT, COUNT], np.arange(COUNT))
+    query = collaborative.CollaborativeQuery(inputs, positions, config, types)
     longest = int(np.bincount(events.user).max())
     row = np.zeros((USERS + 1, longest + 3), np.int32)
-    age = np.zeros(row.shape, np.float32)
+    age, kind = np.zeros(row.shape, np.float32), np.zeros(row.shape, np.int32)
     for user in range(USERS):
         mine = events.user == user
         row[user, : mine.sum()] = events.item[mine] + 2
         age[user, : mine.sum()] = events.age_days[mine]
+        kind[user, : mine.sum()] = 1 + (events.weight[mine] == 1)
     row[0, -1] = 1
-    got = query({"history_row": tf.constant(row), F.HISTORY_AGE_DAYS: tf.constant(age)}).numpy()
+    request = {"history_row": row, F.HISTORY_AGE_DAYS: age, F.HISTORY_EVENT_TYPE: kind}
+    got = query({name: tf.constant(value) for name, value in request.items()}).numpy()
     np.testing.assert_allclose(got[:USERS], naive_history(events, config) @ inputs, atol=1e-4)
     assert not got[USERS].any()
 
@@ -137,7 +145,7 @@ def test_rank_0_is_none(events):
 def test_with_the_whole_spectrum_the_low_rank_form_is_the_exact_one(events, more_users, settings):
     if more_users:
         users = np.repeat(np.arange(52), 5).astype(np.int32)
-        events = collaborative.Events(users, events.item, events.age_days)
+        events = collaborative.Events(users, events.item, events.age_days, events.weight)
     history = naive_history(events, Collaborative(**PLAIN), 52 if more_users else USERS)
     exact, low = (
         collaborative.fit(events, COUNT, Collaborative(**PLAIN | settings | {"exact_cells": cells}))

@@ -38,6 +38,14 @@ def past():
     return frame.assign(age=(AS_OF - frame["timestamp"]) / DAY)
 
 
+def purchases(past):
+    return past[past["event_type"] == "purchase"]
+
+
+def weights(past):
+    return past["event_type"].map(CONFIG.events.event_weights)
+
+
 def assert_equal(one, other, without=(), calendars="equal"):
     for field in dataclasses.fields(one):
         if field.name in without:
@@ -57,6 +65,8 @@ def assert_equal(one, other, without=(), calendars="equal"):
 def naive_stats(past, item, as_of):
     """Every statistic of one item, from its rows."""
     catalogue = tiny_shop.item_frame().set_index("item_id")
+    seen = past[past["item_id"] == item]
+    past = purchases(past)
     mine = past[past["item_id"] == item]
     lines = {days: int((mine["age"] <= days).sum()) for days in (7, 28, 90)}
     lines_of_user = mine.groupby("user_id").size()
@@ -75,7 +85,7 @@ def naive_stats(past, item, as_of):
         "trend": math.log((lines[28] + 1) / (lines[90] / 90 * 28 + 1)),
         "trend_week": math.log((lines[7] + 1) / (lines[28] / 4 + 1)),
         "log_last_age": math.log1p(min(400, mine["age"].min()) if len(mine) else 400),
-        "log_first_age": math.log1p(mine["age"].max() if len(mine) else 0),
+        "log_first_age": math.log1p(seen["age"].max() if len(seen) else 0),
         "log_cycle": math.log1p(gaps.mean() if len(gaps) else 400),
         "log_price": math.log1p(mine["value"].sum() / mine["quantity"].sum() if len(mine) else 0),
     }
@@ -97,6 +107,10 @@ def naive_stats(past, item, as_of):
         total = int(past.loc[past["age"] <= 28, "item_id"].isin(same).sum()) if row[name] else 0
         out[f"share_28_of_{name}"] = lines[28] / max(total, 1) if row[name] else 0
         out[f"log_lines_28_of_{name}"] = math.log1p(total)
+    views = seen[seen["event_type"] == "view"]
+    for days in (7, 28):
+        out[f"log_events_{days}_of_view"] = math.log1p((views["age"] <= days).sum())
+    out["log_lines_per_view"] = math.log((len(mine) + 1) / (len(views) + 1))
     for channel in CHANNELS:
         for days in (7, 28):
             total = sum(
@@ -110,6 +124,7 @@ def naive_stats(past, item, as_of):
 
 def naive_effects(past, as_of):
     """Item -> (lift, share) of the weeks that were over, from the rows; and the shop's share."""
+    past = purchases(past)
     catalogue = tiny_shop.item_frame().set_index("item_id")
     current = int((as_of + HOUR - START) // (7 * DAY))
     lines, under, expected = {}, {}, {}
@@ -153,7 +168,7 @@ def test_lines_of_a_week_without_promotion(built, items, past):
         stores = dict(zip(of_item["exposure_week"], of_item["exposure_mailer"], strict=True))
         recent = range(current - 13, current)
         on = sum(stores.get(START + week * 7 * DAY, 0) >= 3 for week in recent)
-        when = past.loc[past["item_id"] == item, "timestamp"]
+        when = purchases(past).loc[past["item_id"] == item, "timestamp"]
         lines = sum((moment + HOUR - START) // (7 * DAY) in recent for moment in when)
         assert found.base[row] == pytest.approx(lines / (13 - on + on * found.lift[row]), rel=1e-5)
         promoted += on > 0
@@ -217,8 +232,10 @@ def test_min_events_is_inclusive(items, past):
 def test_trending_and_popularity(built, items, past):
     for place, row in enumerate(built.candidate_row):
         mine = past[past["item_id"] == items.item_id[row]]
-        assert built.popularity[place] == len(mine)
-        assert built.trending[place] == (mine["age"] <= CONFIG.candidates.trending_days).sum()
+        recent = mine[mine["age"] <= CONFIG.candidates.trending_days]
+        assert built.popularity[place] == weights(mine).sum()
+        assert built.trending[place] == weights(recent).sum()
+        assert built.sold[place] == len(purchases(recent))
 
 
 @pytest.mark.parametrize("late", [0, 1])
@@ -268,6 +285,7 @@ def test_neighbours_equal_naive_cosine(items, past, neighbours, monkeypatch):
     for row in past.itertuples():
         if row.item_id in names:
             weight = 0.5 ** (row.age / CONFIG.candidates.half_life_days)
+            weight *= CONFIG.events.event_weights[row.event_type]
             matrix[users.index(row.user_id), names.index(row.item_id)] += weight
     matrix = np.log1p(matrix)
     matrix /= np.linalg.norm(matrix, axis=0)

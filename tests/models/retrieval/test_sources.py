@@ -64,19 +64,46 @@ def queries():
 @functools.cache
 def sources(**sizes):
     config = CONFIG.candidates.model_copy(update=sizes)
-    return CandidateSources(shop_snapshot(), frozen_table(row_vectors()), Plan.whole("exact"), config)
+    return made(Plan.whole("exact"), config)
+
+
+def made(plan, config):
+    return CandidateSources(
+        shop_snapshot(), frozen_table(row_vectors()), plan, config, tiny_shop.event_types()
+    )
 
 
 @functools.cache
 def sources_with(kind):
     """Sources with an index that is not exact; a partitioned one misses some candidates."""
     plan = make_plan(kind, row_vectors(), shop_snapshot().candidate_row, queries(), 12, 0.8)
-    return CandidateSources(shop_snapshot(), frozen_table(row_vectors()), plan, CONFIG.candidates)
+    return made(plan, CONFIG.candidates)
 
 
 @functools.cache
 def histories():
-    return tiny_shop.random_histories(REQUESTS)
+    """(item, age, event type); nobody has told the shop what a wish is."""
+    kinds = ("purchase", "view", "purchase", "purchase", "wish", "view", "purchase")
+    return [
+        [(*event, kinds[place % len(kinds)]) for place, event in enumerate(history)]
+        for history in tiny_shop.random_histories(REQUESTS)
+    ]
+
+
+WEIGHT = {"purchase": 1.0, "view": 0.25, "wish": 0.25}
+
+
+def bought(history):
+    return [(item, age) for item, age, kind in history if kind == "purchase"]
+
+
+def still_open(history):
+    """Views and the like after the last purchase of their item."""
+    return [
+        (item, age, kind)
+        for item, age, kind in history
+        if kind != "purchase" and not any(item == other and age >= when for other, when in bought(history))
+    ]
 
 
 @functools.cache
@@ -101,20 +128,31 @@ def naive_new(days):
     return [position for position, item in enumerate(ids) if first[item] <= days]
 
 
+def naive_after(history):
+    """How much the user is after each candidate, by all events."""
+    out = np.zeros(len(shop_snapshot().candidate_row))
+    for item, age, kind in history:
+        if position_of(item) < len(out):
+            out[position_of(item)] += WEIGHT[kind] * 0.5 ** (age / 90)
+    return out
+
+
 def naive_scores(history, query):
     """Scores of all candidates by source: plain loops over the history's events."""
     table = shop_snapshot()
     count = len(table.candidate_row)
-    again = np.zeros(count)
-    for item, age in history:
-        position = position_of(item)
-        if position < count:
-            again[position] += 0.5 ** (age / 90)
+    again, viewed, after = np.zeros(count), np.zeros(count), naive_after(history)
+    for item, age in bought(history):
+        if position_of(item) < count:
+            again[position_of(item)] += 0.5 ** (age / 90)
+    for item, age, kind in still_open(history):
+        if position_of(item) < count:
+            viewed[position_of(item)] += WEIGHT[kind] * 0.5 ** (age / 14)
     together = np.zeros(count)
-    for own in np.flatnonzero(again > 0):  # fewer than the sources' limit of seeds
+    for own in np.flatnonzero(after > 0):  # fewer than the sources' limit of seeds
         for other, weight in zip(table.neighbour[own], table.neighbour_weight[own], strict=True):
             if other < count:
-                together[other] += weight * math.log1p(again[own])
+                together[other] += weight * math.log1p(after[own])
     near = vectors() @ query
     new = np.full(count, -1e9)
     for position in naive_new(CONFIG.candidates.new_days):
@@ -125,10 +163,11 @@ def naive_scores(history, query):
     for position, row in enumerate(table.candidate_row):
         first = promotions.current  # of three weeks that are known
         weeks = sum(int(promotions.weeks[row, 0]) >> week & 1 for week in range(first, first + 3))
-        bought = again[(kind == kind[position]) & (kind > 0)].sum()
+        of_kind = again[(kind == kind[position]) & (kind > 0)].sum()
         lines = math.log1p(promotions.base[row] * promotions.lift[row])
-        planned[position] = weeks * lines * (0.1 + math.log1p(bought))
+        planned[position] = weeks * lines * (0.1 + math.log1p(of_kind))
     return {
+        F.VIEWED: viewed,
         F.PLANNED: planned,
         F.BUY_AGAIN: again,
         F.CO_PURCHASED: together,
@@ -195,7 +234,7 @@ def test_own_counts_and_ages():
     every = found.own.of(tf.repeat(tf.range(count)[None], REQUESTS, 0)).numpy()
     for place, history in enumerate(histories()):
         for candidate in range(count):
-            ages = [age for item, age in history if position_of(item) == candidate]
+            ages = [age for item, age in bought(history) if position_of(item) == candidate]
             own = [len(ages), *(sum(0.5 ** (age / days) for age in ages) for days in (14, 45, 90, 180))]
             own += [max(ages, default=0), min(ages, default=0)]
             np.testing.assert_allclose(every[place, candidate], own, rtol=1e-4, atol=1e-6)
@@ -205,7 +244,7 @@ def test_an_empty_history_still_gets_two_tower_and_trending():
     found = find(sources(), batch=slice(REQUESTS - 1, REQUESTS))
     assert histories()[-1] == []
     scores = naive_scores([], queries()[-1])
-    for name in (F.BUY_AGAIN, F.CO_PURCHASED):
+    for name in (F.BUY_AGAIN, F.CO_PURCHASED, F.VIEWED):
         assert (found.ranks()[name].numpy() == sources().sizes[name]).all()
     expected = naive_top(scores, np.ones(sources().count, bool), sources().sizes)
     position = found.position[0].numpy()
@@ -263,7 +302,7 @@ def test_without_empty_places_every_candidate_is_left_in_its_order(requests):
 
 
 def test_a_source_of_size_zero_is_off():
-    which = sources(two_tower=0, co_purchased=0, new_items=0, planned=0)
+    which = sources(two_tower=0, co_purchased=0, new_items=0, planned=0, viewed=0)
     assert which.ranks_of == (F.BUY_AGAIN, F.TRENDING)
     found = find(which)
     assert found.position.shape[1] == CONFIG.candidates.buy_again + CONFIG.candidates.trending
@@ -285,7 +324,7 @@ def test_a_new_source_is_one_class_and_one_entry(monkeypatch):
     without = sources()
     monkeypatch.setitem(SOURCES, "first_ones", FirstOnes)
     config = More(**CONFIG.candidates.model_dump())
-    which = CandidateSources(shop_snapshot(), frozen_table(row_vectors()), Plan.whole("exact"), config)
+    which = made(Plan.whole("exact"), config)
     assert which.ranks_of == (*without.ranks_of, "first_ones")
     allowed = np.ones((1, which.count), bool)
     allowed[0, 1] = False
@@ -318,13 +357,13 @@ def test_the_strongest_link_is_the_own_item_that_adds_most():
     link, linked = which.strongest_link(found, tf.constant(position))
     hits = 0
     for place, history in enumerate(histories()):
-        again = naive_scores(history, queries()[place])[F.BUY_AGAIN]
+        after = naive_after(history)
         for candidate in range(which.count):
             adds = {}
-            for own in np.flatnonzero(again > 0):
+            for own in np.flatnonzero(after > 0):
                 for other, weight in zip(table.neighbour[own], table.neighbour_weight[own], strict=True):
                     if other == candidate:
-                        adds[own] = weight * math.log1p(again[own])
+                        adds[own] = weight * math.log1p(after[own])
             assert bool(linked[place, candidate]) == bool(adds)
             if adds:
                 hits += 1
@@ -403,3 +442,47 @@ def test_segments_equal_loops(shape):
     first = tf.constant(values[..., 0])
     np.testing.assert_array_equal(segment_extreme(first, tf.constant(index), 4, largest=True), largest)
     np.testing.assert_array_equal(segment_extreme(first, tf.constant(index), 4, largest=False), smallest)
+
+
+def test_a_shop_whose_every_event_is_a_purchase_looks_at_no_type():
+    """The source `viewed` is off, whatever its size, and a request's types change nothing."""
+    plan, config = Plan.whole("exact"), CONFIG.candidates
+    which = CandidateSources(shop_snapshot(), frozen_table(row_vectors()), plan, config)
+    assert F.VIEWED not in which.sizes
+    of_item = shop_snapshot().stat_names
+    assert not [name for name in pair_features(which).names if "view" in name and name not in of_item]
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    found = []
+    for kind in ("purchase", "view", "wish"):
+        history = [[(item, age, kind) for item, age, _ in one] for one in histories()]
+        request = parser(tiny_shop.request(["u01"] * REQUESTS, history))
+        one = which(request, tf.constant(queries()), tf.ones([1, which.count], tf.bool))
+        assert one.looked is None
+        found.append([one.position.numpy(), pair_features(which)(request, one)[0].numpy()])
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("events", "is_open"),
+    [
+        ([("view", 3.0)], True),
+        ([("view", 3.0), ("purchase", 3.0)], False),  # one session
+        ([("view", 3.0), ("purchase", 1.0)], False),
+        ([("purchase", 3.0), ("view", 1.0)], True),
+        ([("purchase", 3.0)], False),
+        ([("view", 9.0), ("purchase", 3.0), ("view", 1.0)], True),
+    ],
+)
+def test_what_was_viewed_and_not_bought_since_is_a_candidate(events, is_open):
+    item = tiny_shop.items().item_id[shop_snapshot().candidate_row[3]]
+    parser = RequestParser(tiny_shop.items(), tiny_shop.vocabularies(), 40)
+    request = parser(tiny_shop.request(["u01"], [[(item, age, kind) for kind, age in events]]))
+    which = sources()
+    found = which(request, tf.constant(queries()[:1]), tf.ones([1, which.count], tf.bool))
+    ranks = found.ranks()[F.VIEWED][0].numpy()
+    assert (ranks < which.sizes[F.VIEWED]).tolist() == [
+        is_open and place == 3 for place in range(which.count)
+    ]
+    assert found.seed[0, 0] == 3

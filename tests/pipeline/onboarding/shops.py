@@ -35,9 +35,11 @@ class Shop:
     schemas: dict
     said: str
 
-    def events(self, *columns):
-        """Rows of the events as tuples."""
-        return [tuple(row[name] for name in columns) for row in self.tables["events"]]
+    def events(self, *columns, kind=None):
+        """Rows of the events as tuples, of the predicted type by default."""
+        kind = kind or self.config.events.default_event_type
+        rows = [row for row in self.tables["events"] if row.get("event_type", kind) == kind]
+        return [tuple(row[name] for name in columns) for row in rows]
 
     def items(self, *columns):
         """Rows of the items as tuples, by id."""

@@ -28,7 +28,8 @@ def test_retailrocket(tmp_path, capsys):
     assert shop.events("user_id", "item_id", "session_id") == bought
     assert shop.events("timestamp")[0] == (at("2015-05-07T12:00:50.456"),)
     assert shop.items("item_id", "category") == [("901", "category 1340"), ("902", "category 7")]
-    assert "event type 'view', 1 rows: view, would weigh 0.1: left out" in shop.said
+    assert "event type 'view', 1 rows: view, weighs 0.1: history, and learned from" in shop.said
+    assert shop.config.events.event_weights == {"purchase": 1.0, "cart": 0.3, "view": 0.1}
 
 
 def test_rees46_makes_items_of_its_events(tmp_path, capsys):

@@ -314,10 +314,68 @@ def test_unknown_types_of_events_are_named(tmp_path, capsys):
         "user_id,item_id,timestamp,action\n1,2,1431000000,buy\n2,3,1431000001,gekauft\n2,3,1431000001,view\n"
     )
     shop = init(tmp_path, capsys, events={"o.csv": text})
-    assert len(shop.tables["events"]) == 1
+    assert len(shop.events("user_id")) == 1
     assert "event type 'gekauft', 1 rows: unknown, left out (--answer type.gekauft=purchase" in shop.said
     shop = init(tmp_path, capsys, "type.gekauft=purchase", events={"o.csv": text})
     assert shop.events("user_id") == [("1",), ("2",)]
+
+
+def test_all_that_users_do_is_learned_from(tmp_path, capsys):
+    """Under one name each, with a weight; money and numbers are of what was bought."""
+    did = ("pv", "addtocart", "buy", "scroll")
+    text = "user_id,item_id,timestamp,action,units,price\n" + "".join(
+        f"{n % 3},{n % 5},{1431000000 + 60 * n},{did[n % 4]},{n % 4},{n + 1.5}\n" for n in range(40)
+    )
+    shop = init(tmp_path, capsys, events={"o.csv": text})
+    events = shop.config.events
+    assert events.columns.event_type == "event_type"
+    assert events.default_event_type == "purchase"
+    assert events.event_weights == {"purchase": 1.0, "cart": 0.3, "view": 0.1}
+    rows = {
+        kind: [n for n in range(40) if n % 4 == at] for at, kind in enumerate(("view", "cart", "purchase"))
+    }
+    for kind, wanted in rows.items():
+        found = shop.events("user_id", "item_id", "quantity", "value", kind=kind)
+        bought = kind == "purchase"
+        assert found == [
+            (str(n % 3), str(n % 5), 2.0 if bought else 1.0, 2 * (n + 1.5) if bought else None)
+            for n in wanted
+        ]
+    assert "left out: 10 are 'scroll' (other)" in shop.said
+    domains = {domain.name: list(domain.value) for domain in shop.schemas["events"].string_domain}
+    assert domains == {"event_type": ["purchase", "cart", "view"]}
+
+
+@pytest.mark.parametrize(("item", "searched"), [("2", False), ("85123A", True)])
+def test_a_catalogue_of_numbers_has_no_search(tmp_path, capsys, item, searched):
+    """Nobody types a number that only the shop knows, and there is no query to learn from."""
+    text = f"user_id,item_id,timestamp,action\n1,{item},1431000000,buy\n2,3,1431000001,view\n"
+    shop = init(tmp_path, capsys, events={"o.csv": text})
+    assert shop.config.items.text == ["item_id"]
+    assert shop.config.search.enabled == searched
+
+
+def test_events_that_are_no_purchases_can_be_dropped(tmp_path, capsys):
+    text = "user_id,item_id,timestamp,action\n1,2,1431000000,buy\n2,3,1431000001,view\n"
+    shop = init(tmp_path, capsys, "other_events=drop", events={"o.csv": text})
+    assert shop.tables["events"] == [
+        {"user_id": "1", "item_id": "2", "timestamp": shop.events("timestamp")[0][0]}
+    ]
+    assert shop.config.events.event_weights == {"purchase": 1.0}
+    assert shop.config.events.columns.event_type is None
+    assert "event type 'view', 1 rows: view: left out" in shop.said
+
+
+def test_what_is_bought_again_is_counted_in_purchases(tmp_path, capsys):
+    """Somebody who looks at an item every day buys nothing again."""
+    text = "user_id,item_id,timestamp,action\n" + "".join(
+        f"u{n % 5},i{n % 5},{1431000000 + 86400 * n},{'buy' if n > 55 else 'view'}\n" for n in range(60)
+    )
+    shop = init(tmp_path, capsys, events={"o.csv": text})
+    assert "hardly anything is bought twice" in shop.said
+    assert shop.config.candidates.buy_again == 0
+    # who bought in the last days had looked before
+    assert shop.config.split.strategy == "time"
 
 
 def test_a_log_of_views_alone_is_learned_from(tmp_path, capsys):
@@ -436,7 +494,7 @@ def test_codes_of_types_are_never_taken_for_purchases(tmp_path, capsys):
     error = fail(tmp_path, capsys, events={"o.csv": text})
     assert "has 1, 2, 3, 4, none of which is known; say what is a purchase by --answer type.NAME=" in error
     shop = init(tmp_path, capsys, "type.4=purchase", "type.1=view", events={"o.csv": text})
-    assert len(shop.tables["events"]) == 20
+    assert len(shop.events("timestamp")) == 20
     assert shop.events("timestamp")[0][0].isoformat() == "2014-12-04T03:00:00+00:00"
 
 
