@@ -104,7 +104,7 @@ def test_a_trial_is_a_training(tmp_path, monkeypatch):
 
     # with its settings and epochs, it gives its score again
     data, retriever = features_of(*arguments)
-    trial = chosen.model_copy(update={"epochs": config().tuning.epochs})
+    trial = chosen.model_copy(update={"epochs": config().tuning.epochs, "trees": 0})  # of the network alone
     features = retriever.pair_features
     again = fit(data, features.code_sizes, trial, features.item_width)
     assert again.ndcg == pytest.approx(scores[0], abs=0.02)
