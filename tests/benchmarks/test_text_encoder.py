@@ -42,7 +42,7 @@ def test_cold_items_equal_plain_loops(protocol, kind, monkeypatch):
     items, log = tiny_shop.items(), tiny_shop.log()
     rng = np.random.default_rng(2)
     queries, vectors = rng.normal(size=(len(log.users), 4)), rng.normal(size=(len(items), 4))
-    events = tiny_shop.events()
+    events = tiny_shop.purchases()  # what is looked for is a purchase, also of what was viewed before
     future = events[(events["timestamp"] >= tiny_shop.CUTOFF) & (events["timestamp"] < tiny_shop.END)]
     known = set(log.users[protocol.past.user])
     ranked = [row for row in range(1, len(items)) if items.item_id[row] not in had(protocol)]
