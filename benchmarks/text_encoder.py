@@ -60,6 +60,7 @@ from models.data import arrays  # noqa: E402
 from models.text import encoder as text_encoder  # noqa: E402
 from models.text import groups as text_groups  # noqa: E402
 from schema import names as F  # noqa: E402
+from schema.config import EventKinds  # noqa: E402
 from models.data.event_log import EventLog  # noqa: E402
 from models.data.item_table import ItemTable  # noqa: E402
 from models.data.requests import RequestParser  # noqa: E402
@@ -240,6 +241,7 @@ def train_towers(
             seen,
             vocabulary,
             run.factory.vocabularies,
+            EventKinds.of(run.config),
             path,
             run.windows.label_starts(run.config.ranking)[0],
         )
