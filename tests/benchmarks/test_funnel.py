@@ -96,7 +96,8 @@ def test_lists_stand_in_the_order_of_the_scores(own):
     past, length = ours.protocol.past, tiny_shop.CONFIG.candidates.history_length
     for row, user in enumerate(users):
         events = np.flatnonzero(past.user == user)[-length:]
-        np.add.at(lines[row], ours.protocol.column[past.item[events]], 1)
+        bought = events[past.bought[events]]
+        np.add.at(lines[row], ours.protocol.column[past.item[bought]], 1)
     for row, shown in zip(lines, top, strict=True):
         assert (np.diff(row[shown[shown >= 0]]) <= 0).all()
 
