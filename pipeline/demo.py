@@ -137,7 +137,7 @@ def _run(command: Sequence[str], what: str) -> None:
             while process.poll() is None:
                 try:
                     with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(_LOOK_SECONDS)  # endless, it might not hear of a signal
+                        process.wait(_LOOK_SECONDS)  # an endless wait might not hear of a signal
                 except KeyboardInterrupt:  # the terminal has told the child as well: let it tidy up
                     interrupted = True
         finally:

@@ -196,8 +196,12 @@ class _Execution:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C is for this process, which then ends the tasks
             )
-        # A run that is killed leaves no task behind.
-        self._guard = start_guard(self._process.pid, 0, [self._work])
+        try:  # a run that is killed leaves no task behind
+            self._guard = start_guard(self._process.pid, 0, [self._work])
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            raise
 
     @property
     def ended(self) -> bool:
